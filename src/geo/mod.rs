@@ -1,0 +1,79 @@
+//! Pure geometry: coordinates, datums, the camera model, and where a pixel lies on the ground. No clock, no I/O.
+//!
+//! Conventions: attitude is yaw clockwise from true north, pitch 0 at the horizon and −90 straight down, roll positive
+//! with the right side down, all in degrees; local axes are east, north, up in metres; pixels have their origin in the
+//! top-left corner, x right, y down.
+
+use serde::{Deserialize, Serialize};
+
+/// A position in WGS 84, degrees.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LatLon {
+    pub lat: f64,
+    pub lon: f64,
+}
+
+/// A local tangent frame: metres east and north of an origin. Good to a centimetre within 5 km.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalFrame {
+    pub origin: LatLon,
+}
+
+/// The attitude of a camera (not of the vehicle that carries it).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Attitude {
+    pub yaw_deg: f64,
+    pub pitch_deg: f64,
+    pub roll_deg: f64,
+}
+
+/// One-sigma errors of a pose, per axis.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PoseSigma {
+    pub horizontal_m: f64,
+    pub vertical_m: f64,
+    pub yaw_deg: f64,
+    pub tilt_deg: f64,
+}
+
+/// Where a camera was and how it looked when the shutter opened.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Pose {
+    pub at: LatLon,
+    /// Height above the take-off point, which is taken for the ground's height.
+    pub height_m: f64,
+    pub attitude: Attitude,
+    pub sigma: PoseSigma,
+}
+
+/// A pinhole camera with optional Brown–Conrady distortion; everything in pixels of the full picture.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Camera {
+    pub width_px: u32,
+    pub height_px: u32,
+    pub fx: f64,
+    pub fy: f64,
+    pub cx: f64,
+    pub cy: f64,
+    /// k1, k2, p1, p2, k3.
+    pub distortion: Option<[f64; 5]>,
+}
+
+/// A 95 % confidence ellipse on the ground.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Ellipse {
+    pub semi_major_m: f64,
+    pub semi_minor_m: f64,
+    /// Of the major axis, clockwise from true north, 0 to 180.
+    pub bearing_deg: f64,
+}
+
+/// A pixel's place on the ground.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Located {
+    pub at: LatLon,
+    pub uncertainty: Ellipse,
+    /// From the camera to the place, metres.
+    pub slant_m: f64,
+}
