@@ -1,4 +1,5 @@
-//! What every part runs on: where files are found, tasks kept alive, shutdown in order.
+//! What every part runs on: where files are found, tasks kept alive, the station's own database.
 
 pub mod paths;
+pub mod store;
 pub mod supervisor;
