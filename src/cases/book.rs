@@ -173,9 +173,8 @@ impl Book {
                 continue;
             }
             let located = position(&self.things[index].looks);
-            let moved = self.things[index].said.is_none_or(|said| geo::distance_m(said.at, located.at) > 0.3);
+            let moved = self.things[index].said.is_none_or(|said| said.at.distance_m(located.at) > 0.3);
             if let (true, Some(case)) = (moved, self.things[index].case) {
-                self.things[index].said = Some(located);
                 self.update(case, index);
                 findings.push(Finding::Refined { case, best: best(&self.things[index].looks) });
             }
@@ -192,7 +191,7 @@ impl Book {
             .iter()
             .enumerate()
             .filter(|(_, thing)| kind_of(&thing.looks).same_thing(sighted.kind))
-            .map(|(index, thing)| (index, geo::distance_m(position(&thing.looks).at, sighted.located.at)))
+            .map(|(index, thing)| (index, position(&thing.looks).at.distance_m(sighted.located.at)))
             .filter(|(_, distance)| *distance <= sighted.kind.radius_m())
             .min_by(|a, b| a.1.total_cmp(&b.1));
         match near {
@@ -230,11 +229,10 @@ impl Book {
             .iter()
             .enumerate()
             .filter(|(_, case)| case.kind.same_thing(kind))
-            .map(|(i, case)| (i, geo::distance_m(case.located.at, located.at)))
+            .map(|(i, case)| (i, case.located.at.distance_m(located.at)))
             .filter(|(_, distance)| *distance <= kind.radius_m())
             .min_by(|a, b| a.1.total_cmp(&b.1))
             .map(|(i, _)| i);
-        self.things[index].said = Some(located);
         if let Some(case) = known {
             self.things[index].case = Some(case);
             let first_in_sortie = self.cases[case].sortie != self.sortie;
@@ -280,6 +278,7 @@ impl Book {
         if !again {
             case.kind = kind_of(looks);
         }
+        self.things[thing].said = Some(located);
     }
 
     /// Early looks are rough: two things that turn out to lie together are one.
@@ -290,7 +289,7 @@ impl Book {
             let twin = (0..index).find(|&other| {
                 let other = &self.things[other];
                 kind_of(&other.looks).same_thing(kind)
-                    && geo::distance_m(position(&other.looks).at, at) <= kind.radius_m()
+                    && position(&other.looks).at.distance_m(at) <= kind.radius_m()
                     && (other.case.is_none() || self.things[index].case.is_none() || other.case == self.things[index].case)
             });
             match twin {

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use image::RgbImage;
-use ndarray::Array4;
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
@@ -76,7 +75,7 @@ impl Detector {
         let mut detector = Detector { manifest, path, input, session };
         let side = if detector.manifest.input.dynamic { detector.manifest.input.stride * 4 } else { detector.manifest.input.width };
         let tall = if detector.manifest.input.dynamic { side } else { detector.manifest.input.height };
-        detector.infer(Array4::zeros((1, 3, tall as usize, side as usize)), |_, _| ())?;
+        detector.infer(&Tensor::grey(side, tall, 0.0), |_, _| ())?;
         Ok(detector)
     }
 
@@ -114,7 +113,7 @@ impl Detector {
         for tile in tiling::tiles(width, height, input.width, input.height, overlap) {
             let tensor = self.tensor(picture, &tile);
             let thresholds: Vec<f32> = self.manifest.classes.iter().map(|c| c.threshold).collect();
-            self.infer(tensor, |output, boxes| {
+            self.infer(&tensor, |output, boxes| {
                 decode_yolo_raw(output, boxes, &thresholds, |class, score, bbox| {
                     let bbox = [
                         (bbox[0] + tile.x as f32).clamp(0.0, width as f32),
@@ -133,7 +132,7 @@ impl Detector {
     }
 
     /// The tile as the graph wants it: planes of floats, padded at the right and below.
-    fn tensor(&self, picture: &RgbImage, tile: &Tile) -> Array4<f32> {
+    fn tensor(&self, picture: &RgbImage, tile: &Tile) -> Tensor {
         let input = &self.manifest.input;
         let (wide, tall) = if input.dynamic {
             let up = |length: u32| length.div_ceil(input.stride) * input.stride;
@@ -141,17 +140,17 @@ impl Detector {
         } else {
             (input.width, input.height)
         };
-        let mut tensor =
-            Array4::from_elem((1, 3, tall as usize, wide as usize), f32::from(input.pad) / input.scale);
+        let mut tensor = Tensor::grey(wide, tall, f32::from(input.pad) / input.scale);
         let stride = picture.width() as usize * 3;
+        let plane = (wide * tall) as usize;
         let raw = picture.as_raw();
-        for channel in 0..3 {
-            let source = if input.color == Color::Rgb { channel } else { 2 - channel };
-            for y in 0..tile.height as usize {
-                let start = (tile.y as usize + y) * stride + tile.x as usize * 3;
-                let row = &raw[start..start + tile.width as usize * 3];
-                let mut out = tensor.slice_mut(ndarray::s![0, channel, y, ..tile.width as usize]);
-                for (out, pixel) in out.iter_mut().zip(row.chunks_exact(3)) {
+        for y in 0..tile.height as usize {
+            let start = (tile.y as usize + y) * stride + tile.x as usize * 3;
+            let row = &raw[start..start + tile.width as usize * 3];
+            for channel in 0..3 {
+                let source = if input.color == Color::Rgb { channel } else { 2 - channel };
+                let to = channel * plane + y * wide as usize;
+                for (out, pixel) in tensor.values[to..].iter_mut().zip(row.chunks_exact(3)) {
                     *out = f32::from(pixel[source]) / input.scale;
                 }
             }
@@ -160,8 +159,8 @@ impl Detector {
     }
 
     /// Runs the graph; `read` gets the output as rows of `N` numbers, and `N`.
-    fn infer(&mut self, tensor: Array4<f32>, read: impl FnOnce(&[f32], usize)) -> Result<(), DetectError> {
-        let value = TensorRef::from_array_view(tensor.view()).map_err(|e| DetectError::Inference(first_line(&e)))?;
+    fn infer(&mut self, tensor: &Tensor, read: impl FnOnce(&[f32], usize)) -> Result<(), DetectError> {
+        let value = TensorRef::from_array_view((tensor.shape(), tensor.values.as_slice())).map_err(|e| DetectError::Inference(first_line(&e)))?;
         let outputs = self
             .session
             .run(ort::inputs![self.input.as_str() => value])
@@ -190,6 +189,24 @@ impl Detector {
         }
         read(numbers, count as usize);
         Ok(())
+    }
+}
+
+/// What the graph is fed: `[1, 3, height, width]`, row by row, plane by plane.
+struct Tensor {
+    width: usize,
+    height: usize,
+    values: Vec<f32>,
+}
+
+impl Tensor {
+    fn grey(width: u32, height: u32, value: f32) -> Tensor {
+        let (width, height) = (width as usize, height as usize);
+        Tensor { width, height, values: vec![value; 3 * width * height] }
+    }
+
+    fn shape(&self) -> [usize; 4] {
+        [1, 3, self.height, self.width]
     }
 }
 
