@@ -66,7 +66,9 @@ fn look_at(detector: &mut Detector, look: &Look) -> Result<(Answer, Vec<u8>), St
         detections.iter().filter_map(|d| place(detector, look, &camera, &picture, d)).collect();
     let marks: Vec<_> = sightings.iter().map(|s| mark(&s.bbox, &s.class, s.score)).collect();
     let preview = annotate::jpeg(&picture, &marks, PREVIEW_WIDTH, 80).map_err(|error| error.to_string())?;
-    Ok((Answer::Seen(SeenFrame { frame: look.frame, gsd_m, decode_ms, detect_ms, sightings }), preview))
+    let (width_px, height_px) = picture.dimensions();
+    let frame = SeenFrame { frame: look.frame, width_px, height_px, gsd_m, decode_ms, detect_ms, sightings };
+    Ok((Answer::Seen(frame), preview))
 }
 
 /// A detection's place on the ground; none where the pose cannot say (above the horizon, too far).

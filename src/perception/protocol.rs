@@ -85,6 +85,8 @@ pub struct ModelName {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SeenFrame {
     pub frame: u64,
+    pub width_px: u32,
+    pub height_px: u32,
     pub gsd_m: f64,
     pub decode_ms: f64,
     pub detect_ms: f64,
