@@ -133,7 +133,7 @@ mod tests {
         // Rolled at nadir is the same as turned: the picture must come out the same, whatever the split.
         let a = Attitude::from_camera_quaternion_ned(q(40.0, -90.0, 25.0)).unwrap();
         let want = attitude(40.0, -90.0, 25.0).rotation();
-        assert!(a.rotation().angle_to(&want) < 1e-6);
+        assert!((a.rotation().matrix() - want.matrix()).norm() < 1e-6);
     }
 
     #[test]
@@ -150,7 +150,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(2), ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(2), failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
         fn a_quaternion_and_its_angles_are_the_same_rotation(
             yaw in 0.0..360.0_f64, pitch in -90.0..90.0_f64, roll in -180.0..180.0_f64, sign in prop::bool::ANY,
@@ -158,7 +158,7 @@ mod tests {
             let q = UnitQuaternion::from_euler_angles(roll.to_radians(), pitch.to_radians(), yaw.to_radians());
             let s = if sign { 1.0 } else { -1.0 };
             let a = Attitude::from_camera_quaternion_ned([s * q.w, s * q.i, s * q.j, s * q.k]).unwrap();
-            prop_assert!(a.rotation().angle_to(&attitude(yaw, pitch, roll).rotation()) < 1.5e-4);
+            prop_assert!((a.rotation().matrix() - attitude(yaw, pitch, roll).rotation().matrix()).norm() < 2e-4);
         }
     }
 }

@@ -228,7 +228,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(3), ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(3), failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
         fn a_ray_projects_back_onto_its_pixel(x in 0.0..5472.0_f64, y in 0.0..3648.0_f64) {
             for camera in [barrel(), Camera { distortion: None, ..barrel() }] {

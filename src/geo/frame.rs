@@ -49,6 +49,11 @@ impl LatLon {
     }
 }
 
+/// Metres along the ellipsoid.
+pub fn distance_m(a: LatLon, b: LatLon) -> f64 {
+    a.distance_m(b)
+}
+
 impl LocalFrame {
     pub fn new(origin: LatLon) -> Self {
         Self { origin }

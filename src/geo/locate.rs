@@ -688,7 +688,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(5), cases: 2000, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(5), failure_persistence: None, cases: 2000, ..ProptestConfig::default() })]
         #[test]
         fn projecting_what_was_located_gives_the_pixel_back_and_the_place_within_a_millimetre(
             yaw in 0.0..360.0_f64, pitch in -90.0..-25.0_f64, roll in -20.0..20.0_f64, height in 20.0..300.0_f64,

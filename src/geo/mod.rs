@@ -22,7 +22,7 @@ pub mod photo;
 
 use serde::{Deserialize, Serialize};
 
-pub use frame::CoordinateError;
+pub use frame::{CoordinateError, distance_m};
 pub use fuse::{COMMON_SIGMA_M, combine, same_place};
 pub use locate::{
     DEFAULT_MAX_RANGE_M, LocateError, PIXEL_SIGMA, footprint, ground_sample_distance, locate,
