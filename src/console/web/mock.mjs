@@ -303,7 +303,7 @@ const server = createServer(async (req, res) => {
     return res.writeHead(200, { "Content-Type": "image/svg+xml" }).end(picture(n, "suspected 0.9"));
   }
   if (route === "frame/latest") {
-    if (!takenAt) return res.writeHead(404).end();
+    if (!takenAt) return res.writeHead(204).end();
     return res.writeHead(200, { "Content-Type": "image/svg+xml", "X-Aerie-Taken-At": takenAt }).end(picture((current?.frames ?? 0) + 1000, "blue_roof 0.83"));
   }
   if (route === "events") {

@@ -37,7 +37,7 @@ const WORDS = {
   connecting: ["正在连接基站…", "Connecting to the station…"],
   demo: ["演示", "DEMO"],
   demo_note: ["模拟的设备与城镇，不是真实飞行", "Simulated town and hardware; nothing really flies"],
-  stale_banner: ["页面数据已过时：最后一次收到基站数据在 {0} 前，地图上的位置不是实时位置。", "This page is out of date: last heard from the station {0} ago. Positions on the map are not live."],
+  stale_banner: ["页面数据已过时：最后一次收到基站数据在 {0}前，地图上的位置不是实时位置。", "This page is out of date: last heard from the station {0} ago. Positions on the map are not live."],
   never_banner: ["尚未收到基站数据。", "Nothing heard from the station yet."],
   reconnect_in: ["{0} 秒后重连", "Reconnecting in {0} s"],
   reconnecting: ["正在重连…", "Reconnecting…"],
@@ -54,7 +54,7 @@ const WORDS = {
   remedy: ["处理办法", "Remedy"],
   sortie: ["当前架次", "Current sortie"],
   last_sortie: ["上一架次", "Last sortie"],
-  no_sortie: ["无人机在机库待命", "The drone is standing by in its dock"],
+  no_sortie: ["没有正在执行的架次", "No sortie is under way"],
   progress: ["航线进度", "Route"],
   coverage: ["已覆盖", "Covered"],
   frames: ["照片", "Frames"],
@@ -105,10 +105,10 @@ const WORDS = {
   gust: ["阵风 {0} m/s", "gusts {0} m/s"],
   rain: ["降雨", "Rain"],
   temperature: ["气温 {0} °C", "{0} °C"],
-  weather_age: ["{0} 前", "{0} ago"],
+  weather_age: ["{0}前", "{0} ago"],
   dock: ["机库", "Dock"],
   uplink: ["上级平台", "Uplink"],
-  up: ["已连接", "Connected"],
+  up: ["已连接", "Online"],
   down: ["已断开", "Offline"],
   queue: ["待发 {0} · 已送达 {1}", "{0} queued · {1} delivered"],
   perception: ["识别", "Recognition"],
@@ -126,14 +126,14 @@ const WORDS = {
   why: ["说明", "Why"],
   pass: ["通过", "Pass"],
   fail: ["不通过", "Fail"],
-  unknown_gate: ["未知，不放行", "Unknown: no pass"],
+  unknown_gate: ["未知即不放行", "unknown is not a pass"],
   recent: ["最近架次", "Recent sorties"],
   none_yet: ["还没有架次。", "No sortie yet."],
   frame: ["最新照片", "Newest frame"],
   frame_none: ["还没有照片", "No frame yet"],
   frame_alt: ["无人机最新照片，框为疑似目标", "Newest frame from the drone; boxes mark suspected objects"],
   taken: ["拍摄于 {0}", "Taken {0}"],
-  taken_at: ["拍摄于 {0}（{1} 前）", "Taken {0} ({1} ago)"],
+  taken_at: ["拍摄于 {0}（{1}前）", "Taken {0} ({1} ago)"],
   enlarge: ["放大", "Enlarge"],
   close: ["关闭", "Close"],
   back: ["返回列表", "Back to the list"],
@@ -209,13 +209,13 @@ const STATES: Table = {
 
 const STEPS: Table = {
   planned: ["计划", "Plan"],
-  gating: ["放行", "Gates"],
+  gating: ["放行", "Gate"],
   dock_opening: ["开舱", "Open"],
   arming: ["起飞", "Arm"],
-  airborne: ["巡查", "Patrol"],
-  returning: ["返航", "Return"],
+  airborne: ["巡查", "Fly"],
+  returning: ["返航", "Back"],
   landing: ["降落", "Land"],
-  dock_closing: ["关舱", "Close"],
+  dock_closing: ["关舱", "Shut"],
   done: ["完成", "Done"],
 };
 
@@ -316,11 +316,24 @@ export const dockWord = (state: string) => look(DOCK, state);
 export const caseStateWord = (state: string) => look(CASE_STATES, state);
 export const gateWord = (gate: string) => look(GATES, gate);
 
+/** A reason as the station says it; where it begins with a gate's identifier, that is said in words. */
+export function reasonWords(reason: string | null): string {
+  if (!reason) return "";
+  const [, gate, rest] = /^([a-z_]+): ?(.*)$/s.exec(reason) ?? [];
+  return gate && rest && Object.hasOwn(GATES, gate) ? `${gateWord(gate)}: ${rest}` : reason;
+}
+
 /** The name of a kind; the machine only ever suspects, so the word is always there. */
 export function kindWord(kind: string, zh?: string): string {
   if (current === "en") return Object.hasOwn(KINDS, kind) ? KINDS[kind]! : `Suspected: ${kind}`;
   const name = zh || (Object.hasOwn(KINDS_ZH, kind) ? KINDS_ZH[kind]! : kind);
   return name.startsWith("疑似") ? name : `疑似${name}`;
+}
+
+/** The same name where the heading above already says "suspected", and room is short. */
+export function shortKindWord(kind: string, zh?: string): string {
+  const name = kindWord(kind, zh).replace(/^(疑似|Suspected:? )/, "");
+  return name.charAt(0).toUpperCase() + name.slice(1);
 }
 
 const locale = () => (current === "zh" ? "zh-CN" : "en-GB");

@@ -1,6 +1,7 @@
 // Wires the page: the event stream into the model, the model onto the map and the panels.
 
 import "./style.css";
+import { isFlying } from "./actions";
 import { HttpError, newestFrame, read, setToken, Stream, token } from "./api";
 import { askToken } from "./dialogs";
 import { attr, h } from "./dom";
@@ -15,7 +16,8 @@ import { frame } from "./views/frame";
 import { operations } from "./views/operations";
 import { topbar } from "./views/topbar";
 
-const TRACK_EVERY_MS = 2500;
+/** Between these, the track is carried on from the live position. */
+const TRACK_EVERY_MS = 15_000;
 const FRAME_EVERY_MS = 700;
 
 const app = document.getElementById("app")!;
@@ -53,6 +55,7 @@ function build(): void {
   const tabView = {
     update(): void {
       attr(app, "data-tab", model.tab);
+      attr(app, "data-detail", model.selected !== null && model.cases.has(model.selected));
       for (const button of tabs.querySelectorAll("button")) attr(button, "aria-pressed", button.dataset["tab"] === model.tab ? "true" : "false");
     },
   };
@@ -92,11 +95,19 @@ function takeStatus(status: Status): void {
   // A repeated timestamp is an old message told again, not news.
   const news = status.time !== before?.time;
   change({ status, ...(news ? { heardMono: performance.now(), heardWall: Date.now() } : {}) });
+  if (news && status.vehicle?.linked) change({ linkedAt: status.time });
   if (status.sortie) takeSortie(status.sortie);
   if (before && before.sortie?.id !== status.sortie?.id) {
     change({ track: null });
     void loadTrack();
-  }
+  } else if (news) carryTrackOn(status);
+}
+
+function carryTrackOn(status: Status): void {
+  const vehicle = status.vehicle;
+  const flying = status.sortie !== null && isFlying(status.sortie);
+  if (!model.track || !flying || !vehicle?.linked || vehicle.lon === null || vehicle.lat === null) return;
+  change({ track: { type: "LineString", coordinates: [...model.track.coordinates, [vehicle.lon, vehicle.lat]] } });
 }
 
 function takeSortie(sortie: Sortie): void {

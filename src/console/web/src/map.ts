@@ -13,6 +13,8 @@ import type { Case, Patrol } from "./types";
 
 const EMPTY: FeatureCollection = { type: "FeatureCollection", features: [] };
 const SOURCES = ["base", "areas", "route", "track", "ellipses", "cases"] as const;
+/** How long the long semi-axis is drawn, in pixels, when a case is flown to. */
+const ELLIPSE_PX = 44;
 type SourceName = (typeof SOURCES)[number];
 
 const STYLE: StyleSpecification = {
@@ -70,7 +72,7 @@ const STYLE: StyleSpecification = {
     { id: "track", type: "line", source: "track", layout: { "line-join": "round", "line-cap": "round" }, paint: { "line-color": "#5ec8f2", "line-width": 2.6 } },
     { id: "ellipse-fill", type: "fill", source: "ellipses", paint: { "fill-color": ["get", "colour"], "fill-opacity": 0.22 } },
     { id: "ellipse-line", type: "line", source: "ellipses", paint: { "line-color": ["get", "colour"], "line-width": 1.4, "line-opacity": 0.9 } },
-    { id: "case-ring", type: "circle", source: "cases", filter: ["==", ["get", "id"], ""], paint: { "circle-radius": 13, "circle-color": "rgba(255,255,255,0.08)", "circle-stroke-color": "#ffffff", "circle-stroke-width": 2 } },
+    { id: "case-ring", type: "circle", source: "cases", filter: ["==", ["get", "id"], ""], paint: { "circle-radius": 10, "circle-color": "rgba(0,0,0,0)", "circle-stroke-color": "#ffffff", "circle-stroke-width": 2 } },
     { id: "case-dot", type: "circle", source: "cases", paint: { "circle-radius": 5.5, "circle-color": ["get", "colour"], "circle-stroke-color": "#0d151d", "circle-stroke-width": 1.8 } },
   ],
 };
@@ -91,7 +93,11 @@ class Pin {
       return;
     }
     this.marker.setLngLat([lon, lat]);
-    if (!this.shown) this.marker.addTo(this.map);
+    if (!this.shown) {
+      this.marker.addTo(this.map);
+      // The library calls every marker a button named "Map marker"; these are text, and do nothing.
+      for (const name of ["role", "aria-label", "tabindex"]) this.element.removeAttribute(name);
+    }
     this.shown = true;
   }
 }
@@ -199,7 +205,8 @@ export class MapView {
   update(): void {
     const map = this.map;
     if (!map || !this.ready) return;
-    const sortie = model.status?.sortie ?? null;
+    // The plan of a sortie that is over is no plan any more; its track stays.
+    const sortie = activeSortie();
     this.draw("base", model.base, () => model.base ?? EMPTY);
     this.draw("areas", model.patrols, () => collect((model.patrols ?? []).map((patrol) => patrol.area)));
     this.draw("route", JSON.stringify(sortie?.route ?? null), () => collect([sortie?.route ?? null]));
@@ -253,10 +260,13 @@ export class MapView {
     if (!vehicle) return;
     const live = !freshness().stale && vehicle.linked;
     pin.element.classList.toggle("last-known", !live);
+    const docked = live && !vehicle.armed && activeSortie() === null;
+    pin.element.classList.toggle("docked", docked);
+    this.dock?.element.classList.toggle("holds-drone", docked);
     pin.element.classList.toggle("no-heading", vehicle.heading_deg === null);
     pin.element.style.setProperty("--heading", `${vehicle.heading_deg ?? 0}deg`);
     // In the dock the two symbols lie on each other, and one name is enough.
-    const words = live ? (activeSortie() ? t("drone") : "") : `${t("drone")} · ${t("last_known", clock(model.status?.time ?? null))}`;
+    const words = live ? (activeSortie() ? t("drone") : "") : `${t("drone")} · ${t("last_known", clock(model.linkedAt))}`;
     text(this.droneLabel, words);
     show(this.droneLabel, words !== "");
     if (model.follow && live && vehicle.lat !== null && vehicle.lon !== null) this.map?.easeTo({ center: [vehicle.lon, vehicle.lat], duration: 450, easing: (x) => x });
@@ -290,7 +300,11 @@ export class MapView {
   flyTo(item: Case): void {
     const [lon, lat] = item.geometry.coordinates;
     if (!this.map || typeof lon !== "number" || typeof lat !== "number") return;
-    const place = { center: [lon, lat] as [number, number], zoom: Math.max(this.map.getZoom(), 18) };
+    // Close enough that the error ellipse is seen as one, and not so close that nothing around it is.
+    const major = Math.max(item.properties.uncertainty?.semi_major_m ?? 5, 0.5);
+    const perPixelAtZoom0 = 78271.5 * Math.cos((lat * Math.PI) / 180);
+    const zoom = Math.min(20, Math.max(16.5, Math.log2((perPixelAtZoom0 * ELLIPSE_PX) / major)));
+    const place = { center: [lon, lat] as [number, number], zoom, padding: { top: 0, bottom: 0, ...this.insets() } };
     if (reducedMotion()) this.map.jumpTo(place);
     else this.map.flyTo({ ...place, duration: 1200 });
   }

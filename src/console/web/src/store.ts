@@ -13,6 +13,8 @@ export interface Model {
   /** When the last status came, on both clocks: either may stop while a laptop sleeps, or be set. */
   heardMono: number;
   heardWall: number;
+  /** The station's time when the drone was last linked: its position is from then. */
+  linkedAt: string | null;
   stream: StreamState;
   sorties: ReadonlyMap<string, Sortie>;
   patrols: readonly Patrol[] | null;
@@ -34,6 +36,7 @@ export const model: Model = {
   status: null,
   heardMono: 0,
   heardWall: 0,
+  linkedAt: null,
   stream: { kind: "connecting" },
   sorties: new Map(),
   patrols: null,

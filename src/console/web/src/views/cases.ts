@@ -3,7 +3,7 @@
 import { evidenceUrl } from "../api";
 import { copy, lightbox } from "../dialogs";
 import { attr, h, icon, ICONS, Keyed, show, text } from "../dom";
-import { caseStateWord, fullMoment, kindWord, moment, num, pct, t } from "../i18n";
+import { caseStateWord, fullMoment, kindWord, moment, num, pct, shortKindWord, t } from "../i18n";
 import { colour } from "../kinds";
 import { casesNewestFirst, change, model, stationNow } from "../store";
 import type { Case, CaseProperties, LatLon } from "../types";
@@ -108,7 +108,8 @@ function caseList() {
     const state = h("span", { class: "badge" });
     const experimental = h("span", { class: "badge experimental", title: t("experimental_note") }, t("experimental"));
     const delivery = h("span", { class: "badge delivery" });
-    badges.append(state, experimental, delivery);
+    const confidence = h("span", { class: "badge" });
+    badges.append(state, confidence, experimental, delivery);
     const where = h("span", { class: "case-where" });
     const when = h("span", { class: "case-when" });
     const button = h("button", { class: "case", onclick: () => change({ selected: id, tab: "cases" }) }, thumb.element, h("span", { class: "case-text" }, title, where, when, badges));
@@ -126,7 +127,8 @@ function caseList() {
         text(delivery, t(p.delivered ? "delivered" : "queued"));
         attr(delivery, "data-done", p.delivered ? "true" : "false");
         const at = wgs84(c);
-        text(where, `${t("confidence")} ${pct(p.confidence)} · ${at ? `${at.lat.toFixed(5)}, ${at.lon.toFixed(5)}` : "–"}`);
+        text(confidence, `${t("confidence")} ${pct(p.confidence)}`);
+        text(where, at ? `${at.lat.toFixed(6)}, ${at.lon.toFixed(6)}` : "–");
         text(when, `${t("last_seen")} ${moment(p.last_seen, stationNow())} · ${t("seen_n", p.count)}`);
       },
     };
@@ -141,7 +143,7 @@ function caseList() {
     const all = casesNewestFirst();
     const kinds = new Map<string, Chip>();
     for (const c of all) {
-      const chip = kinds.get(c.properties.kind) ?? { kind: c.properties.kind, name: name(c.properties), n: 0 };
+      const chip = kinds.get(c.properties.kind) ?? { kind: c.properties.kind, name: shortKindWord(c.properties.kind, c.properties.kind_zh), n: 0 };
       chip.n += 1;
       kinds.set(chip.kind, chip);
     }

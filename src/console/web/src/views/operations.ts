@@ -2,7 +2,7 @@
 
 import { cancelSortie, isFlying, startPatrol } from "../actions";
 import { attr, h, icon, ICONS, Keyed, show, text } from "../dom";
-import { clock, dockWord, gateWord, moment, num, pct, span, stateWord, stepWord, t, triggerWord } from "../i18n";
+import { clock, dockWord, gateWord, moment, num, pct, reasonWords, span, stateWord, stepWord, t, triggerWord } from "../i18n";
 import { activeSortie, freshness, model, sortiesNewestFirst, stationNow } from "../store";
 import type { Note } from "../store";
 import { ENDED } from "../types";
@@ -112,8 +112,8 @@ function sortieCard() {
     text(cases, String(sortie.cases));
     const from = sortie.started_at ? Date.parse(sortie.started_at) : NaN;
     const to = sortie.ended_at ? Date.parse(sortie.ended_at) : stationNow().getTime();
-    text(elapsed, Number.isNaN(from) ? "–" : span((to - from) / 1000));
-    text(reason, sortie.reason ?? "");
+    text(elapsed, Number.isNaN(from) || (active && freshness().stale) ? "–" : span((to - from) / 1000));
+    text(reason, reasonWords(sortie.reason));
     show(reason, !!sortie.reason);
     attr(reason, "data-tone", ENDED.has(sortie.state) && sortie.state !== "done" ? "bad" : "plain");
 
@@ -124,7 +124,8 @@ function sortieCard() {
     // Enabled even when the page is stale: calling the drone back is always worth trying.
     button.disabled = homeward || own?.kind === "sending";
     paintNote(note, own, t("return_accepted"));
-    if (homeward && own?.kind === "accepted") show(note, false);
+    // What was promised is happening or over; the state says it now.
+    if ((homeward || active === null) && own?.kind === "accepted") show(note, false);
   }
   return { element, update };
 }
@@ -174,7 +175,7 @@ function patrolList() {
     const why = h("span", { class: "why" });
     const button = h("button", { class: "button go", onclick: () => void startPatrol(patrol) }, icon(ICONS.play, 14), h("span", null, t("start")));
     const note = h("p", { class: "note", role: "status" });
-    const row = h("article", { class: "patrol" }, h("div", { class: "patrol-text" }, name, when, last), h("div", { class: "patrol-do" }, button, why), note);
+    const row = h("article", { class: "patrol" }, name, h("div", { class: "patrol-text" }, when, last), h("div", { class: "patrol-do" }, button, why), note);
     return {
       element: row,
       update(p) {
@@ -182,8 +183,8 @@ function patrolList() {
         const now = stationNow();
         text(name, p.name);
         const schedule = p.schedule ? `${t("schedule")} ${p.schedule}` : t("on_demand");
-        text(when, p.next_at ? `${schedule} · ${t("next")} ${moment(p.next_at, now)}` : schedule);
-        text(last, `${t("last")}: ${p.last ? lastWords(p.last, now) : t("never")}`);
+        text(when, p.next_at ? `${schedule}\n${t("next")} ${moment(p.next_at, now)}` : schedule);
+        text(last, `${t("last")} ${p.last ? lastWords(p.last, now) : t("never")}`);
         attr(button, "aria-label", `${t("start")}: ${p.name}`);
         const stale = freshness().stale;
         const busy = activeSortie() !== null;
@@ -206,7 +207,7 @@ function patrolList() {
 function lastWords(sortie: Sortie, now: Date): string {
   const when = moment(sortie.ended_at ?? sortie.started_at ?? sortie.planned_at, now);
   const words = `${when} ${stateWord(sortie.state)}`;
-  return sortie.state === "done" ? `${words}, ${t("coverage")} ${pct(sortie.coverage)}` : words;
+  return sortie.state === "done" ? `${words} ${pct(sortie.coverage)}` : words;
 }
 
 /** What became of the sortie that this page asked for. */
@@ -215,7 +216,7 @@ function paintSortieNote(note: HTMLElement, sortie: Sortie): void {
   const bad = sortie.state === "refused" || sortie.state === "aborted" || sortie.state === "lost";
   let words = stateWord(sortie.state);
   if (sortie.state === "done") words += `: ${t("coverage")} ${pct(sortie.coverage)}, ${t("frames")} ${sortie.frames}, ${t("cases")} ${sortie.cases}`;
-  else if (sortie.reason) words += `: ${sortie.reason}`;
+  else if (sortie.reason) words += `: ${reasonWords(sortie.reason)}`;
   text(note, words);
   attr(note, "data-tone", bad ? "bad" : sortie.state === "done" ? "good" : "plain");
 }
@@ -241,8 +242,8 @@ function gates() {
         // What passed a minute ago is not known to pass now.
         const passed = freshness().stale ? null : g.passed;
         text(name, gateWord(g.gate));
-        text(reason, g.reason ?? "");
-        text(verdict, passed === null ? t("unknown_gate") : passed ? t("pass") : t("fail"));
+        text(reason, freshness().stale ? t("stale") : g.reason ?? (passed === null ? t("unknown_gate") : ""));
+        text(verdict, passed === null ? t("unknown") : passed ? t("pass") : t("fail"));
         attr(verdict, "data-passed", String(passed));
       },
     };
@@ -327,7 +328,7 @@ function recent() {
         attr(state, "data-state", s.state);
         const flew = s.state !== "refused" && s.state !== "planned" && s.state !== "gating";
         const sums = flew ? `${t("coverage")} ${pct(s.coverage)} · ${t("frames")} ${s.frames} · ${t("cases")} ${s.cases}` : "";
-        text(detail, [s.reason, sums, triggerWord(s.trigger)].filter(Boolean).join(" · "));
+        text(detail, [reasonWords(s.reason), sums, triggerWord(s.trigger)].filter(Boolean).join(" · "));
       },
     };
   });
