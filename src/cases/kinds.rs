@@ -31,12 +31,9 @@ pub struct KindConfig {
     pub department: String,
 }
 
-/// The configured kinds and the system their codes come from.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+/// How kinds are reported, and the system their codes come from.
+#[derive(Debug, Clone)]
 pub struct Kinds {
-    /// The default codes were taken from a public transcription of this standard and not checked against its official
-    /// text: check them before you rely on them.
     pub code_system: String,
     pub kinds: BTreeMap<Kind, KindConfig>,
 }
