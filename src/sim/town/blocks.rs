@@ -110,11 +110,13 @@ fn yard_thing(d: &mut Draft, at: [f32; 2]) {
 }
 
 fn park(d: &mut Draft, at: [f32; 2], yaw: f32) {
-    let plot = Plot::new(at[0], at[1], yaw, 2.9, 1.3);
+    // Mostly cars; a truck or bus needs twice the room.
+    let kind = if d.dice.chance(0.9) { d.dice.range(0.0, 0.8) } else { d.dice.range(0.8, 1.0) };
+    let plot = Plot::new(at[0], at[1], yaw, if kind < 0.8 { 2.9 } else { 5.5 }, 1.3);
     if d.free(&plot, 1.5) {
         let yaw = yaw + d.dice.range(-0.08, 0.08);
         d.taken.push(plot);
-        d.vehicle(at, yaw);
+        d.vehicle(at, yaw, kind);
     }
 }
 
@@ -412,9 +414,12 @@ pub fn traffic(d: &mut Draft) {
                 // Traffic keeps to the right.
                 let yaw = road.yaw + if side > 0.0 { std::f32::consts::PI } else { 0.0 };
                 let plot = Plot::new(at[0], at[1], road.yaw, 5.6, 1.3);
-                if !d.taken.iter().any(|t| t.overlaps(&plot)) && d.clear_of_keep_outs(&plot, 0.0) {
+                // Lanes end at the water; only wide roads have bridges.
+                let passable = wide || d.dry(&plot, 1.0);
+                if passable && !d.taken.iter().any(|t| t.overlaps(&plot)) && d.clear_of_keep_outs(&plot, 0.0) {
                     d.taken.push(plot);
-                    d.vehicle(at, yaw);
+                    let kind = d.dice.unit();
+                    d.vehicle(at, yaw, kind);
                 }
             }
             s += d.dice.range(10.0, 60.0);

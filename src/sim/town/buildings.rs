@@ -142,7 +142,7 @@ impl Draft {
         let wall = self.dice.colour(&[0xcfccc2, 0xb3b0a8, 0xd8d8d4, 0xa6a8a6], 0.1);
         let side = if blue && self.dice.chance(0.4) { roof * 0.8 } else { wall };
         self.put(Shape::Box, at, 0.0, yaw, [long * 0.98, across * 0.97, h / 2.0], paint(Finish::Wall, side, rgb(0x3a434a)), id);
-        let steel = paint(Finish::Steel, roof, if blue { rgb(0x7a5a48) } else { rgb(0x8a5a3c) });
+        let steel = paint(Finish::Steel, roof, if blue { rgb(0x5a5f68) } else { rgb(0x8a5a3c) });
         // Wide sheds are built as two or three bays side by side.
         let bays = if across > 9.0 { self.dice.int(1, 3) } else { 1 };
         let bay = across / bays as f32;

@@ -143,7 +143,10 @@ pub fn labels(town: &Town, camera: &Camera, pose: &TruePose, rendered: &Rendered
             values.clone().fold(f32::NEG_INFINITY, f32::max) - values.fold(f32::INFINITY, f32::min)
         };
         let whole = (span(0) * span(1)).max(1.0);
-        if wide * tall < 0.25 * whole || (s[4] as f32) < 0.11 * whole {
+        // The box around a turned object is up to twice its own area, hence the low shares; a large piece of
+        // a roof is recognisable whatever the share.
+        let recognisable = s[4] >= 3500 && s[4] as f32 > 0.2 * wide * tall;
+        if (wide * tall < 0.25 * whole || (s[4] as f32) < 0.11 * whole) && !recognisable {
             continue;
         }
         out.push(Label { class: usize::from(object.class), low, high });

@@ -100,7 +100,8 @@ impl Feature {
                 let v = dy * ux - dx * uy;
                 let (rx, ry) = (dx - s * ux, dy - s * uy);
                 let away = (rx * rx + ry * ry).sqrt();
-                (away < half).then_some(Place { u: along + s, v, inside: half - away })
+                // From the line's side only: the round ends lie inside the next piece.
+                (away < half).then_some(Place { u: along + s, v, inside: half - v.abs() })
             }
             Outline::Blob { centre, axis, half, wander } => {
                 let (dx, dy) = (x - centre[0], y - centre[1]);

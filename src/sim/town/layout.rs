@@ -165,7 +165,7 @@ fn split(d: &mut Draft, r: [f32; 4], depth: u32, heart: [f32; 2], out: &mut Vec<
     }
     let (a, b) = if cut_u { ([cut, r[1]], [cut, r[3]]) } else { ([r[0], cut], [r[2], cut]) };
     road(d, a, b, half, lanes);
-    let walk = half + if lanes > 0.0 { 1.6 } else { 0.3 };
+    let walk = half + if lanes > 0.0 { 1.6 } else { 0.0 };
     let (first, second) = if cut_u {
         ([r[0], r[1], cut - walk, r[3]], [cut + walk, r[1], r[2], r[3]])
     } else {
@@ -219,8 +219,8 @@ fn choose_use(d: &mut Draft, u: f32, v: f32, heart: [f32; 2], inner: bool, narro
         return d.dice.pick(&[Use::Vacant, Use::Grove, Use::Vacant]);
     }
     let roll = d.dice.unit();
-    let urban = 1.0 - away / 170.0;
-    if inner && roll < urban.clamp(0.12, 0.8) {
+    let urban = 1.1 - away / 220.0;
+    if inner && roll < urban.clamp(0.25, 0.85) {
         return d.dice.pick(&[Use::Village, Use::Village, Use::Village, Use::Industry, Use::Industry, Use::Market]);
     }
     if !inner {
@@ -259,11 +259,11 @@ fn roll_site(dice: &mut Dice, kind: Kind) -> Site {
         Kind::HeavyMachine => [3.0, 1.6],
         Kind::Earthwork => [dice.range(9.8, 12.0), dice.range(7.2, 10.0)],
         Kind::Garbage => {
-            let r = dice.range(1.25, 2.5);
+            let r = dice.range(1.4, 2.6);
             [r, r * dice.range(0.7, 1.0)]
         }
         Kind::FloatingDebris => {
-            let r = dice.range(1.3, 3.0);
+            let r = dice.range(1.6, 3.0);
             [r, r * dice.range(0.5, 0.95)]
         }
         Kind::Burning => {
@@ -292,7 +292,11 @@ fn choose_sites(d: &mut Draft, blocks: &[Block], dense: bool) -> Vec<Site> {
             // Late attempts give up what is only pleasant.
             if suits(d, blocks, &site, attempt < 2500) && sites.iter().all(|s| distance(s, &site) > spacing(s, &site, wish.apart, dense)) {
                 let with_machine = kind == Kind::Earthwork && (!dense || d.dice.chance(0.5));
-                d.keep_outs.push(site.keep_out());
+                let mut keep_out = site.keep_out();
+                if dense {
+                    keep_out.gap = keep_out.gap.min(3.0);
+                }
+                d.keep_outs.push(keep_out);
                 sites.push(site);
                 if with_machine {
                     let machine = machine_on(&mut d.dice, &site);

@@ -104,7 +104,7 @@ fn earthwork(d: &mut Draft, plot: &Plot) -> u32 {
         (0x8f5236, 0xa87650),
     ]);
     let (tint, second) = (rgb(tint) * d.dice.range(0.85, 1.15), rgb(second) * d.dice.range(0.85, 1.15));
-    d.blob(plot, 0.3, look(Texture::Soil, tint, second, 0.0), layer::PATCH, id);
+    d.blob(plot, 0.22, look(Texture::Soil, tint, second, 0.0), layer::PATCH, id);
     for _ in 0..d.dice.int(3, 7) {
         let (a, r) = (d.dice.range(0.0, 6.28), d.dice.range(0.25, 0.68));
         let at = Draft::beside([plot.u, plot.v], plot.yaw, a.cos() * r * plot.half[0], a.sin() * r * plot.half[1]);
@@ -174,7 +174,7 @@ fn garbage(d: &mut Draft, plot: &Plot) -> u32 {
     let stain = look(Texture::Char, rgb(0x5a5348), rgb(0x5a5348), 0.0);
     let soil = look(Texture::Gravel, rgb(0x6d6354), rgb(0x8a8070), 0.0);
     let stain = if d.dice.chance(0.2) { stain } else { soil };
-    d.blob(plot, 0.35, stain, layer::SPOT, id);
+    d.blob(&Plot::new(plot.u, plot.v, plot.yaw, plot.half[0] * 1.12, plot.half[1] * 1.12), 0.25, stain, layer::SPOT, id);
     let [hu, hv] = plot.half;
     for _ in 0..d.dice.int(2, 4) {
         let at = Draft::beside([plot.u, plot.v], plot.yaw, d.dice.range(-0.35, 0.35) * hu, d.dice.range(-0.35, 0.35) * hv);
@@ -182,23 +182,23 @@ fn garbage(d: &mut Draft, plot: &Plot) -> u32 {
         let tone = d.dice.colour(&[0x6d665a, 0x55504a, 0x7c7464], 0.15);
         d.put(Shape::Ellipsoid, at, -r * 0.3, 0.0, [r * 1.3, r, r * 0.55], paint(Finish::Soil, tone, tone * 0.6), id);
     }
-    let bits = (hu * hv * d.dice.range(16.0, 24.0)) as usize;
-    for _ in 0..bits.clamp(40, 260) {
+    let bits = (hu * hv * d.dice.range(38.0, 60.0)) as usize;
+    for _ in 0..bits.clamp(90, 420) {
         let (a, r) = (d.dice.range(0.0, 6.28), d.dice.unit().sqrt() * 0.92);
         let (x, y) = (a.cos() * r, a.sin() * r);
         // Strewn thinner towards an uneven rim.
-        if noise(x * 2.0 + plot.u, y * 2.0 + plot.v, 5) * 0.7 + 0.45 < r {
+        if noise(x * 2.0 + plot.u, y * 2.0 + plot.v, 5) * 0.6 + 0.58 < r {
             continue;
         }
         let at = Draft::beside([plot.u, plot.v], plot.yaw, x * hu, y * hv);
         let tone = d.dice.colour(
             &[
-                0xf4f4f2, 0xf0f0ee, 0xe6e6e2, 0x2b2b2d, 0x1c1d20, 0xc93a2f, 0xd9c63a, 0x3a6fc4, 0x2f8a5a, 0xc98a4a, 0x9a7a55, 0xe08ab0, 0x58b5c4, 0x8a8a88,
+                0xf4f4f2, 0xf0f0ee, 0xe6e6e2, 0xd8d6ce, 0xc9c5ba, 0x2b2b2d, 0x1c1d20, 0xb5493f, 0xcdbb55, 0x4a72b4, 0x4a8a66, 0xb98a58, 0x9a7a55, 0x7a6a54, 0xd795b0, 0x6fb0bb, 0x8a8a88,
             ],
             0.2,
         );
         let z = (1.0 - r) * hu.min(hv) * 0.28;
-        let (s, yaw, tilt) = (d.dice.range(0.1, 0.34), d.dice.range(0.0, 3.14), d.dice.range(-0.6, 0.6));
+        let (s, yaw, tilt) = (0.07 + 0.26 * d.dice.unit().powi(2), d.dice.range(0.0, 3.14), d.dice.range(-0.6, 0.6));
         if d.dice.chance(0.45) {
             d.put(Shape::Ellipsoid, at, z, yaw, [s * 1.2, s, s * 0.7], plain(tone), id);
         } else {
@@ -212,17 +212,17 @@ fn garbage(d: &mut Draft, plot: &Plot) -> u32 {
 /// Scum, foam boxes, bottles and weed that drift together.
 fn debris(d: &mut Draft, plot: &Plot) -> u32 {
     let id = d.object(FLOATING_DEBRIS);
-    let scum = d.dice.colour(&[0x6e6a45, 0x7b7350, 0x5a5a3c, 0x86805e], 0.15);
-    d.blob(plot, 0.32, look(Texture::Scum, scum, scum.mix(rgb(0xb8b49a), 0.5), 0.0), layer::SPOT, id);
     let [hu, hv] = plot.half;
-    for _ in 0..((hu * hv * d.dice.range(9.0, 16.0)) as usize).clamp(24, 160) {
+    let scum = d.dice.colour(&[0x4a4630, 0x8b8358, 0x3f4a2a, 0x9a9474, 0x6a5a3a], 0.15);
+    d.blob(&Plot::new(plot.u, plot.v, plot.yaw, hu * 1.1, hv * 1.1), 0.24, look(Texture::Scum, scum, scum.mix(rgb(0xb8b49a), 0.5), 0.0), layer::SPOT, id);
+    for _ in 0..((hu * hv * d.dice.range(22.0, 38.0)) as usize).clamp(40, 260) {
         let (a, r) = (d.dice.range(0.0, 6.28), d.dice.unit().sqrt() * 0.9);
         let at = Draft::beside([plot.u, plot.v], plot.yaw, a.cos() * r * hu, a.sin() * r * hv);
         let tone = d.dice.colour(
             &[0xf4f4f0, 0xefefe8, 0xf0f0ee, 0xd8d2c0, 0x8a6f4c, 0x6e5a3e, 0x3f8a5a, 0x3a72c0, 0xc94a3a, 0xd8b83a, 0x4f6e34, 0x5c7a3a],
             0.15,
         );
-        let (s, yaw) = (d.dice.range(0.07, 0.26), d.dice.range(0.0, 3.14));
+        let (s, yaw) = (0.05 + 0.2 * d.dice.unit().powi(2), d.dice.range(0.0, 3.14));
         if d.dice.chance(0.4) {
             d.put(Shape::Ellipsoid, at, -s * 0.2, yaw, [s * 1.3, s, s * 0.5], plain(tone), id);
         } else {
@@ -258,7 +258,7 @@ fn burning(d: &mut Draft, plot: &Plot, wind: [f32; 2]) -> u32 {
         let flame = paint(Finish::Flame, v3(1.0, 0.16, 0.015), v3(1.0, 0.55, 0.09));
         d.put(Shape::Ellipsoid, at, 0.0, 0.0, [s, s, tall], flame, id);
     }
-    let grey = d.dice.range(0.25, 0.75);
+    let grey = d.dice.range(0.25, 1.0);
     let base = d.world(plot.u, plot.v);
     let strength = d.dice.range(0.8, 1.25);
     let count = 22;
@@ -266,14 +266,14 @@ fn burning(d: &mut Draft, plot: &Plot, wind: [f32; 2]) -> u32 {
         .map(|i| {
             let k = i as f32 / (count - 1) as f32;
             let rise = 1.3 + 7.5 * k;
-            let sigma = 0.65 + 2.1 * k;
+            let sigma = 0.5 + 2.2 * k;
             // Dense near the seat, a veil further out.
             let depth = strength * if k < 0.5 { 1.5 - k } else { 1.1 * (1.0 - k).powi(2) * 2.0 };
             let wobble = |d: &mut Draft| d.dice.range(-0.5, 0.5) * (0.4 + k);
             Puff {
                 centre: v3(base[0] + wind[0] * rise + wobble(d), base[1] + wind[1] * rise + wobble(d), rise),
                 sigma,
-                depth: depth * 0.55,
+                depth: depth * 1.5,
             }
         })
         .collect();

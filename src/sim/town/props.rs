@@ -73,7 +73,8 @@ impl Draft {
     }
 
     /// A car, van, truck or bus, standing on `at` and facing `yaw`.
-    pub fn vehicle(&mut self, at: [f32; 2], yaw: f32) {
+    /// `kind` in [0, 1) goes from cars over vans and trucks to buses.
+    pub fn vehicle(&mut self, at: [f32; 2], yaw: f32, kind: f32) {
         let id = self.object(VEHICLE);
         let body = self.dice.colour(
             &[0xf2f2ef, 0xe9e9e6, 0x1d1f22, 0x2a2c30, 0x9a9da0, 0xb9bcbe, 0x8c1a1c, 0x1f3f7d, 0x274b9a, 0x6d5a46, 0xc9b07a, 0x2f5a42, 0xd98b1f],
@@ -82,7 +83,6 @@ impl Draft {
         let glass = paint(Finish::Glass, rgb(0x1b2126), rgb(0x1b2126));
         let dark = plain(rgb(0x1a1a1b));
         let shell = plain(body);
-        let kind = self.dice.unit();
         let ahead = |d: f32| Draft::beside(at, yaw, d, 0.0);
         if kind < 0.66 {
             let (l, w) = (self.dice.range(2.0, 2.4), self.dice.range(0.86, 0.95));

@@ -199,14 +199,14 @@ impl View<'_> {
             let drift = self.light.time * 0.4;
             let (a, b) = (near.x * 1.1 + near.z * 0.6 + drift, near.y * 1.1 - near.z * 0.5);
             let billow = fbm(a, b, plume.seed, 3);
-            depth += puff.depth * (-r2).exp() * smoothstep(0.12, 0.75, billow) * 1.9;
+            depth += puff.depth * (-r2).exp() * smoothstep(0.3, 0.72, billow) * 2.2;
         }
         if depth < 0.01 {
             return;
         }
         let alpha = 1.0 - (-depth).exp();
         let p = self.origin + d * along;
-        let shade = 0.7 + 0.5 * noise(p.x * 0.9, p.y * 0.9, plume.seed ^ 3);
+        let shade = 0.55 + 0.8 * fbm(p.x * 0.8, p.y * 0.8 - p.z * 0.3, plume.seed ^ 3, 3);
         let light = plume.tone.times(self.light.sky + self.light.sun * 0.35) * shade;
         out.light = out.light.mix(light, alpha);
         if alpha > 0.5 {

@@ -31,15 +31,15 @@ impl Light {
         let strength = if cloudy { dice.range(0.25, 0.6) } else { dice.range(2.1, 2.7) };
         let sky = if cloudy { v3(1.0, 1.03, 1.08) * 1.05 } else { v3(0.40, 0.50, 0.66) * dice.range(0.85, 1.15) };
         let wind_way = dice.range(0.0, std::f32::consts::TAU);
-        let wind = dice.range(0.5, 1.1);
+        let wind = dice.range(0.7, 1.2);
         Self {
             to_sun: v3(elevation.cos() * azimuth.cos(), elevation.cos() * azimuth.sin(), elevation.sin()),
             sun: v3(1.0, 0.97 - 0.07 * warm, 0.92 - 0.2 * warm) * strength,
             sky,
             haze: if cloudy { v3(0.75, 0.78, 0.8) } else { v3(0.66, 0.74, 0.84) },
             haze_density: dice.range(0.0001, 0.0012),
-            exposure: dice.range(0.8, 1.12) * if cloudy { 1.15 } else { 0.78 },
-            saturation: dice.range(0.88, 1.15),
+            exposure: dice.range(0.8, 1.15) * if cloudy { 0.92 } else { 0.56 },
+            saturation: dice.range(0.78, 1.05),
             sun_shadows: !cloudy || dice.chance(0.5),
             wind: [wind * wind_way.cos(), wind * wind_way.sin()],
             time: dice.range(0.0, 1000.0),
@@ -85,7 +85,7 @@ pub fn surface(prim: &Prim, hit: &Hit, time: f32) -> (Surface, V3) {
         Finish::Cloth => {
             let n = |u: f32, v: f32| fbm(u * 0.9, v * 0.9, s, 3);
             let h = n(u, v);
-            out.normal = (hit.normal + prim.axes[0] * ((h - n(u + 0.3, v)) * 2.2) + prim.axes[1] * ((h - n(u, v + 0.3)) * 2.2)).unit();
+            out.normal = (hit.normal + prim.axes[0] * ((h - n(u + 0.3, v)) * 1.1) + prim.axes[1] * ((h - n(u, v + 0.3)) * 1.1)).unit();
             out.albedo = out.albedo * (0.8 + 0.4 * h);
         }
         Finish::Wall => {
@@ -128,7 +128,7 @@ pub fn surface(prim: &Prim, hit: &Hit, time: f32) -> (Surface, V3) {
             let old = fbm(p.x * 0.22, p.y * 0.22, s ^ 3, 3);
             let rust = smoothstep(0.62, 0.8, fbm(p.x * 0.5, p.y * 0.16, s ^ 4, 3));
             out.albedo = out.albedo * (0.82 + 0.14 * (wave - 0.5).abs() * 2.0 + 0.1 * sheet + 0.12 * (old - 0.5));
-            out.albedo = out.albedo.mix(prim.paint.second, rust * 0.5);
+            out.albedo = out.albedo.mix(prim.paint.second, rust * 0.32);
             out.gloss = 0.12;
             if p.y.abs() < 0.22 && prim.shape == Shape::Gable && p.z > 0.0 {
                 out.albedo = out.albedo * 0.85;
@@ -136,11 +136,13 @@ pub fn surface(prim: &Prim, hit: &Hit, time: f32) -> (Surface, V3) {
         }
         Finish::Leaf => {
             let w = hit.normal;
-            let n = noise(p.x * 2.4 + p.z, p.y * 2.4 - p.z, s);
-            let fine = hash_unit(floor_i(p.x * 6.0 + p.z * 2.0), floor_i(p.y * 6.0 - p.z * 3.0), s);
-            let jitter = v3(n - 0.5, noise(p.y * 2.2, p.x * 2.2 + p.z, s ^ 9) - 0.5, 0.15) * 1.1;
+            // Skewed by height, so that steep sides are not drawn out into stripes.
+            let (a, b) = (p.x + p.z * 0.9, p.y - p.z * 0.7);
+            let n = noise(a * 2.6, b * 2.6, s) * 0.6 + noise(a * 6.1, b * 6.1, s ^ 5) * 0.4;
+            let fine = noise(a * 9.0 + 3.0, b * 9.0 - p.z * 4.0, s ^ 6);
+            let jitter = v3(n - 0.5, noise(b * 3.1, a * 3.1 + p.z, s ^ 9) - 0.5, 0.15) * 1.1;
             out.normal = (w + jitter).unit();
-            out.albedo = prim.paint.base.mix(prim.paint.second, smoothstep(0.35, 0.8, n)) * (0.55 + 0.5 * n + 0.35 * fine);
+            out.albedo = prim.paint.base.mix(prim.paint.second, smoothstep(0.35, 0.8, n)) * (0.5 + 0.5 * n + 0.45 * fine);
             // Light sinks into the gaps low in the crown.
             out.albedo = out.albedo * (0.62 + 0.38 * smoothstep(-0.4, 0.7, w.z));
         }
