@@ -360,9 +360,13 @@ fn suits(d: &Draft, blocks: &[Block], site: &Site, choosy: bool) -> bool {
 
 /// A corner of the patrolled area with room for the dock's pad.
 fn choose_dock(d: &mut Draft, blocks: &[Block]) -> [f32; 2] {
-    let side = [d.dice.pick(&[-1.0, 1.0]), d.dice.pick(&[-1.0, 1.0])];
+    let mut side = [d.dice.pick(&[-1.0, 1.0]), d.dice.pick(&[-1.0, 1.0])];
     let mut best = d.own(side[0] * 140.0, side[1] * 100.0);
-    for _ in 0..3000 {
+    for attempt in 0..6000 {
+        if attempt % 1000 == 999 {
+            // No room in this corner: try the next.
+            side = [-side[1], side[0]];
+        }
         let (e, n) = (side[0] * d.dice.range(118.0, 144.0), side[1] * d.dice.range(70.0, 104.0));
         let at = d.own(e, n);
         let plot = Plot::new(at[0], at[1], 0.0, 5.0, 5.0);

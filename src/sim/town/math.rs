@@ -25,11 +25,6 @@ impl V3 {
     }
 
     #[inline(always)]
-    pub fn cross(self, o: V3) -> V3 {
-        v3(self.y * o.z - self.z * o.y, self.z * o.x - self.x * o.z, self.x * o.y - self.y * o.x)
-    }
-
-    #[inline(always)]
     pub fn length(self) -> f32 {
         self.dot(self).sqrt()
     }

@@ -90,6 +90,24 @@ impl Buckets {
     }
 }
 
+/// A ball around a solid, in the order of its cell: most rays miss it, and then the solid itself is never read.
+#[derive(Debug, Clone, Copy)]
+struct Ball {
+    centre: V3,
+    radius2: f32,
+    prim: u32,
+}
+
+impl Ball {
+    /// Whether a ray with a unit direction may touch it.
+    #[inline(always)]
+    fn near(&self, origin: V3, direction: V3) -> bool {
+        let to = self.centre - origin;
+        let along = to.dot(direction);
+        to.dot(to) - along * along <= self.radius2
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Scene {
     pub prims: Vec<Prim>,
@@ -98,7 +116,9 @@ pub struct Scene {
     pub plumes: Vec<Plume>,
     /// The highest solid.
     pub roof: f32,
-    solid_cells: Buckets,
+    /// Where each cell's balls start.
+    starts: Vec<u32>,
+    balls: Vec<Ball>,
     cell_tops: Vec<f32>,
     feature_cells: Buckets,
     shade: Vec<f32>,
@@ -132,6 +152,15 @@ impl Scene {
         let cell_tops = (0..SIDE * SIDE)
             .map(|c| solid_cells.at(c).iter().map(|&i| tops[i as usize]).fold(0.0, f32::max))
             .collect();
+        let balls = solid_cells
+            .items
+            .iter()
+            .map(|&i| {
+                let p = &prims[i as usize];
+                // A little more than its own: the distances are squares of some hundred metres in single precision.
+                Ball { centre: p.centre, radius2: p.half.dot(p.half) * 1.02 + 0.004, prim: i }
+            })
+            .collect();
         let shade = shade_raster(&prims, &bounds, &tops);
         Self {
             roof: tops.iter().copied().fold(1.0, f32::max),
@@ -140,7 +169,8 @@ impl Scene {
             features,
             objects,
             plumes,
-            solid_cells,
+            starts: solid_cells.starts,
+            balls,
             cell_tops,
             shade,
         }
@@ -152,7 +182,9 @@ impl Scene {
         if x.abs() >= HALF || y.abs() >= HALF {
             return None;
         }
-        let cell = ((y + HALF) / FEATURE_CELL) as usize * FEATURE_SIDE + ((x + HALF) / FEATURE_CELL) as usize;
+        // A point a hair inside the edge can round on to it.
+        let index = |v: f32| (((v + HALF) / FEATURE_CELL) as usize).min(FEATURE_SIDE - 1);
+        let cell = index(y) * FEATURE_SIDE + index(x);
         self.feature_cells.at(cell).iter().find_map(|&i| {
             let place = self.features[i as usize].place(x, y)?;
             Some((i as usize, place))
@@ -174,18 +206,18 @@ impl Scene {
         low * (1.0 - fy) + high * fy
     }
 
-    /// The first solid a ray meets before `t_end`.
+    /// The first solid a ray meets before `t_end`; the direction has unit length.
     #[inline]
     pub fn trace(&self, origin: V3, direction: V3, t_end: f32) -> Option<(usize, Hit)> {
         let mut best: Option<(usize, Hit)> = None;
         self.walk(origin, direction, t_end, |items, leave| {
-            for &i in items {
+            for ball in items.iter().filter(|b| b.near(origin, direction)) {
                 let limit = best.map_or(t_end, |(_, h)| h.t);
-                let prim = &self.prims[i as usize];
+                let prim = &self.prims[ball.prim as usize];
                 if let Some(hit) = prim.meet(origin, direction, 1e-3, limit)
                     && solid_here(prim, &hit, direction)
                 {
-                    best = Some((i as usize, hit));
+                    best = Some((ball.prim as usize, hit));
                 }
             }
             best.is_some_and(|(_, h)| h.t <= leave)
@@ -198,8 +230,8 @@ impl Scene {
     pub fn shaded(&self, origin: V3, sun: V3) -> bool {
         let mut found = false;
         self.walk(origin, sun, f32::INFINITY, |items, _| {
-            found = items.iter().any(|&i| {
-                let prim = &self.prims[i as usize];
+            found = items.iter().filter(|b| b.near(origin, sun)).any(|ball| {
+                let prim = &self.prims[ball.prim as usize];
                 prim.paint.finish != Finish::Flame
                     && prim.meet(origin, sun, 2e-3, f32::INFINITY).is_some_and(|hit| solid_here(prim, &hit, sun))
             });
@@ -210,7 +242,7 @@ impl Scene {
 
     /// Visits the cells under a ray between the ground and the highest roof, until `visit` says stop.
     #[inline(always)]
-    fn walk(&self, o: V3, d: V3, t_end: f32, mut visit: impl FnMut(&[u32], f32) -> bool) {
+    fn walk(&self, o: V3, d: V3, t_end: f32, mut visit: impl FnMut(&[Ball], f32) -> bool) {
         let (mut t0, mut t1) = (0.0f32, t_end);
         let mut clip = |o: f32, d: f32, lo: f32, hi: f32| {
             if d.abs() < 1e-9 {
@@ -247,7 +279,7 @@ impl Scene {
             let cell = cy as usize * SIDE + cx as usize;
             let lowest = o.z + d.z * if d.z < 0.0 { leave } else { enter };
             if lowest <= self.cell_tops[cell] {
-                let items = self.solid_cells.at(cell);
+                let items = &self.balls[self.starts[cell] as usize..self.starts[cell + 1] as usize];
                 if !items.is_empty() && visit(items, leave) {
                     return;
                 }
