@@ -1,10 +1,33 @@
 //! Pure geometry: coordinates, datums, the camera model, and where a pixel lies on the ground. No clock, no I/O.
 //!
 //! Conventions: attitude is yaw clockwise from true north, pitch 0 at the horizon and −90 straight down, roll positive
-//! with the right side down, all in degrees; local axes are east, north, up in metres; pixels have their origin in the
-//! top-left corner, x right, y down.
+//! with the right side down, all in degrees; local axes are east, north, up in metres; camera axes are x right, y down,
+//! z forward; pixels have their origin in the top-left corner of the top-left pixel, x right, y down.
+//!
+//! Invariants kept here:
+//! - a position never comes without its error: [`locate()`] gives an ellipse or a reason, never a bare point;
+//! - attitudes are composed as rotations; no angle is ever added to another one;
+//! - what reaches the ground beyond the horizon, behind the camera or out of range is refused, each with its own reason.
+//!
+//! The ground is a horizontal plane here, at the height of the take-off point unless the caller says otherwise.
+
+mod attitude;
+mod camera;
+pub mod datum;
+mod ellipse;
+mod frame;
+mod fuse;
+mod locate;
+pub mod photo;
 
 use serde::{Deserialize, Serialize};
+
+pub use frame::{CoordinateError, distance_m};
+pub use fuse::{COMMON_SIGMA_M, combine, same_place};
+pub use locate::{
+    DEFAULT_MAX_RANGE_M, LocateError, PIXEL_SIGMA, footprint, ground_sample_distance, locate,
+    locate_within, project_ground,
+};
 
 /// A position in WGS 84, degrees.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]

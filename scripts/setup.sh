@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Everything `make` needs on Debian 12: packages, ONNX Runtime, the page's assets. Idempotent; quiet and offline when done.
+#   scripts/setup.sh          for building and the demo
+#   scripts/setup.sh test     also what the tests use
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf 'setup: %s\n' "$*"; }
+die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+# --- Debian packages ---------------------------------------------------------------------------------------------
+# Only the four OpenCV modules in use: libopencv-dev would bring Qt and VTK.
+packages=(libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev libopencv-videoio-dev
+          clang libclang-dev build-essential pkg-config mosquitto mosquitto-clients python3-pip unzip)
+command -v npm >/dev/null || packages+=(nodejs npm)
+[ "${1:-}" = test ] && packages+=(gdal-bin)
+missing=()
+for package in "${packages[@]}"; do
+  [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  [ "$(id -u)" = 0 ] || die "these Debian packages are missing: ${missing[*]}; run as root, or: apt-get install ${missing[*]}"
+  say "installing ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  # On a machine that runs no service yet, installing the broker must not start one on the standard port.
+  if [ ! -e /usr/sbin/policy-rc.d ]; then
+    printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+  fi
+  { apt-get update -q && apt-get install -q -y --no-install-recommends "${missing[@]}"; } >/tmp/aerie-apt.log 2>&1 \
+    || { tail -5 /tmp/aerie-apt.log >&2; die "apt-get failed (whole log: /tmp/aerie-apt.log); check the network and the package sources"; }
+fi
+
+# --- Rust --------------------------------------------------------------------------------------------------------
+command -v cargo >/dev/null || die "cargo is missing; install Rust (rustup) and run make again"
+
+# --- ONNX Runtime ------------------------------------------------------------------------------------------------
+# Taken from its Python wheel: the only form in which a package registry carries it.
+version=1.24.4
+case "$(uname -m)" in
+  x86_64)  platform=manylinux_2_28_x86_64;  sha=e54ad52e61d2d4618dcff8fa1480ac66b24ee2eab73331322db1049f11ccf330 ;;
+  aarch64) platform=manylinux_2_28_aarch64; sha=046ff290045a387676941a02a8ae5c3ebec6b4f551ae228711968c4a69d8f6b7 ;;
+  *) die "no ONNX Runtime for $(uname -m); aerie runs on x86_64 and aarch64" ;;
+esac
+target=.deps/onnxruntime
+if [ "$(cat $target/version 2>/dev/null)" != "$version $sha" ]; then
+  say "fetching ONNX Runtime $version"
+  work=$(mktemp -d)
+  python3 -m pip download -q --no-deps --only-binary=:all: --platform "$platform" --python-version 311 \
+    --implementation cp --abi cp311 -d "$work" "onnxruntime==$version" 2>"$work/log" \
+    || { tail -3 "$work/log" >&2; die "ONNX Runtime $version could not be downloaded; check the network and run make again"; }
+  echo "$sha  $(echo "$work"/onnxruntime-*.whl)" | sha256sum -c --quiet - \
+    || die "the ONNX Runtime wheel does not have the pinned sha256; nothing was installed"
+  mkdir -p $target
+  unzip -q -o -j "$work"/onnxruntime-*.whl 'onnxruntime/capi/libonnxruntime.so*' 'onnxruntime/LICENSE' \
+    'onnxruntime/ThirdPartyNotices.txt' -d $target
+  mv $target/libonnxruntime.so.* $target/libonnxruntime.so
+  echo "$version $sha" > $target/version
+  rm -rf "$work"
+fi
+
+# --- the web page ------------------------------------------------------------------------------------------------
+web=src/console/web
+stamp=$web/dist/.built-from
+sources=$(find $web -path $web/node_modules -prune -o -path $web/dist -prune -o -type f -print0 | sort -z | xargs -0 cat | sha256sum)
+if [ "$(cat $stamp 2>/dev/null)" != "$sources" ]; then
+  say "building the web page"
+  (cd $web && npm ci --silent --no-audit --no-fund && npm run --silent build) >/tmp/aerie-npm.log 2>&1 \
+    || { tail -5 /tmp/aerie-npm.log >&2; die "the web page could not be built (whole log: /tmp/aerie-npm.log)"; }
+  echo "$sources" > $stamp
+fi
+
+# --- the test runner ---------------------------------------------------------------------------------------------
+if [ "${1:-}" = test ] && ! cargo nextest --version >/dev/null 2>&1; then
+  say "installing cargo-nextest (a few minutes, once)"
+  cargo install -q --locked cargo-nextest || die "cargo-nextest could not be installed; check the network"
+fi

@@ -1,0 +1,488 @@
+//! Pure: from sightings to cases. No clock, no I/O.
+//!
+//! Within a sortie, sightings of one place are one *thing*. A thing becomes a case once it was seen often enough among
+//! the frames that could have shown it; a case that is already known at that place takes it up instead.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use ulid::Ulid;
+
+use super::kinds::Kind;
+use super::register::Register;
+use crate::geo::{self, Camera, LatLon, Located, LocalFrame, Pose};
+
+/// A thing is believed after so many frames have shown it …
+const LOOKS_NEEDED: usize = 2;
+/// … or one, when no other could and the model was this sure.
+const SINGLE_LOOK_SCORE: f32 = 0.8;
+/// … and when at least this share of the frames that could have shown it did.
+const SHARE_NEEDED: f64 = 0.4;
+
+/// One sighting as the book takes it.
+#[derive(Debug, Clone)]
+pub struct Sighted {
+    pub kind: Kind,
+    pub score: f32,
+    pub located: Located,
+    /// The picture's edge cut it.
+    pub at_edge: bool,
+    pub experimental: bool,
+    pub frame: u64,
+    pub bbox: [f32; 4],
+    pub taken_at: Timestamp,
+}
+
+/// Where a frame was taken from: says whether it could have shown a place.
+#[derive(Debug, Clone, Copy)]
+pub struct View {
+    pub camera: Camera,
+    pub pose: Pose,
+}
+
+impl View {
+    /// Whether a place on the ground falls well inside the picture.
+    fn shows(&self, at: LatLon) -> bool {
+        let margin = 0.08;
+        let (width, height) = (f64::from(self.camera.width_px), f64::from(self.camera.height_px));
+        geo::project_ground(&self.camera, &self.pose, at, 0.0).is_some_and(|[x, y]| {
+            x > margin * width && x < (1.0 - margin) * width && y > margin * height && y < (1.0 - margin) * height
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CaseState {
+    Suspected,
+}
+
+/// What is known of a case; this is what is stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Case {
+    pub id: String,
+    pub kind: Kind,
+    pub state: CaseState,
+    /// From the model's scores, 0 to 1.
+    pub confidence: f32,
+    pub located: Located,
+    pub first_seen: Timestamp,
+    pub last_seen: Timestamp,
+    /// Sorties that saw it.
+    pub count: u32,
+    pub sortie: String,
+    pub experimental: bool,
+    /// Of the newest event that was made of it.
+    pub sequence: u64,
+    pub evidence: Vec<String>,
+    /// The newest event; made again at start if a crash came between this row and the outbox.
+    pub event: Option<serde_json::Value>,
+}
+
+/// What the sightings of a frame led to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Finding {
+    /// A case that was not known.
+    Opened { case: usize, best: Best },
+    /// A known case, seen for the first time in this sortie.
+    SeenAgain { case: usize, best: Best },
+    /// A case of this sortie whose position or confidence is now better known.
+    Refined { case: usize, best: Best },
+}
+
+/// The look that shows a thing best.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Best {
+    pub frame: u64,
+    pub bbox: [f32; 4],
+    pub score: f32,
+    pub taken_at: Timestamp,
+}
+
+struct Thing {
+    looks: Vec<Sighted>,
+    case: Option<usize>,
+    /// What was last said of its position.
+    said: Option<Located>,
+}
+
+#[derive(Default)]
+pub struct Book {
+    cases: Vec<Case>,
+    register: Register,
+    sortie: String,
+    things: Vec<Thing>,
+    views: Vec<View>,
+    /// Sightings of buildings that the register permits, in this sortie.
+    pub permitted: u64,
+}
+
+impl Book {
+    pub fn new(cases: Vec<Case>, register: Register) -> Book {
+        Book { cases, register, ..Book::default() }
+    }
+
+    pub fn case(&self, index: usize) -> Option<&Case> {
+        self.cases.get(index)
+    }
+
+    pub fn case_mut(&mut self, index: usize) -> Option<&mut Case> {
+        self.cases.get_mut(index)
+    }
+
+    pub fn cases(&self) -> &[Case] {
+        &self.cases
+    }
+
+    pub fn begin(&mut self, sortie: &str) {
+        self.sortie = sortie.to_owned();
+        self.things.clear();
+        self.views.clear();
+        self.permitted = 0;
+    }
+
+    /// Takes up one frame. `new_id` names a case that is opened.
+    pub fn frame(&mut self, view: View, sightings: Vec<Sighted>, mut new_id: impl FnMut() -> Ulid) -> Vec<Finding> {
+        self.views.push(view);
+        let mut findings = Vec::new();
+        for sighted in sightings {
+            if sighted.kind.is_structure() {
+                // Roofs lean outward in oblique views; the register's outlines are of walls.
+                let tolerance = 4.0 + sighted.located.uncertainty.semi_major_m.min(4.0);
+                if self.register.permits(sighted.located.at, tolerance) {
+                    self.permitted += 1;
+                    continue;
+                }
+            }
+            let index = self.place(sighted);
+            if self.things[index].case.is_none() && self.believed(&self.things[index], false) {
+                findings.extend(self.settle(index, &mut new_id));
+            }
+        }
+        findings
+    }
+
+    /// Ends the sortie: what is believed after all is settled, and every case's position is said as it is now known.
+    pub fn finish(&mut self, mut new_id: impl FnMut() -> Ulid) -> Vec<Finding> {
+        self.join_neighbours();
+        let mut findings = Vec::new();
+        for index in 0..self.things.len() {
+            if self.things[index].case.is_none() {
+                if self.believed(&self.things[index], true) {
+                    findings.extend(self.settle(index, &mut new_id));
+                }
+                continue;
+            }
+            let located = position(&self.things[index].looks);
+            let moved = self.things[index].said.is_none_or(|said| said.at.distance_m(located.at) > 0.3);
+            if let (true, Some(case)) = (moved, self.things[index].case) {
+                self.update(case, index);
+                findings.push(Finding::Refined { case, best: best(&self.things[index].looks) });
+            }
+        }
+        self.things.clear();
+        self.views.clear();
+        findings
+    }
+
+    /// The thing this sighting is of, made if there is none.
+    fn place(&mut self, sighted: Sighted) -> usize {
+        let near = self
+            .things
+            .iter()
+            .enumerate()
+            .filter(|(_, thing)| kind_of(&thing.looks).same_thing(sighted.kind))
+            .map(|(index, thing)| (index, position(&thing.looks).at.distance_m(sighted.located.at)))
+            .filter(|(_, distance)| *distance <= sighted.kind.radius_m())
+            .min_by(|a, b| a.1.total_cmp(&b.1));
+        match near {
+            Some((index, _)) => {
+                self.things[index].looks.push(sighted);
+                index
+            }
+            None => {
+                self.things.push(Thing { looks: vec![sighted], case: None, said: None });
+                self.things.len() - 1
+            }
+        }
+    }
+
+    fn believed(&self, thing: &Thing, last_word: bool) -> bool {
+        let mut frames: Vec<u64> = thing.looks.iter().map(|l| l.frame).collect();
+        frames.sort_unstable();
+        frames.dedup();
+        let whole = thing.looks.iter().any(|l| !l.at_edge);
+        let at = position(&thing.looks).at;
+        let could = self.views.iter().filter(|view| view.shows(at)).count().max(1);
+        let share = frames.len() as f64 / could as f64;
+        if frames.len() >= LOOKS_NEEDED {
+            return whole && share >= SHARE_NEEDED;
+        }
+        last_word && whole && could == 1 && best(&thing.looks).score >= SINGLE_LOOK_SCORE
+    }
+
+    /// Gives a believed thing its case.
+    fn settle(&mut self, index: usize, new_id: &mut impl FnMut() -> Ulid) -> Option<Finding> {
+        let looks = &self.things[index].looks;
+        let (kind, located, best) = (kind_of(looks), position(looks), best(looks));
+        let known = self
+            .cases
+            .iter()
+            .enumerate()
+            .filter(|(_, case)| case.kind.same_thing(kind))
+            .map(|(i, case)| (i, case.located.at.distance_m(located.at)))
+            .filter(|(_, distance)| *distance <= kind.radius_m())
+            .min_by(|a, b| a.1.total_cmp(&b.1))
+            .map(|(i, _)| i);
+        if let Some(case) = known {
+            self.things[index].case = Some(case);
+            let first_in_sortie = self.cases[case].sortie != self.sortie;
+            if first_in_sortie {
+                self.cases[case].count += 1;
+            }
+            self.update(case, index);
+            return first_in_sortie.then_some(Finding::SeenAgain { case, best });
+        }
+        self.cases.push(Case {
+            id: new_id().to_string(),
+            kind,
+            state: CaseState::Suspected,
+            confidence: best.score,
+            located,
+            first_seen: looks.iter().map(|l| l.taken_at).min().unwrap_or(best.taken_at),
+            last_seen: best.taken_at,
+            count: 1,
+            sortie: self.sortie.clone(),
+            experimental: looks.iter().any(|l| l.experimental),
+            sequence: 0,
+            evidence: Vec::new(),
+            event: None,
+        });
+        let case = self.cases.len() - 1;
+        self.things[index].case = Some(case);
+        self.update(case, index);
+        Some(Finding::Opened { case, best })
+    }
+
+    /// Brings the case up to what this sortie knows of it.
+    fn update(&mut self, case: usize, thing: usize) {
+        let looks = &self.things[thing].looks;
+        let (located, best) = (position(looks), best(looks));
+        let last = looks.iter().map(|l| l.taken_at).max().unwrap_or(best.taken_at);
+        let again = self.cases[case].count > 1;
+        let case = &mut self.cases[case];
+        // An earlier sortie had another satellite fix, so both together are better than either.
+        case.located = if again { geo::combine(&[case.located, located]).unwrap_or(located) } else { located };
+        case.confidence = case.confidence.max(best.score);
+        case.last_seen = case.last_seen.max(last);
+        case.sortie.clone_from(&self.sortie);
+        if !again {
+            case.kind = kind_of(looks);
+        }
+        self.things[thing].said = Some(located);
+    }
+
+    /// Early looks are rough: two things that turn out to lie together are one.
+    fn join_neighbours(&mut self) {
+        let mut index = 0;
+        while index < self.things.len() {
+            let (kind, at) = (kind_of(&self.things[index].looks), position(&self.things[index].looks).at);
+            let twin = (0..index).find(|&other| {
+                let other = &self.things[other];
+                kind_of(&other.looks).same_thing(kind)
+                    && position(&other.looks).at.distance_m(at) <= kind.radius_m()
+                    && (other.case.is_none() || self.things[index].case.is_none() || other.case == self.things[index].case)
+            });
+            match twin {
+                Some(twin) => {
+                    let gone = self.things.remove(index);
+                    self.things[twin].looks.extend(gone.looks);
+                    self.things[twin].case = self.things[twin].case.or(gone.case);
+                    self.things[twin].said = self.things[twin].said.or(gone.said);
+                }
+                None => index += 1,
+            }
+        }
+    }
+}
+
+/// The kind most of the score speaks for.
+fn kind_of(looks: &[Sighted]) -> Kind {
+    let total = |kind: Kind| looks.iter().filter(|l| l.kind == kind).map(|l| l.score).sum::<f32>();
+    looks
+        .iter()
+        .map(|l| l.kind)
+        .max_by(|a, b| total(*a).total_cmp(&total(*b)).then(b.cmp(a)))
+        .unwrap_or(Kind::Garbage)
+}
+
+/// All looks together; those that the picture's edge cut count only when there is no whole one.
+fn position(looks: &[Sighted]) -> Located {
+    let whole: Vec<Located> = looks.iter().filter(|l| !l.at_edge).map(|l| l.located).collect();
+    let all: Vec<Located> = looks.iter().map(|l| l.located).collect();
+    let chosen = if whole.is_empty() { all } else { whole };
+    geo::combine(&chosen).unwrap_or(looks[0].located)
+}
+
+fn best(looks: &[Sighted]) -> Best {
+    let value = |l: &Sighted| l.score - if l.at_edge { 1.0 } else { 0.0 };
+    let look = looks.iter().max_by(|a, b| value(a).total_cmp(&value(b))).unwrap_or(&looks[0]);
+    Best { frame: look.frame, bbox: look.bbox, score: look.score, taken_at: look.taken_at }
+}
+
+/// How much of an area the frames of a sortie have shown: a grid of points, each ticked once a frame showed it.
+pub struct Coverage {
+    points: Vec<(LatLon, bool)>,
+}
+
+impl Coverage {
+    const STEP_M: f64 = 8.0;
+
+    pub fn new(area: &[LatLon]) -> Coverage {
+        let Some(&first) = area.first() else { return Coverage { points: Vec::new() } };
+        let frame = LocalFrame::new(first);
+        let ring: Vec<_> = area.iter().map(|&p| frame.to_enu(p)).collect();
+        let low = |axis: usize| ring.iter().map(|p| p[axis]).fold(f64::MAX, f64::min);
+        let high = |axis: usize| ring.iter().map(|p| p[axis]).fold(f64::MIN, f64::max);
+        let steps = |axis: usize| ((high(axis) - low(axis)) / Self::STEP_M).min(1000.0) as usize;
+        let points = (0..=steps(0))
+            .flat_map(|i| (0..=steps(1)).map(move |j| (i, j)))
+            .map(|(i, j)| [low(0) + i as f64 * Self::STEP_M, low(1) + j as f64 * Self::STEP_M])
+            .filter(|&point| super::register::contains(&ring, point))
+            .map(|[e, n]| (frame.to_latlon(e, n), false))
+            .collect();
+        Coverage { points }
+    }
+
+    pub fn add(&mut self, view: &View) {
+        for (at, seen) in self.points.iter_mut().filter(|(_, seen)| !*seen) {
+            *seen = geo::project_ground(&view.camera, &view.pose, *at, 0.0).is_some_and(|[x, y]| {
+                x >= 0.0 && y >= 0.0 && x <= f64::from(view.camera.width_px) && y <= f64::from(view.camera.height_px)
+            });
+        }
+    }
+
+    /// 0 to 1; 0 where there is no area.
+    pub fn share(&self) -> f64 {
+        let seen = self.points.iter().filter(|(_, seen)| *seen).count();
+        seen as f64 / self.points.len().max(1) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geo::{Attitude, Ellipse, PoseSigma};
+
+    const HOME: LatLon = LatLon { lat: 23.05, lon: 113.0 };
+
+    fn at(east: f64, north: f64) -> LatLon {
+        LocalFrame::new(HOME).to_latlon(east, north)
+    }
+
+    fn view() -> View {
+        let sigma = PoseSigma { horizontal_m: 1.0, vertical_m: 1.0, yaw_deg: 1.0, tilt_deg: 0.5 };
+        let attitude = Attitude { yaw_deg: 0.0, pitch_deg: -90.0, roll_deg: 0.0 };
+        View { camera: Camera::from_fov(1000, 1000, 60.0), pose: Pose { at: HOME, height_m: 80.0, attitude, sigma } }
+    }
+
+    fn sighted(kind: Kind, frame: u64, place: LatLon, score: f32) -> Sighted {
+        Sighted {
+            kind,
+            score,
+            located: Located {
+                at: place,
+                uncertainty: Ellipse { semi_major_m: 3.0, semi_minor_m: 3.0, bearing_deg: 0.0 },
+                slant_m: 80.0,
+            },
+            at_edge: false,
+            experimental: false,
+            frame,
+            bbox: [0.0, 0.0, 10.0, 10.0],
+            taken_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn ids() -> impl FnMut() -> Ulid {
+        let mut next = 0;
+        move || {
+            next += 1;
+            Ulid::from(next)
+        }
+    }
+
+    #[test]
+    fn two_looks_open_one_case_and_the_next_sortie_finds_the_same_one() {
+        let (mut book, mut id) = (Book::default(), ids());
+        book.begin("first");
+        assert_eq!(book.frame(view(), vec![sighted(Kind::Garbage, 1, at(5.0, 5.0), 0.9)], &mut id), []);
+        let opened = book.frame(view(), vec![sighted(Kind::Garbage, 2, at(6.0, 5.0), 0.7)], &mut id);
+        assert!(matches!(opened[..], [Finding::Opened { case: 0, .. }]), "{opened:?}");
+        book.finish(&mut id);
+        book.begin("second");
+        for frame in 1..=3 {
+            book.frame(view(), vec![sighted(Kind::Garbage, frame, at(8.0, 4.0), 0.9)], &mut id);
+        }
+        book.finish(&mut id);
+        assert_eq!(book.cases().len(), 1);
+        assert_eq!(book.cases()[0].count, 2);
+        assert_eq!(book.cases()[0].sortie, "second");
+    }
+
+    #[test]
+    fn what_most_frames_did_not_see_is_not_believed() {
+        let (mut book, mut id) = (Book::default(), ids());
+        book.begin("s");
+        for frame in 0..10 {
+            let ghost = (frame % 5 == 0).then(|| sighted(Kind::Burning, frame, at(0.0, 0.0), 0.9));
+            // The first look alone is never enough, and the second comes after five frames without it.
+            assert_eq!(book.frame(view(), ghost.into_iter().collect(), &mut id), []);
+        }
+        assert_eq!(book.finish(&mut id), []);
+        assert!(book.cases().is_empty());
+    }
+
+    #[test]
+    fn a_permitted_building_is_never_a_case_but_garbage_beside_it_is() {
+        let ring: Vec<_> = [(0.0, 0.0), (10.0, 0.0), (10.0, 10.0), (0.0, 10.0), (0.0, 0.0)]
+            .map(|(e, n)| { let p = at(e, n); serde_json::json!([p.lon, p.lat]) })
+            .into();
+        let register = Register::from_geojson(&serde_json::json!({"features": [{"geometry": {"type": "Polygon", "coordinates": [ring]}}]})).unwrap();
+        let (mut book, mut id) = (Book::new(Vec::new(), register), ids());
+        book.begin("s");
+        for frame in 0..3 {
+            let seen = vec![
+                sighted(Kind::NewBuilding, frame, at(5.0, 5.0), 0.9),
+                sighted(Kind::BlueRoof, frame, at(7.0, 5.0), 0.9),
+                sighted(Kind::Garbage, frame, at(5.0, 5.0), 0.9),
+            ];
+            book.frame(view(), seen, &mut id);
+        }
+        book.finish(&mut id);
+        let kinds: Vec<_> = book.cases().iter().map(|c| c.kind).collect();
+        assert_eq!(kinds, [Kind::Garbage]);
+        assert_eq!(book.permitted, 6);
+    }
+
+    #[test]
+    fn a_roof_called_building_once_and_blue_roof_twice_is_one_blue_roof() {
+        let (mut book, mut id) = (Book::default(), ids());
+        book.begin("s");
+        for (frame, kind) in [(0, Kind::NewBuilding), (1, Kind::BlueRoof), (2, Kind::BlueRoof)] {
+            book.frame(view(), vec![sighted(kind, frame, at(0.0, 0.0), 0.8)], &mut id);
+        }
+        book.finish(&mut id);
+        assert_eq!(book.cases().len(), 1);
+        assert_eq!(book.cases()[0].kind, Kind::BlueRoof);
+    }
+
+    #[test]
+    fn coverage_counts_the_ground_that_frames_have_shown() {
+        // The frame shows about 92 m by 92 m about home.
+        let area = [at(0.0, -40.0), at(160.0, -40.0), at(160.0, 40.0), at(0.0, 40.0)];
+        let mut coverage = Coverage::new(&area);
+        assert_eq!(coverage.share(), 0.0);
+        coverage.add(&view());
+        let share = coverage.share();
+        assert!((0.22..0.38).contains(&share), "{share}");
+    }
+}

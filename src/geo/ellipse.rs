@@ -1,0 +1,69 @@
+//! Between covariances and 95 % ellipses.
+
+use nalgebra::Matrix2;
+
+use super::Ellipse;
+
+/// The 95 % quantile of chi-squared with two degrees of freedom.
+pub(super) const CHI2_95: f64 = 5.991_464_547_107_98;
+
+impl Ellipse {
+    /// From a covariance over (east, north), square metres.
+    pub(super) fn from_covariance(c: &Matrix2<f64>) -> Self {
+        let (ee, en, nn) = (c[(0, 0)], c[(0, 1)], c[(1, 1)]);
+        let mean = (ee + nn) / 2.0;
+        let spread = ((nn - ee) / 2.0).hypot(en);
+        Self {
+            semi_major_m: ((mean + spread).max(0.0) * CHI2_95).sqrt(),
+            semi_minor_m: ((mean - spread).max(0.0) * CHI2_95).sqrt(),
+            bearing_deg: (0.5 * (2.0 * en).atan2(nn - ee))
+                .to_degrees()
+                .rem_euclid(180.0),
+        }
+    }
+
+    /// The covariance over (east, north), square metres.
+    pub(super) fn covariance(&self) -> Matrix2<f64> {
+        let (major, minor) = (
+            self.semi_major_m.powi(2) / CHI2_95,
+            self.semi_minor_m.powi(2) / CHI2_95,
+        );
+        let (s, c) = self.bearing_deg.to_radians().sin_cos();
+        Matrix2::new(
+            major * s * s + minor * c * c,
+            (major - minor) * s * c,
+            (major - minor) * s * c,
+            major * c * c + minor * s * s,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ellipse_survives_the_way_to_a_covariance_and_back() {
+        for bearing_deg in [0.0, 30.0, 90.0, 135.0, 179.0] {
+            let e = Ellipse {
+                semi_major_m: 7.0,
+                semi_minor_m: 2.0,
+                bearing_deg,
+            };
+            let back = Ellipse::from_covariance(&e.covariance());
+            assert!(
+                (back.semi_major_m - 7.0).abs() < 1e-9 && (back.semi_minor_m - 2.0).abs() < 1e-9
+            );
+            let turn = (back.bearing_deg - bearing_deg + 90.0).rem_euclid(180.0) - 90.0;
+            assert!(turn.abs() < 1e-6, "{bearing_deg}: {back:?}");
+        }
+    }
+
+    #[test]
+    fn the_bearing_is_clockwise_from_north() {
+        let along_east = Ellipse::from_covariance(&Matrix2::new(4.0, 0.0, 0.0, 1.0));
+        assert!((along_east.bearing_deg - 90.0).abs() < 1e-9);
+        let along_north_east = Ellipse::from_covariance(&Matrix2::new(2.0, 1.0, 1.0, 2.0));
+        assert!((along_north_east.bearing_deg - 45.0).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,493 @@
+//! Where a photo was taken from and with which camera: out of its own EXIF and XMP. Pure: bytes in, a pose out.
+//!
+//! What is read: position (XMP before EXIF, which has fewer digits), height above take-off, the **gimbal's** attitude (the
+//! vehicle's is another thing: a drone that leans into the wind looks straight down all the same) and the focal length,
+//! from the maker's calibration, a known sensor, or the 35 mm equivalent, in this order. DJI's XMP only, so far.
+//!
+//! Everything here comes from outside: sizes are bounded, nothing is trusted, and what is missing is named together with
+//! what it is needed for. The height above *sea level* is never taken for one above the ground.
+
+mod exif;
+mod jpeg;
+mod lens;
+mod xmp;
+
+use std::fmt;
+use std::io::Cursor;
+
+use super::{Attitude, Camera, CoordinateError, LatLon, Pose, PoseSigma};
+
+/// One sigma of a drone without corrections, per axis: a satellite fix, a barometer's drift together with ground that is
+/// not quite at take-off height, a compass next to motors, a gimbal.
+const SIGMA: PoseSigma = PoseSigma {
+    horizontal_m: 1.5,
+    vertical_m: 2.0,
+    yaw_deg: 2.0,
+    tilt_deg: 0.5,
+};
+/// With an RTK fix the camera's place is known, the ground under it is not better known than before.
+const SIGMA_RTK: PoseSigma = PoseSigma {
+    horizontal_m: 0.1,
+    vertical_m: 1.0,
+    yaw_deg: 1.0,
+    tilt_deg: 0.5,
+};
+/// DJI's `RtkFlag` for a fixed solution.
+const RTK_FIXED: f64 = 50.0;
+/// Two positions in one file that differ by more than this contradict each other.
+const CONTRADICTION_M: f64 = 20.0;
+
+/// What a photo says of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Photo {
+    pub camera: Camera,
+    pub pose: Pose,
+    /// The camera's name as in EXIF.
+    pub model: Option<String>,
+    /// As in EXIF, in the camera's own time, whose zone the file does not tell.
+    pub taken: Option<String>,
+    /// What had to be assumed, in words, for the report.
+    pub notes: Vec<String>,
+}
+
+/// Why a photo has no pose.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum PhotoError {
+    #[error("no picture that can be read (JPEG or PNG): {0}")]
+    NotAPicture(String),
+    #[error("the XMP metadata is refused: {0}")]
+    Xmp(#[from] xmp::XmpError),
+    #[error("{}", list(.0))]
+    Missing(Vec<Missing>),
+    #[error("the stated position is none: {0}")]
+    Position(CoordinateError),
+    #[error(
+        "EXIF orientation {0}: the picture was turned after its pose was written; take the original file"
+    )]
+    Turned(u32),
+}
+
+/// What a pose needs and a photo lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    Position,
+    Height,
+    GimbalYaw,
+    GimbalPitch,
+    FocalLength,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Position => "no GPS position (was there a fix, or were the tags stripped on the way?)",
+            Self::Height => "no height above take-off (XMP RelativeAltitude; the height above sea level does not say it)",
+            Self::GimbalYaw => "no gimbal yaw (XMP GimbalYawDegree; the flight yaw does not say it)",
+            Self::GimbalPitch => "no gimbal pitch (XMP GimbalPitchDegree)",
+            Self::FocalLength => "no focal length (EXIF FocalLength with a known camera, or FocalLengthIn35mmFilm)",
+        })
+    }
+}
+
+fn list(missing: &[Missing]) -> String {
+    let parts: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    format!(
+        "{}; take the file as the drone wrote it, messengers and editors strip metadata",
+        parts.join(", ")
+    )
+}
+
+/// Reads pose and camera from the bytes of a whole picture file.
+pub fn read(bytes: &[u8]) -> Result<Photo, PhotoError> {
+    let (width_px, height_px) = image::ImageReader::new(Cursor::new(bytes))
+        .with_guessed_format()
+        .map_err(|e| PhotoError::NotAPicture(e.to_string()))?
+        .into_dimensions()
+        .map_err(|e| PhotoError::NotAPicture(e.to_string()))?;
+    let segments = jpeg::metadata(bytes);
+    let exif = exif::read(segments.exif);
+    let xmp = match segments.xmp {
+        Some(packet) => xmp::read(packet)?,
+        None => xmp::Dji::default(),
+    };
+    // Orientation 1 is "as stored"; 0 and absent mean that nobody said otherwise.
+    if let Some(orientation @ 2..) = exif.orientation {
+        return Err(PhotoError::Turned(orientation));
+    }
+
+    let mut notes = Vec::new();
+    let from_xmp = xmp.number("GpsLatitude").zip(
+        // Spelt wrongly by a generation of cameras (Phantom 4 Pro and RTK, among others).
+        xmp.number("GpsLongitude")
+            .or_else(|| xmp.number("GpsLongtitude")),
+    );
+    let from_xmp = from_xmp
+        .map(|(lat, lon)| LatLon { lat, lon })
+        .filter(is_a_fix);
+    let from_exif = exif.position.filter(is_a_fix);
+    let at = from_xmp.or(from_exif);
+    if let Some(at) = at {
+        at.validate().map_err(PhotoError::Position)?;
+    }
+    let height = xmp.number("RelativeAltitude");
+    let yaw = xmp.number("GimbalYawDegree");
+    let pitch = xmp.number("GimbalPitchDegree");
+    let camera = lens::camera(width_px, height_px, &exif, &xmp, &mut notes);
+
+    let (Some(at), Some(height_m), Some(yaw_deg), Some(pitch_deg), Some(camera)) =
+        (at, height, yaw, pitch, camera)
+    else {
+        let parts = [
+            (at.is_none(), Missing::Position),
+            (height.is_none(), Missing::Height),
+            (yaw.is_none(), Missing::GimbalYaw),
+            (pitch.is_none(), Missing::GimbalPitch),
+            (camera.is_none(), Missing::FocalLength),
+        ];
+        return Err(PhotoError::Missing(
+            parts
+                .into_iter()
+                .filter_map(|(absent, part)| absent.then_some(part))
+                .collect(),
+        ));
+    };
+
+    let roll_deg = xmp.number("GimbalRollDegree").unwrap_or_else(|| {
+        notes.push("no gimbal roll: taken as level".to_owned());
+        0.0
+    });
+    let mut sigma = if xmp.number("RtkFlag") == Some(RTK_FIXED) {
+        SIGMA_RTK
+    } else {
+        SIGMA
+    };
+    if let (Some(a), Some(b)) = (from_xmp, from_exif)
+        && b.validate().is_ok()
+    {
+        let apart = a.distance_m(b);
+        if apart > CONTRADICTION_M {
+            notes.push(format!("XMP and EXIF positions are {apart:.0} m apart: XMP's is taken, with that much error"));
+            sigma.horizontal_m = sigma.horizontal_m.max(apart);
+        }
+    }
+    Ok(Photo {
+        camera,
+        pose: Pose {
+            at,
+            height_m,
+            attitude: Attitude {
+                yaw_deg,
+                pitch_deg,
+                roll_deg,
+            },
+            sigma,
+        },
+        model: exif.model,
+        taken: exif.taken,
+        notes,
+    })
+}
+
+/// Zero, zero is what cameras write without a fix.
+fn is_a_fix(at: &LatLon) -> bool {
+    !(at.lat == 0.0 && at.lon == 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: &str = r#"d:GpsLatitude="+24.68027804" d:GpsLongtitude="+120.95170160" d:AbsoluteAltitude="+186.57"
+        d:RelativeAltitude="+99.96" d:GimbalRollDegree="+0.50" d:GimbalYawDegree="+92.90" d:GimbalPitchDegree="-60.00"
+        d:FlightYawDegree="-11.00" d:FlightPitchDegree="+7.00" d:FlightRollDegree="+9.00""#;
+
+    fn packet(attributes: &str) -> String {
+        format!(
+            r#"<?xpacket begin=""?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF
+            xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about=""
+            xmlns:d="http://www.dji.com/drone-dji/1.0/" {attributes}/></rdf:RDF></x:xmpmeta>"#
+        )
+    }
+
+    /// Little-endian TIFF with one IFD and, below it, one EXIF IFD: (tag, type, value), shorts and rationals.
+    fn exif(main: &[(u16, u32)], model: &str, sub: &[(u16, (u32, u32))]) -> Vec<u8> {
+        let mut b = b"II*\0\x08\0\0\0".to_vec();
+        let entries = main.len() + 2;
+        let model_at = 8 + 2 + entries * 12 + 4;
+        let sub_at = model_at + 8;
+        b.extend((entries as u16).to_le_bytes());
+        let entry = |b: &mut Vec<u8>, tag: u16, kind: u16, count: u32, value: u32| {
+            b.extend(tag.to_le_bytes());
+            b.extend(kind.to_le_bytes());
+            b.extend(count.to_le_bytes());
+            b.extend(value.to_le_bytes());
+        };
+        entry(&mut b, 0x110, 2, 8, model_at as u32);
+        for (tag, value) in main {
+            entry(&mut b, *tag, 3, 1, *value);
+        }
+        entry(&mut b, 0x8769, 4, 1, sub_at as u32);
+        b.extend([0; 4]);
+        b.extend(format!("{model:\0<8}").bytes().take(8));
+        b.extend((sub.len() as u16).to_le_bytes());
+        let data_at = sub_at + 2 + sub.len() * 12 + 4;
+        for (i, (tag, (top, _))) in sub.iter().enumerate() {
+            match tag {
+                0xa405 => entry(&mut b, *tag, 3, 1, *top),
+                _ => entry(&mut b, *tag, 5, 1, (data_at + 8 * i) as u32),
+            }
+        }
+        b.extend([0; 4]);
+        for (_, (top, bottom)) in sub {
+            b.extend(top.to_le_bytes());
+            b.extend(bottom.to_le_bytes());
+        }
+        b
+    }
+
+    fn mavic_exif() -> Vec<u8> {
+        exif(
+            &[(0x112, 1)],
+            "FC220",
+            &[(0x920a, (473, 100)), (0xa405, (26, 1))],
+        )
+    }
+
+    fn jpeg(width: u32, height: u32, exif: Option<&[u8]>, xmp: Option<&str>) -> Vec<u8> {
+        let mut body = Vec::new();
+        image::codecs::jpeg::JpegEncoder::new(&mut body)
+            .encode_image(&image::RgbImage::new(width, height))
+            .unwrap();
+        let mut file = vec![0xff, 0xd8];
+        let mut segment = |head: &[u8], payload: &[u8]| {
+            file.extend([0xff, 0xe1]);
+            file.extend(((head.len() + payload.len() + 2) as u16).to_be_bytes());
+            file.extend(head);
+            file.extend(payload);
+        };
+        if let Some(exif) = exif {
+            segment(b"Exif\0\0", exif);
+        }
+        if let Some(xmp) = xmp {
+            segment(b"http://ns.adobe.com/xap/1.0/\0", xmp.as_bytes());
+        }
+        file.extend(&body[2..]);
+        file
+    }
+
+    fn read_with(attributes: &str) -> Result<Photo, PhotoError> {
+        read(&jpeg(
+            400,
+            300,
+            Some(&mavic_exif()),
+            Some(&packet(attributes)),
+        ))
+    }
+
+    #[test]
+    fn the_gimbals_attitude_is_taken_not_the_vehicles_and_the_misspelt_longitude_is_read() {
+        let photo = read_with(FULL).unwrap();
+        let a = photo.pose.attitude;
+        assert_eq!((a.yaw_deg, a.pitch_deg, a.roll_deg), (92.9, -60.0, 0.5));
+        assert_eq!(
+            photo.pose.at,
+            LatLon {
+                lat: 24.68027804,
+                lon: 120.9517016
+            }
+        );
+        assert_eq!(photo.model.as_deref(), Some("FC220"));
+    }
+
+    #[test]
+    fn height_above_sea_level_is_never_taken_for_height_above_the_ground() {
+        assert_eq!(read_with(FULL).unwrap().pose.height_m, 99.96);
+        let error = read_with(&FULL.replace("RelativeAltitude", "SomethingElse")).unwrap_err();
+        assert_eq!(error, PhotoError::Missing(vec![Missing::Height]));
+    }
+
+    #[test]
+    fn properties_written_as_elements_and_under_another_prefix_are_read_the_same() {
+        let inner: String = [
+            ("GpsLatitude", "23.1"),
+            ("GpsLongitude", "112.9"),
+            ("RelativeAltitude", "+80.0"),
+            ("GimbalYawDegree", "+10"),
+            ("GimbalPitchDegree", "-90"),
+            ("GimbalRollDegree", "0"),
+        ]
+        .iter()
+        .map(|(k, v)| format!("<q:{k}> {v} </q:{k}>"))
+        .collect();
+        let packet = format!(
+            r#"<r:RDF xmlns:r="rdf" xmlns:q="http://www.dji.com/drone-dji/1.0/"><r:Description>{inner}</r:Description></r:RDF>"#
+        );
+        let photo = read(&jpeg(400, 300, Some(&mavic_exif()), Some(&packet))).unwrap();
+        assert_eq!((photo.pose.height_m, photo.pose.at.lat), (80.0, 23.1));
+    }
+
+    #[test]
+    fn a_stripped_photo_names_everything_that_is_missing_and_what_to_do() {
+        let error = read(&jpeg(400, 300, None, None)).unwrap_err();
+        assert_eq!(
+            error,
+            PhotoError::Missing(vec![
+                Missing::Position,
+                Missing::Height,
+                Missing::GimbalYaw,
+                Missing::GimbalPitch,
+                Missing::FocalLength
+            ])
+        );
+        let text = error.to_string();
+        for part in [
+            "GPS position",
+            "above take-off",
+            "gimbal yaw",
+            "gimbal pitch",
+            "focal length",
+            "as the drone wrote it",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn zero_zero_is_no_fix_and_nan_is_no_number() {
+        let zero = FULL
+            .replace("+24.68027804", "0")
+            .replace("+120.95170160", "0.0");
+        assert_eq!(
+            read_with(&zero).unwrap_err(),
+            PhotoError::Missing(vec![Missing::Position])
+        );
+        let nan = FULL.replace("+92.90", "nan").replace("-60.00", "inf");
+        assert_eq!(
+            read_with(&nan).unwrap_err(),
+            PhotoError::Missing(vec![Missing::GimbalYaw, Missing::GimbalPitch])
+        );
+        let swapped = FULL
+            .replace("+24.68027804", "120.9")
+            .replace("+120.95170160", "24.6");
+        assert!(
+            read_with(&swapped)
+                .unwrap_err()
+                .to_string()
+                .contains("swapped")
+        );
+    }
+
+    #[test]
+    fn a_sixteen_to_nine_picture_of_a_four_to_three_sensor_has_the_same_focal_length_in_pixels() {
+        let at = |h| {
+            read(&jpeg(400, h, Some(&mavic_exif()), Some(&packet(FULL))))
+                .unwrap()
+                .camera
+        };
+        assert!((at(300).fx - 4.73 / 6.17 * 400.0).abs() < 1e-9);
+        assert_eq!(at(225).fx, at(300).fx);
+        assert_eq!(at(225).cy, 112.5);
+        // And so by the 35 mm equivalent, for a camera that no table knows.
+        let unknown = exif(
+            &[(0x112, 1)],
+            "NEW1",
+            &[(0x920a, (473, 100)), (0xa405, (26, 1))],
+        );
+        let at = |h| {
+            read(&jpeg(400, h, Some(&unknown), Some(&packet(FULL))))
+                .unwrap()
+                .camera
+                .fx
+        };
+        assert!((at(300) - 26.0 / 43.2666 * 500.0).abs() < 0.01);
+        assert!((at(225) - at(300)).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_makers_calibration_is_taken_before_anything_else_and_fits_a_smaller_copy() {
+        let dewarp = format!(
+            r#"{FULL} d:CalibratedOpticalCenterX="800.0" d:DewarpFlag="0"
+            d:DewarpData="2018-09-07;1000.0,1001.0,-8.0,16.0,-0.26,0.11,0.0009,0.0001,-0.03""#
+        );
+        let camera = read_with(&dewarp).unwrap().camera;
+        assert_eq!(
+            (camera.fx, camera.fy, camera.cx, camera.cy),
+            (250.0, 250.25, 198.0, 154.0)
+        );
+        assert_eq!(
+            camera.distortion,
+            Some([-0.26, 0.11, 0.0009, 0.0001, -0.03])
+        );
+        let corrected =
+            read_with(&dewarp.replace(r#"DewarpFlag="0""#, r#"DewarpFlag="1""#)).unwrap();
+        assert_eq!(corrected.camera.distortion, None);
+    }
+
+    #[test]
+    fn a_picture_turned_after_its_pose_was_written_has_none() {
+        let turned = exif(&[(0x112, 6)], "FC220", &[(0x920a, (473, 100))]);
+        assert_eq!(
+            read(&jpeg(400, 300, Some(&turned), Some(&packet(FULL)))),
+            Err(PhotoError::Turned(6))
+        );
+    }
+
+    #[test]
+    fn an_rtk_fix_is_believed_more_than_a_plain_one() {
+        let plain = read_with(FULL).unwrap().pose.sigma.horizontal_m;
+        let rtk = read_with(&format!(r#"{FULL} d:RtkFlag="50""#))
+            .unwrap()
+            .pose
+            .sigma
+            .horizontal_m;
+        assert!(rtk < plain / 5.0);
+    }
+
+    #[test]
+    fn hostile_xmp_is_refused_in_words() {
+        let bomb = format!(
+            r#"<!DOCTYPE x [<!ENTITY a "aaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]>{}"#,
+            packet(&FULL.replace("+99.96", "&b;"))
+        );
+        let refuse = |xmp: &str| read(&jpeg(400, 300, Some(&mavic_exif()), Some(xmp))).unwrap_err();
+        assert_eq!(refuse(&bomb), PhotoError::Xmp(xmp::XmpError::DocType));
+        let entity = packet(&FULL.replace("+99.96", "&b;"));
+        assert!(matches!(
+            refuse(&entity),
+            PhotoError::Xmp(xmp::XmpError::Malformed(_))
+        ));
+        let long = packet(&format!(r#"{FULL} d:SelfData="{}""#, "x".repeat(50_000)));
+        assert!(
+            refuse(&long)
+                .to_string()
+                .contains("exceeds the limit of 1024")
+        );
+        let deep = "<a>".repeat(2_000);
+        assert!(refuse(&deep).to_string().contains("depth"));
+        let many: String = (0..2_000).map(|i| format!(r#"d:p{i}="1" "#)).collect();
+        assert!(
+            refuse(&packet(&many))
+                .to_string()
+                .contains("number of properties")
+        );
+    }
+
+    #[test]
+    fn a_file_cut_off_anywhere_gives_an_error_or_a_pose_but_never_a_panic() {
+        let whole = jpeg(400, 300, Some(&mavic_exif()), Some(&packet(FULL)));
+        for end in 0..whole.len() {
+            let _ = read(&whole[..end]);
+        }
+        // And a byte flipped anywhere in the metadata.
+        for at in 0..1_200.min(whole.len()) {
+            let mut broken = whole.clone();
+            broken[at] ^= 0xff;
+            let _ = read(&broken);
+        }
+        assert!(matches!(
+            read(b"not a picture"),
+            Err(PhotoError::NotAPicture(_))
+        ));
+        assert!(matches!(read(&[]), Err(PhotoError::NotAPicture(_))));
+    }
+}

@@ -1,0 +1,120 @@
+//! `aerie.db`: what the station knows of its cases and sorties. One SQLite file, one connection, JSON rows.
+//!
+//! What must reach upstream is not here but in the outbox.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::Connection;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("{path} cannot be opened: {source}; check the permissions and free space of the state directory")]
+    Open { path: PathBuf, source: rusqlite::Error },
+    #[error("the station's database failed: {0}")]
+    Sql(#[from] rusqlite::Error),
+    #[error("a row of the station's database cannot be read: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("the station's database has stopped")]
+    Gone,
+}
+
+/// The tables, each a key and a JSON document.
+#[derive(Debug, Clone, Copy)]
+pub enum Table {
+    Cases,
+    Sorties,
+    /// When each scheduled patrol was last due, so that a restart neither repeats nor forgets one.
+    Due,
+}
+
+impl Table {
+    fn name(self) -> &'static str {
+        match self {
+            Table::Cases => "cases",
+            Table::Sorties => "sorties",
+            Table::Due => "due",
+        }
+    }
+}
+
+#[derive(Clone)]
+pub struct Store {
+    connection: Arc<Mutex<Connection>>,
+}
+
+impl Store {
+    pub fn open(dir: &Path) -> Result<Store, StoreError> {
+        let path = dir.join("aerie.db");
+        let open = || -> Result<Connection, rusqlite::Error> {
+            let connection = Connection::open(&path)?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            for table in [Table::Cases, Table::Sorties, Table::Due] {
+                let name = table.name();
+                connection.execute_batch(&format!(
+                    "CREATE TABLE IF NOT EXISTS {name} (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID"
+                ))?;
+            }
+            Ok(connection)
+        };
+        match open() {
+            Ok(connection) => Ok(Store { connection: Arc::new(Mutex::new(connection)) }),
+            Err(source) => Err(StoreError::Open { path, source }),
+        }
+    }
+
+    /// Writes a document and returns once it is on the disk.
+    pub async fn put(&self, table: Table, key: &str, document: &impl Serialize) -> Result<(), StoreError> {
+        let (key, document) = (key.to_owned(), serde_json::to_string(document)?);
+        self.blocking(move |connection| {
+            connection.execute(
+                &format!("INSERT OR REPLACE INTO {} (key, document) VALUES (?1, ?2)", table.name()),
+                (key, document),
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The newest `limit` documents by key, newest first. Keys are ULIDs or names.
+    pub async fn newest<T: DeserializeOwned + Send + 'static>(
+        &self,
+        table: Table,
+        limit: usize,
+    ) -> Result<Vec<T>, StoreError> {
+        self.blocking(move |connection| {
+            let mut statement = connection
+                .prepare(&format!("SELECT document FROM {} ORDER BY key DESC LIMIT {limit}", table.name()))?;
+            let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+            rows.map(|row| Ok(serde_json::from_str(&row?)?)).collect()
+        })
+        .await
+    }
+
+    pub async fn get<T: DeserializeOwned + Send + 'static>(
+        &self,
+        table: Table,
+        key: &str,
+    ) -> Result<Option<T>, StoreError> {
+        let key = key.to_owned();
+        self.blocking(move |connection| {
+            let mut statement =
+                connection.prepare(&format!("SELECT document FROM {} WHERE key = ?1", table.name()))?;
+            let mut rows = statement.query_map([key], |row| row.get::<_, String>(0))?;
+            Ok(rows.next().transpose()?.map(|row| serde_json::from_str(&row)).transpose()?)
+        })
+        .await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let connection = Arc::clone(&self.connection);
+        let work = move || work(&connection.lock().unwrap_or_else(PoisonError::into_inner));
+        tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Gone)?
+    }
+}
