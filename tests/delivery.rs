@@ -884,7 +884,7 @@ async fn the_retained_status_says_online_while_it_lasts_and_offline_afterwards()
     assert_eq!(states().last().unwrap()["reason"], "shutdown");
 
     drop(subscriber);
-    let late = Subscriber::start(&broker, "aerie/v1/s1/status").await;
+    let late = Subscriber::client(&broker, "late", "aerie/v1/s1/status").await;
     eventually("retained", || async {
         late.all().iter().any(|one| one.retain)
     })

@@ -286,6 +286,15 @@ pub(super) mod tests {
         envelope
     }
 
+    /// Name, token, topic, the time it comes, what is expected.
+    type Hostile = (
+        &'static str,
+        Vec<u8>,
+        &'static str,
+        i64,
+        fn(&Refusal) -> bool,
+    );
+
     /// Everything the door checks without its journal, as one verdict.
     fn judge(token: &[u8], topic: &str, now: Timestamp) -> Result<Envelope, Refusal> {
         let opened = open(token, &keyring())?;
@@ -317,7 +326,7 @@ pub(super) mod tests {
         bent[middle] = if bent[middle] == b'A' { b'B' } else { b'A' };
 
         let topic = "command/patrol.start";
-        let cases: Vec<(&str, Vec<u8>, &str, i64, fn(&Refusal) -> bool)> = vec![
+        let cases: Vec<Hostile> = vec![
             ("too large", vec![b'a'; MAX_BYTES + 1], topic, 1001, |r| {
                 matches!(r, Refusal::TooLarge(_))
             }),

@@ -14,6 +14,7 @@
 //! ```
 
 mod envelope;
+mod keyfile;
 mod journal;
 
 use std::collections::HashMap;
@@ -29,6 +30,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+pub use keyfile::{KeyFileError, read_key, write_key};
 pub use envelope::{Envelope, MAX_BYTES, Refusal, sign};
 use envelope::{Key, Keyring, Opened};
 pub use journal::Entry;
