@@ -26,7 +26,7 @@ build: setup
 	@if [ -e target/release/aerie ]; then $(CARGO) build --release --locked --quiet; \
 	else echo "building aerie; the first time takes some minutes"; $(CARGO) build --release --locked; fi
 
-# The page's address is the demo's own first line. `exec`: Ctrl-C ends the demo in good order, not make in front of it.
+# The demo prints the address of its page as soon as that is up. `exec`: Ctrl-C ends the demo in good order, not make in front of it.
 demo: build
 	@exec target/release/aerie demo $(DEMO_ARGS)
 
