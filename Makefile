@@ -48,8 +48,8 @@ clippy: setup
 # Without vulnerabilities: that database is not in the registry, and CI must pass without further network.
 deny:
 	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "installing cargo-deny (some minutes, once)"; \
-	  $(CARGO) install --quiet --locked --debug --no-default-features cargo-deny; }
-	@$(CARGO) deny --locked check bans licenses sources
+	  CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --quiet --locked --debug --no-default-features cargo-deny; }
+	@$(CARGO) deny --locked check --hide-inclusion-graph bans licenses sources
 
 clean:
 	@$(CARGO) clean --quiet
