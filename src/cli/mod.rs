@@ -1,1 +1,4 @@
-//! cli
+//! The command line: one file (or folder) a command.
+
+pub mod inspect;
+pub mod locate;

@@ -47,6 +47,22 @@ pub enum LocateError {
     TooFar { slant_m: f64, limit_m: f64 },
 }
 
+impl LocateError {
+    /// A short stable name, for tables and programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::BadInput { .. } => "bad_input",
+            Self::OutsidePicture { .. } => "outside_picture",
+            Self::BeyondLens { .. } => "beyond_lens",
+            Self::BelowTarget { .. } => "below_target",
+            Self::AboveHorizon { .. } => "above_horizon",
+            Self::TooGrazing { .. } => "too_grazing",
+            Self::BehindCamera => "behind_camera",
+            Self::TooFar { .. } => "too_far",
+        }
+    }
+}
+
 /// Where the thing at `pixel` stands, within [`DEFAULT_MAX_RANGE_M`]; see [`locate_within`].
 pub fn locate(
     camera: &Camera,
