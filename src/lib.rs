@@ -12,5 +12,6 @@ pub mod patrol;
 pub mod perception;
 pub mod runtime;
 pub mod sim;
+pub mod station;
 pub mod uplink;
 pub mod vehicle;

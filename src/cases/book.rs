@@ -9,7 +9,7 @@ use ulid::Ulid;
 
 use super::kinds::Kind;
 use super::register::Register;
-use crate::geo::{self, Camera, LatLon, LocalFrame, Located, Pose};
+use crate::geo::{self, Camera, LatLon, Located, LocalFrame, Pose};
 
 /// A thing is believed after so many frames have shown it …
 const LOOKS_NEEDED: usize = 2;
@@ -43,15 +43,9 @@ impl View {
     /// Whether a place on the ground falls well inside the picture.
     fn shows(&self, at: LatLon) -> bool {
         let margin = 0.08;
-        let (width, height) = (
-            f64::from(self.camera.width_px),
-            f64::from(self.camera.height_px),
-        );
+        let (width, height) = (f64::from(self.camera.width_px), f64::from(self.camera.height_px));
         geo::project_ground(&self.camera, &self.pose, at, 0.0).is_some_and(|[x, y]| {
-            x > margin * width
-                && x < (1.0 - margin) * width
-                && y > margin * height
-                && y < (1.0 - margin) * height
+            x > margin * width && x < (1.0 - margin) * width && y > margin * height && y < (1.0 - margin) * height
         })
     }
 }
@@ -124,11 +118,7 @@ pub struct Book {
 
 impl Book {
     pub fn new(cases: Vec<Case>, register: Register) -> Book {
-        Book {
-            cases,
-            register,
-            ..Book::default()
-        }
+        Book { cases, register, ..Book::default() }
     }
 
     pub fn case(&self, index: usize) -> Option<&Case> {
@@ -151,12 +141,7 @@ impl Book {
     }
 
     /// Takes up one frame. `new_id` names a case that is opened.
-    pub fn frame(
-        &mut self,
-        view: View,
-        sightings: Vec<Sighted>,
-        mut new_id: impl FnMut() -> Ulid,
-    ) -> Vec<Finding> {
+    pub fn frame(&mut self, view: View, sightings: Vec<Sighted>, mut new_id: impl FnMut() -> Ulid) -> Vec<Finding> {
         self.views.push(view);
         let mut findings = Vec::new();
         for sighted in sightings {
@@ -188,15 +173,10 @@ impl Book {
                 continue;
             }
             let located = position(&self.things[index].looks);
-            let moved = self.things[index]
-                .said
-                .is_none_or(|said| said.at.distance_m(located.at) > 0.3);
+            let moved = self.things[index].said.is_none_or(|said| said.at.distance_m(located.at) > 0.3);
             if let (true, Some(case)) = (moved, self.things[index].case) {
                 self.update(case, index);
-                findings.push(Finding::Refined {
-                    case,
-                    best: best(&self.things[index].looks),
-                });
+                findings.push(Finding::Refined { case, best: best(&self.things[index].looks) });
             }
         }
         self.things.clear();
@@ -211,12 +191,7 @@ impl Book {
             .iter()
             .enumerate()
             .filter(|(_, thing)| kind_of(&thing.looks).same_thing(sighted.kind))
-            .map(|(index, thing)| {
-                (
-                    index,
-                    position(&thing.looks).at.distance_m(sighted.located.at),
-                )
-            })
+            .map(|(index, thing)| (index, position(&thing.looks).at.distance_m(sighted.located.at)))
             .filter(|(_, distance)| *distance <= sighted.kind.radius_m())
             .min_by(|a, b| a.1.total_cmp(&b.1));
         match near {
@@ -225,11 +200,7 @@ impl Book {
                 index
             }
             None => {
-                self.things.push(Thing {
-                    looks: vec![sighted],
-                    case: None,
-                    said: None,
-                });
+                self.things.push(Thing { looks: vec![sighted], case: None, said: None });
                 self.things.len() - 1
             }
         }
@@ -241,12 +212,7 @@ impl Book {
         frames.dedup();
         let whole = thing.looks.iter().any(|l| !l.at_edge);
         let at = position(&thing.looks).at;
-        let could = self
-            .views
-            .iter()
-            .filter(|view| view.shows(at))
-            .count()
-            .max(1);
+        let could = self.views.iter().filter(|view| view.shows(at)).count().max(1);
         let share = frames.len() as f64 / could as f64;
         if frames.len() >= LOOKS_NEEDED {
             return whole && share >= SHARE_NEEDED;
@@ -282,11 +248,7 @@ impl Book {
             state: CaseState::Suspected,
             confidence: best.score,
             located,
-            first_seen: looks
-                .iter()
-                .map(|l| l.taken_at)
-                .min()
-                .unwrap_or(best.taken_at),
+            first_seen: looks.iter().map(|l| l.taken_at).min().unwrap_or(best.taken_at),
             last_seen: best.taken_at,
             count: 1,
             sortie: self.sortie.clone(),
@@ -305,19 +267,11 @@ impl Book {
     fn update(&mut self, case: usize, thing: usize) {
         let looks = &self.things[thing].looks;
         let (located, best) = (position(looks), best(looks));
-        let last = looks
-            .iter()
-            .map(|l| l.taken_at)
-            .max()
-            .unwrap_or(best.taken_at);
+        let last = looks.iter().map(|l| l.taken_at).max().unwrap_or(best.taken_at);
         let again = self.cases[case].count > 1;
         let case = &mut self.cases[case];
         // An earlier sortie had another satellite fix, so both together are better than either.
-        case.located = if again {
-            geo::combine(&[case.located, located]).unwrap_or(located)
-        } else {
-            located
-        };
+        case.located = if again { geo::combine(&[case.located, located]).unwrap_or(located) } else { located };
         case.confidence = case.confidence.max(best.score);
         case.last_seen = case.last_seen.max(last);
         case.sortie.clone_from(&self.sortie);
@@ -331,17 +285,12 @@ impl Book {
     fn join_neighbours(&mut self) {
         let mut index = 0;
         while index < self.things.len() {
-            let (kind, at) = (
-                kind_of(&self.things[index].looks),
-                position(&self.things[index].looks).at,
-            );
+            let (kind, at) = (kind_of(&self.things[index].looks), position(&self.things[index].looks).at);
             let twin = (0..index).find(|&other| {
                 let other = &self.things[other];
                 kind_of(&other.looks).same_thing(kind)
                     && position(&other.looks).at.distance_m(at) <= kind.radius_m()
-                    && (other.case.is_none()
-                        || self.things[index].case.is_none()
-                        || other.case == self.things[index].case)
+                    && (other.case.is_none() || self.things[index].case.is_none() || other.case == self.things[index].case)
             });
             match twin {
                 Some(twin) => {
@@ -358,13 +307,7 @@ impl Book {
 
 /// The kind most of the score speaks for.
 fn kind_of(looks: &[Sighted]) -> Kind {
-    let total = |kind: Kind| {
-        looks
-            .iter()
-            .filter(|l| l.kind == kind)
-            .map(|l| l.score)
-            .sum::<f32>()
-    };
+    let total = |kind: Kind| looks.iter().filter(|l| l.kind == kind).map(|l| l.score).sum::<f32>();
     looks
         .iter()
         .map(|l| l.kind)
@@ -374,11 +317,7 @@ fn kind_of(looks: &[Sighted]) -> Kind {
 
 /// All looks together; those that the picture's edge cut count only when there is no whole one.
 fn position(looks: &[Sighted]) -> Located {
-    let whole: Vec<Located> = looks
-        .iter()
-        .filter(|l| !l.at_edge)
-        .map(|l| l.located)
-        .collect();
+    let whole: Vec<Located> = looks.iter().filter(|l| !l.at_edge).map(|l| l.located).collect();
     let all: Vec<Located> = looks.iter().map(|l| l.located).collect();
     let chosen = if whole.is_empty() { all } else { whole };
     geo::combine(&chosen).unwrap_or(looks[0].located)
@@ -386,16 +325,8 @@ fn position(looks: &[Sighted]) -> Located {
 
 fn best(looks: &[Sighted]) -> Best {
     let value = |l: &Sighted| l.score - if l.at_edge { 1.0 } else { 0.0 };
-    let look = looks
-        .iter()
-        .max_by(|a, b| value(a).total_cmp(&value(b)))
-        .unwrap_or(&looks[0]);
-    Best {
-        frame: look.frame,
-        bbox: look.bbox,
-        score: look.score,
-        taken_at: look.taken_at,
-    }
+    let look = looks.iter().max_by(|a, b| value(a).total_cmp(&value(b))).unwrap_or(&looks[0]);
+    Best { frame: look.frame, bbox: look.bbox, score: look.score, taken_at: look.taken_at }
 }
 
 /// How much of an area the frames of a sortie have shown: a grid of points, each ticked once a frame showed it.
@@ -407,9 +338,7 @@ impl Coverage {
     const STEP_M: f64 = 8.0;
 
     pub fn new(area: &[LatLon]) -> Coverage {
-        let Some(&first) = area.first() else {
-            return Coverage { points: Vec::new() };
-        };
+        let Some(&first) = area.first() else { return Coverage { points: Vec::new() } };
         let frame = LocalFrame::new(first);
         let ring: Vec<_> = area.iter().map(|&p| frame.to_enu(p)).collect();
         let low = |axis: usize| ring.iter().map(|p| p[axis]).fold(f64::MAX, f64::min);
@@ -417,12 +346,7 @@ impl Coverage {
         let steps = |axis: usize| ((high(axis) - low(axis)) / Self::STEP_M).min(1000.0) as usize;
         let points = (0..=steps(0))
             .flat_map(|i| (0..=steps(1)).map(move |j| (i, j)))
-            .map(|(i, j)| {
-                [
-                    low(0) + i as f64 * Self::STEP_M,
-                    low(1) + j as f64 * Self::STEP_M,
-                ]
-            })
+            .map(|(i, j)| [low(0) + i as f64 * Self::STEP_M, low(1) + j as f64 * Self::STEP_M])
             .filter(|&point| super::register::contains(&ring, point))
             .map(|[e, n]| (frame.to_latlon(e, n), false))
             .collect();
@@ -431,13 +355,9 @@ impl Coverage {
 
     pub fn add(&mut self, view: &View) {
         for (at, seen) in self.points.iter_mut().filter(|(_, seen)| !*seen) {
-            *seen =
-                geo::project_ground(&view.camera, &view.pose, *at, 0.0).is_some_and(|[x, y]| {
-                    x >= 0.0
-                        && y >= 0.0
-                        && x <= f64::from(view.camera.width_px)
-                        && y <= f64::from(view.camera.height_px)
-                });
+            *seen = geo::project_ground(&view.camera, &view.pose, *at, 0.0).is_some_and(|[x, y]| {
+                x >= 0.0 && y >= 0.0 && x <= f64::from(view.camera.width_px) && y <= f64::from(view.camera.height_px)
+            });
         }
     }
 
@@ -453,36 +373,16 @@ mod tests {
     use super::*;
     use crate::geo::{Attitude, Ellipse, PoseSigma};
 
-    const HOME: LatLon = LatLon {
-        lat: 23.05,
-        lon: 113.0,
-    };
+    const HOME: LatLon = LatLon { lat: 23.05, lon: 113.0 };
 
     fn at(east: f64, north: f64) -> LatLon {
         LocalFrame::new(HOME).to_latlon(east, north)
     }
 
     fn view() -> View {
-        let sigma = PoseSigma {
-            horizontal_m: 1.0,
-            vertical_m: 1.0,
-            yaw_deg: 1.0,
-            tilt_deg: 0.5,
-        };
-        let attitude = Attitude {
-            yaw_deg: 0.0,
-            pitch_deg: -90.0,
-            roll_deg: 0.0,
-        };
-        View {
-            camera: Camera::from_fov(1000, 1000, 60.0),
-            pose: Pose {
-                at: HOME,
-                height_m: 80.0,
-                attitude,
-                sigma,
-            },
-        }
+        let sigma = PoseSigma { horizontal_m: 1.0, vertical_m: 1.0, yaw_deg: 1.0, tilt_deg: 0.5 };
+        let attitude = Attitude { yaw_deg: 0.0, pitch_deg: -90.0, roll_deg: 0.0 };
+        View { camera: Camera::from_fov(1000, 1000, 60.0), pose: Pose { at: HOME, height_m: 80.0, attitude, sigma } }
     }
 
     fn sighted(kind: Kind, frame: u64, place: LatLon, score: f32) -> Sighted {
@@ -491,11 +391,7 @@ mod tests {
             score,
             located: Located {
                 at: place,
-                uncertainty: Ellipse {
-                    semi_major_m: 3.0,
-                    semi_minor_m: 3.0,
-                    bearing_deg: 0.0,
-                },
+                uncertainty: Ellipse { semi_major_m: 3.0, semi_minor_m: 3.0, bearing_deg: 0.0 },
                 slant_m: 80.0,
             },
             at_edge: false,
@@ -518,31 +414,13 @@ mod tests {
     fn two_looks_open_one_case_and_the_next_sortie_finds_the_same_one() {
         let (mut book, mut id) = (Book::default(), ids());
         book.begin("first");
-        assert_eq!(
-            book.frame(
-                view(),
-                vec![sighted(Kind::Garbage, 1, at(5.0, 5.0), 0.9)],
-                &mut id
-            ),
-            []
-        );
-        let opened = book.frame(
-            view(),
-            vec![sighted(Kind::Garbage, 2, at(6.0, 5.0), 0.7)],
-            &mut id,
-        );
-        assert!(
-            matches!(opened[..], [Finding::Opened { case: 0, .. }]),
-            "{opened:?}"
-        );
+        assert_eq!(book.frame(view(), vec![sighted(Kind::Garbage, 1, at(5.0, 5.0), 0.9)], &mut id), []);
+        let opened = book.frame(view(), vec![sighted(Kind::Garbage, 2, at(6.0, 5.0), 0.7)], &mut id);
+        assert!(matches!(opened[..], [Finding::Opened { case: 0, .. }]), "{opened:?}");
         book.finish(&mut id);
         book.begin("second");
         for frame in 1..=3 {
-            book.frame(
-                view(),
-                vec![sighted(Kind::Garbage, frame, at(8.0, 4.0), 0.9)],
-                &mut id,
-            );
+            book.frame(view(), vec![sighted(Kind::Garbage, frame, at(8.0, 4.0), 0.9)], &mut id);
         }
         book.finish(&mut id);
         assert_eq!(book.cases().len(), 1);
@@ -565,18 +443,9 @@ mod tests {
 
     #[test]
     fn a_permitted_building_is_never_a_case_but_garbage_beside_it_is() {
-        let ring: Vec<_> = [
-            (0.0, 0.0),
-            (10.0, 0.0),
-            (10.0, 10.0),
-            (0.0, 10.0),
-            (0.0, 0.0),
-        ]
-        .map(|(e, n)| {
-            let p = at(e, n);
-            serde_json::json!([p.lon, p.lat])
-        })
-        .into();
+        let ring: Vec<_> = [(0.0, 0.0), (10.0, 0.0), (10.0, 10.0), (0.0, 10.0), (0.0, 0.0)]
+            .map(|(e, n)| { let p = at(e, n); serde_json::json!([p.lon, p.lat]) })
+            .into();
         let register = Register::from_geojson(&serde_json::json!({"features": [{"geometry": {"type": "Polygon", "coordinates": [ring]}}]})).unwrap();
         let (mut book, mut id) = (Book::new(Vec::new(), register), ids());
         book.begin("s");
@@ -598,16 +467,8 @@ mod tests {
     fn a_roof_called_building_once_and_blue_roof_twice_is_one_blue_roof() {
         let (mut book, mut id) = (Book::default(), ids());
         book.begin("s");
-        for (frame, kind) in [
-            (0, Kind::NewBuilding),
-            (1, Kind::BlueRoof),
-            (2, Kind::BlueRoof),
-        ] {
-            book.frame(
-                view(),
-                vec![sighted(kind, frame, at(0.0, 0.0), 0.8)],
-                &mut id,
-            );
+        for (frame, kind) in [(0, Kind::NewBuilding), (1, Kind::BlueRoof), (2, Kind::BlueRoof)] {
+            book.frame(view(), vec![sighted(kind, frame, at(0.0, 0.0), 0.8)], &mut id);
         }
         book.finish(&mut id);
         assert_eq!(book.cases().len(), 1);
@@ -617,12 +478,7 @@ mod tests {
     #[test]
     fn coverage_counts_the_ground_that_frames_have_shown() {
         // The frame shows about 92 m by 92 m about home.
-        let area = [
-            at(0.0, -40.0),
-            at(160.0, -40.0),
-            at(160.0, 40.0),
-            at(0.0, 40.0),
-        ];
+        let area = [at(0.0, -40.0), at(160.0, -40.0), at(160.0, 40.0), at(0.0, 40.0)];
         let mut coverage = Coverage::new(&area);
         assert_eq!(coverage.share(), 0.0);
         coverage.add(&view());

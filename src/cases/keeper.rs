@@ -1,1 +1,365 @@
-//! stub
+//! The task between the camera and the outbox: hands each picture to perception with its pose, keeps the book of what
+//! comes back, and accepts every event into the outbox before anything else hears of it.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use ulid::Ulid;
+
+use super::book::{Best, Book, Case, Coverage, Finding, Sighted, View};
+use super::event::{self, Division};
+use super::kinds::{Kind, Kinds};
+use crate::geo::{LatLon, Pose};
+use crate::outbox::{Class, Outbox, OutboxError, Payload, Record};
+use crate::perception::protocol::{CameraModel, Look, Mark};
+use crate::perception::supervise::Looked;
+use crate::perception::{Perception, PerceptionState};
+use crate::runtime::store::{Store, StoreError, Table};
+use crate::uplink::cloudevents;
+
+/// Looks still under way when a sortie has landed are waited for so long.
+const DRAIN_LIMIT: Duration = Duration::from_secs(120);
+
+#[derive(Debug, thiserror::Error)]
+pub enum KeeperError {
+    #[error("the case keeper has stopped")]
+    Gone,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
+}
+
+pub struct Options {
+    pub station: String,
+    pub kinds: Kinds,
+    pub division: Division,
+    pub camera: CameraModel,
+    /// Where the camera's pictures arrive.
+    pub media_dir: PathBuf,
+}
+
+/// One picture, as the drone told of it.
+#[derive(Debug, Clone)]
+pub struct Picture {
+    pub file: String,
+    pub taken_at: Timestamp,
+    pub pose: Pose,
+}
+
+/// What a sortie brought home.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Harvest {
+    /// Pictures that were looked at.
+    pub frames: u64,
+    /// Pictures that could not be.
+    pub lost: u64,
+    pub opened: u64,
+    pub seen_again: u64,
+    /// Sightings of buildings that the register permits.
+    pub permitted: u64,
+    /// Share of the patrol's area that was seen, 0 to 1.
+    pub coverage: f64,
+}
+
+#[derive(Clone)]
+pub struct CaseKeeper {
+    requests: mpsc::Sender<Request>,
+    cases: watch::Receiver<Arc<Vec<Case>>>,
+    harvest: watch::Receiver<Harvest>,
+}
+
+enum Request {
+    Begin { sortie: String, area: Vec<LatLon> },
+    Picture(Picture),
+    Finish { reply: oneshot::Sender<Harvest> },
+}
+
+impl CaseKeeper {
+    pub async fn begin(&self, sortie: String, area: Vec<LatLon>) -> Result<(), KeeperError> {
+        self.send(Request::Begin { sortie, area }).await
+    }
+
+    pub async fn picture(&self, picture: Picture) -> Result<(), KeeperError> {
+        self.send(Request::Picture(picture)).await
+    }
+
+    /// Waits for the looks under way, then closes the sortie's book.
+    pub async fn finish(&self) -> Result<Harvest, KeeperError> {
+        let (reply, harvest) = oneshot::channel();
+        self.send(Request::Finish { reply }).await?;
+        harvest.await.map_err(|_| KeeperError::Gone)
+    }
+
+    pub fn cases(&self) -> watch::Receiver<Arc<Vec<Case>>> {
+        self.cases.clone()
+    }
+
+    /// Of the sortie under way, as far as it is known.
+    pub fn harvest(&self) -> watch::Receiver<Harvest> {
+        self.harvest.clone()
+    }
+
+    async fn send(&self, request: Request) -> Result<(), KeeperError> {
+        self.requests.send(request).await.map_err(|_| KeeperError::Gone)
+    }
+}
+
+/// Loads the known cases, makes again the events that a crash may have kept from the outbox, and starts the task.
+pub async fn spawn(
+    options: Options,
+    register: super::Register,
+    store: Store,
+    outbox: Outbox,
+    perception: Perception,
+    looked: mpsc::Receiver<Looked>,
+    cancel: CancellationToken,
+) -> Result<CaseKeeper, KeeperError> {
+    let mut cases: Vec<Case> = store.newest(Table::Cases, 100_000).await?;
+    cases.reverse();
+    let owed = cases.iter().filter_map(|case| record_of(case, None)).collect();
+    outbox.accept(owed).await?;
+    // A picture is announced once a second or two; the queue only bridges a slow disk.
+    let (requests, inbox) = mpsc::channel(256);
+    let (cases_out, cases_in) = watch::channel(Arc::new(cases.clone()));
+    let (harvest_out, harvest_in) = watch::channel(Harvest::default());
+    let task = Task {
+        options,
+        book: Book::new(cases, register),
+        store,
+        outbox,
+        model: perception.state(),
+        perception,
+        files: HashMap::new(),
+        under_way: 0,
+        frame: 0,
+        coverage: Coverage::new(&[]),
+        harvest: Harvest::default(),
+        flying: false,
+        cases: cases_out,
+        harvest_out,
+    };
+    tokio::spawn(async move {
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = task.run(inbox, looked) => {}
+        }
+    });
+    Ok(CaseKeeper { requests, cases: cases_in, harvest: harvest_in })
+}
+
+struct Task {
+    options: Options,
+    book: Book,
+    store: Store,
+    outbox: Outbox,
+    perception: Perception,
+    model: watch::Receiver<PerceptionState>,
+    /// The picture of each frame of this sortie.
+    files: HashMap<u64, PathBuf>,
+    under_way: usize,
+    /// Counts up over all sorties, so that a late answer is never taken for another sortie's.
+    frame: u64,
+    coverage: Coverage,
+    harvest: Harvest,
+    flying: bool,
+    cases: watch::Sender<Arc<Vec<Case>>>,
+    harvest_out: watch::Sender<Harvest>,
+}
+
+impl Task {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Request>, mut looked: mpsc::Receiver<Looked>) {
+        loop {
+            tokio::select! {
+                request = inbox.recv() => match request {
+                    None => return,
+                    Some(Request::Begin { sortie, area }) => self.begin(&sortie, &area),
+                    Some(Request::Picture(picture)) => self.picture(picture),
+                    Some(Request::Finish { reply }) => {
+                        let harvest = self.finish(&mut looked).await;
+                        // The sortie's task may be gone; its records are in the outbox all the same.
+                        let _ = reply.send(harvest);
+                    }
+                },
+                outcome = looked.recv() => match outcome {
+                    None => return,
+                    Some(outcome) => self.outcome(outcome).await,
+                },
+            }
+        }
+    }
+
+    fn begin(&mut self, sortie: &str, area: &[LatLon]) {
+        self.book.begin(sortie);
+        self.files.clear();
+        self.under_way = 0;
+        self.coverage = Coverage::new(area);
+        self.harvest = Harvest::default();
+        self.flying = true;
+        self.harvest_out.send_replace(self.harvest);
+    }
+
+    fn picture(&mut self, picture: Picture) {
+        if !self.flying {
+            tracing::info!(file = picture.file, "a picture outside any sortie is not looked at");
+            return;
+        }
+        // The name comes from the drone: only its last part is taken, so that it cannot point elsewhere.
+        let Some(name) = std::path::Path::new(&picture.file).file_name() else { return };
+        self.frame += 1;
+        let file = self.options.media_dir.join(name);
+        self.files.insert(self.frame, file.clone());
+        let look =
+            Look { frame: self.frame, file, taken_at: picture.taken_at, pose: picture.pose, camera: self.options.camera };
+        match self.perception.look(look) {
+            Ok(()) => self.under_way += 1,
+            Err(error) => {
+                tracing::warn!(%error, "a picture is not looked at");
+                self.harvest.lost += 1;
+            }
+        }
+    }
+
+    async fn outcome(&mut self, outcome: Looked) {
+        match outcome {
+            Looked::Lost { look, .. } if self.files.contains_key(&look.frame) => {
+                self.under_way = self.under_way.saturating_sub(1);
+                self.harvest.lost += 1;
+            }
+            Looked::Seen { look, frame } if self.files.contains_key(&look.frame) => {
+                self.under_way = self.under_way.saturating_sub(1);
+                self.harvest.frames += 1;
+                let camera = look.camera.camera(frame.width_px, frame.height_px);
+                let view = View { camera, pose: look.pose };
+                self.coverage.add(&view);
+                self.harvest.coverage = self.coverage.share();
+                let sightings = frame
+                    .sightings
+                    .into_iter()
+                    .filter_map(|s| {
+                        Some(Sighted {
+                            kind: Kind::of_class(&s.class)?,
+                            score: s.score,
+                            located: s.located,
+                            at_edge: s.at_edge,
+                            experimental: s.experimental,
+                            frame: look.frame,
+                            bbox: s.bbox,
+                            taken_at: look.taken_at,
+                        })
+                    })
+                    .collect();
+                let findings = self.book.frame(view, sightings, Ulid::generate);
+                self.tell(findings).await;
+            }
+            Looked::Lost { .. } | Looked::Seen { .. } => {
+                tracing::warn!("a look of an earlier sortie came back after its book was closed");
+            }
+        }
+        self.harvest_out.send_replace(self.harvest);
+    }
+
+    async fn finish(&mut self, looked: &mut mpsc::Receiver<Looked>) -> Harvest {
+        let until = Instant::now() + DRAIN_LIMIT;
+        while self.under_way > 0 {
+            match timeout_at(until, looked.recv()).await {
+                Ok(Some(outcome)) => self.outcome(outcome).await,
+                Ok(None) => break,
+                Err(_) => {
+                    tracing::warn!(under_way = self.under_way, "looks did not come back in time; closing the book");
+                    self.harvest.lost += self.under_way as u64;
+                    break;
+                }
+            }
+        }
+        let findings = self.book.finish(Ulid::generate);
+        self.tell(findings).await;
+        self.harvest.permitted = self.book.permitted;
+        self.flying = false;
+        self.files.clear();
+        self.harvest_out.send_replace(self.harvest);
+        self.harvest
+    }
+
+    async fn tell(&mut self, findings: Vec<Finding>) {
+        for finding in findings {
+            let (index, best, show) = match finding {
+                Finding::Opened { case, best } => {
+                    self.harvest.opened += 1;
+                    (case, best, true)
+                }
+                Finding::SeenAgain { case, best } => {
+                    self.harvest.seen_again += 1;
+                    (case, best, true)
+                }
+                Finding::Refined { case, best } => (case, best, false),
+            };
+            if let Err(error) = self.tell_one(index, &best, show).await {
+                // The row, if it was written, makes the event again at the next start; nothing else can be done here.
+                tracing::error!(%error, "a case event could not be accepted");
+            }
+        }
+        self.cases.send_replace(Arc::new(self.book.cases().to_vec()));
+    }
+
+    /// Evidence, then the case's row, then the outbox: a crash between any two loses nothing, see [`spawn`].
+    async fn tell_one(&mut self, index: usize, best: &Best, show: bool) -> Result<(), KeeperError> {
+        let picture = if show { self.evidence(index, best).await? } else { None };
+        let model = self.model.borrow().model.clone();
+        let Some(case) = self.book.case_mut(index) else { return Ok(()) };
+        case.sequence += 1;
+        case.evidence.extend(picture.clone());
+        let feature = event::feature(case, &self.options.kinds, &self.options.division, model.as_ref());
+        let event = cloudevents::case_event(&self.options.station, &case.id, case.sequence, Timestamp::now(), feature);
+        case.event = Some(event);
+        let case = case.clone();
+        self.store.put(Table::Cases, &case.id, &case).await?;
+        let mut records: Vec<Record> = record_of(&case, Some(best.taken_at)).into_iter().collect();
+        records.extend(picture.map(|digest| Record {
+            id: format!("evidence/{digest}"),
+            class: Class::Evidence,
+            key: String::new(),
+            topic: format!("evidence/{digest}"),
+            content_type: "image/jpeg".to_owned(),
+            payload: Payload::File(digest),
+            captured_at: Some(best.taken_at),
+        }));
+        self.outbox.accept(records).await?;
+        tracing::info!(case = case.id, kind = case.kind.name(), sequence = case.sequence, "case event accepted");
+        Ok(())
+    }
+
+    /// The best look as an annotated picture in the store; a case without one is still a case.
+    async fn evidence(&self, index: usize, best: &Best) -> Result<Option<String>, KeeperError> {
+        let (Some(case), Some(file)) = (self.book.case(index), self.files.get(&best.frame)) else { return Ok(None) };
+        let mark = Mark { bbox: best.bbox, label: format!("{} {:.0}%", case.kind.name(), best.score * 100.0) };
+        match self.perception.annotate(file.clone(), vec![mark]).await {
+            Ok(jpeg) => Ok(Some(self.outbox.store_picture(&jpeg).await?)),
+            Err(error) => {
+                tracing::warn!(%error, case = case.id, "no evidence picture could be made");
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// The newest event of a case as the outbox takes it.
+fn record_of(case: &Case, captured_at: Option<Timestamp>) -> Option<Record> {
+    let event = case.event.as_ref()?;
+    Some(Record {
+        id: event["id"].as_str()?.to_owned(),
+        class: Class::Case,
+        key: case.id.clone(),
+        topic: format!("case/{}", case.id),
+        content_type: "application/cloudevents+json".to_owned(),
+        payload: Payload::Bytes(event.to_string().into_bytes()),
+        captured_at,
+    })
+}

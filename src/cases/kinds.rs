@@ -31,12 +31,9 @@ pub struct KindConfig {
     pub department: String,
 }
 
-/// The configured kinds and the system their codes come from.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+/// How kinds are reported, and the system their codes come from.
+#[derive(Debug, Clone)]
 pub struct Kinds {
-    /// The default codes were taken from a public transcription of this standard and not checked against its official
-    /// text: check them before you rely on them.
     pub code_system: String,
     pub kinds: BTreeMap<Kind, KindConfig>,
 }
@@ -55,19 +52,9 @@ impl Default for Kinds {
             (Burning, "疑似露天焚烧", "06020", "environment"),
         ];
         let kinds = table.map(|(kind, zh, code, department)| {
-            (
-                kind,
-                KindConfig {
-                    zh: zh.to_owned(),
-                    code: code.to_owned(),
-                    department: department.to_owned(),
-                },
-            )
+            (kind, KindConfig { zh: zh.to_owned(), code: code.to_owned(), department: department.to_owned() })
         });
-        Kinds {
-            code_system: "GB/T 47678.5-2026".to_owned(),
-            kinds: kinds.into(),
-        }
+        Kinds { code_system: "GB/T 47678.5-2026".to_owned(), kinds: kinds.into() }
     }
 }
 
@@ -75,13 +62,11 @@ impl Kinds {
     /// What is written for `kind`, filled from the defaults where a site's table leaves it out.
     pub fn of(&self, kind: Kind) -> KindConfig {
         let known = self.kinds.get(&kind).cloned();
-        known
-            .or_else(|| Kinds::default().kinds.remove(&kind))
-            .unwrap_or_else(|| KindConfig {
-                zh: kind.name().to_owned(),
-                code: String::new(),
-                department: String::new(),
-            })
+        known.or_else(|| Kinds::default().kinds.remove(&kind)).unwrap_or_else(|| KindConfig {
+            zh: kind.name().to_owned(),
+            code: String::new(),
+            department: String::new(),
+        })
     }
 }
 
@@ -123,9 +108,7 @@ impl Kind {
     /// another; a heap is garbage or rubble.
     pub fn same_thing(self, other: Kind) -> bool {
         let heap = |k| matches!(k, Kind::Garbage | Kind::Rubble);
-        self == other
-            || (self.is_structure() && other.is_structure())
-            || (heap(self) && heap(other))
+        self == other || (self.is_structure() && other.is_structure()) || (heap(self) && heap(other))
     }
 
     /// Two sightings nearer than this are one thing: about the size of the thing, plus what two flights' satellite

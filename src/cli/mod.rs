@@ -1,4 +1,110 @@
-//! The command line: one file (or folder) a command.
+//! The command line: one file a command. Exit codes: 0 done, 1 failed, 2 used wrongly.
 
+mod case;
+mod command;
+mod config;
+mod demo;
+mod detect;
 pub mod inspect;
 pub mod locate;
+mod outbox;
+mod patrol;
+mod perceive;
+mod run;
+mod service;
+mod sim;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Runs a drone base station: patrols over MAVLink, detection, positions, cases over MQTT.
+#[derive(Parser)]
+#[command(name = "aerie", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the station's daemon
+    Run(run::RunArgs),
+    /// Show the whole job on a simulated station on this machine
+    Demo(demo::DemoArgs),
+    /// Run a simulated station's hardware and broker alone
+    Sim(sim::SimArgs),
+    /// Look for things in drone photos: GeoJSON, evidence pictures, a report
+    Inspect(inspect::InspectArgs),
+    /// Say where on the ground a pixel lies, and how surely
+    Locate(locate::LocateArgs),
+    /// Boxes in pictures, in pixels
+    Detect(detect::DetectArgs),
+    /// Check a configuration, print its schema or an example
+    Config(config::ConfigArgs),
+    /// List, start, cancel and watch patrols
+    Patrol(patrol::PatrolArgs),
+    /// List, show and export cases
+    Case(case::CaseArgs),
+    /// Look into the queue of what has to reach upstream
+    Outbox(outbox::OutboxArgs),
+    /// Make keys and sign commands for MQTT
+    Command(command::CommandArgs),
+    /// What the station says of itself
+    Service(service::ServiceArgs),
+    /// The station's perception child; not for people
+    #[command(hide = true)]
+    Perceive(perceive::PerceiveArgs),
+}
+
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env("AERIE_LOG").unwrap_or_else(|_| EnvFilter::new(cli.command.log_level()));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    let done = match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Sim(args) => sim::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Locate(args) => locate::run(args),
+        Command::Detect(args) => detect::run(args),
+        Command::Config(args) => config::run(args),
+        Command::Patrol(args) => patrol::run(args),
+        Command::Case(args) => case::run(args),
+        Command::Outbox(args) => outbox::run(args),
+        Command::Command(args) => command::run(args),
+        Command::Service(args) => service::run(args),
+        Command::Perceive(args) => perceive::run(args),
+    };
+    match done {
+        Ok(code) => code,
+        // The reader of our output went away, as `head` does: that is no fault.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("aerie: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Command {
+    fn log_level(&self) -> &'static str {
+        match self {
+            Command::Run(_) => "info",
+            _ => "warn",
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+}

@@ -1,1 +1,332 @@
-//! config
+//! The station's configuration: strict TOML. Every fault is reported at once, with its file, key and remedy; the file
+//! is never rewritten and nothing in it is silently replaced by a default.
+
+mod faults;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use faults::{Fault, Faults};
+
+use crate::cases::event::Division;
+use crate::cases::kinds::{Kind, KindConfig};
+use crate::cases::{Kinds, Register};
+use crate::geo::LatLon;
+use crate::patrol::config::Patrol;
+use crate::patrol::{PatrolConfig, gates};
+use crate::{uplink, vehicle};
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub station: Station,
+    #[serde(default)]
+    pub console: Console,
+    pub vehicle: vehicle::Config,
+    pub camera: Camera,
+    pub dock: vehicle::DockConfig,
+    pub weather: vehicle::WeatherConfig,
+    #[serde(default)]
+    pub gates: gates::Limits,
+    #[serde(default)]
+    pub perception: Perception,
+    #[serde(default)]
+    pub cases: Cases,
+    pub uplink: uplink::Config,
+    #[serde(default)]
+    pub commands: uplink::commands::Config,
+    /// What is flown, by hand or on a schedule.
+    #[serde(default)]
+    pub patrols: Vec<PatrolConfig>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Station {
+    /// Stands in every topic: letters, digits and hyphens.
+    pub id: String,
+    /// What people read.
+    pub name: String,
+    /// Where the drone takes off and lands.
+    pub dock: LatLon,
+    /// Databases and evidence pictures.
+    #[serde(default = "default_state_dir")]
+    pub state_dir: PathBuf,
+    /// Of the schedules, an IANA name.
+    #[serde(default = "default_timezone")]
+    pub timezone: String,
+    /// Local dates, "YYYY-MM-DD"; what they mean for a patrol stands in its schedule.
+    #[serde(default)]
+    pub holidays: Vec<String>,
+    #[serde(default)]
+    pub division: Division,
+    /// Said on the page, so that nobody takes a simulation for the world.
+    #[serde(default)]
+    pub simulated: bool,
+}
+
+fn default_state_dir() -> PathBuf {
+    PathBuf::from("/var/lib/aerie")
+}
+
+fn default_timezone() -> String {
+    "Asia/Shanghai".to_owned()
+}
+
+/// The web page and the HTTP interface.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Console {
+    /// Address and port. Anything but a loopback address needs `token_file`.
+    pub listen: String,
+    /// A file with the token that callers who change anything must show.
+    pub token_file: Option<PathBuf>,
+    /// GeoJSON drawn under the map: roads, water, buildings.
+    pub map: Option<PathBuf>,
+}
+
+impl Default for Console {
+    fn default() -> Console {
+        Console { listen: "127.0.0.1:8480".to_owned(), token_file: None, map: None }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Camera {
+    /// Where the drone's pictures arrive.
+    pub media_dir: PathBuf,
+    pub horizontal_fov_deg: f64,
+    /// Width of a picture over its height.
+    #[serde(default = "default_aspect")]
+    pub aspect: f64,
+}
+
+fn default_aspect() -> f64 {
+    4.0 / 3.0
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Perception {
+    /// Directory of a model; the one that comes with aerie when left out.
+    pub model: Option<PathBuf>,
+}
+
+/// What is a case, and how it is reported.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cases {
+    /// GeoJSON polygons of the permitted buildings. Without it, every building is a case.
+    pub register: Option<PathBuf>,
+    /// Where the codes come from. The default codes were taken from a public transcription of this standard and could
+    /// not be checked against its official text: check them before you rely on them.
+    pub code_system: String,
+    /// Names, codes and departments that replace the defaults.
+    pub kinds: BTreeMap<Kind, KindConfig>,
+}
+
+impl Default for Cases {
+    fn default() -> Cases {
+        let Kinds { code_system, .. } = Kinds::default();
+        Cases { register: None, code_system, kinds: BTreeMap::new() }
+    }
+}
+
+impl Cases {
+    pub fn kinds(&self) -> Kinds {
+        Kinds { code_system: self.code_system.clone(), kinds: self.kinds.clone() }
+    }
+}
+
+/// A configuration that may be flown: every file it names was read.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    pub config: Config,
+    /// Relative paths in the configuration start here.
+    pub base: PathBuf,
+    pub patrols: Vec<Patrol>,
+    pub register: Register,
+    pub zone: TimeZone,
+    pub holidays: Vec<Date>,
+}
+
+/// Reads and checks a configuration: all of its faults, or none.
+pub fn load(path: &Path) -> Result<Checked, Faults> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Faults::one(path, "", format!("cannot be read: {error}; name the file with --config")))?;
+    parse(path, &text)
+}
+
+pub fn parse(path: &Path, text: &str) -> Result<Checked, Faults> {
+    let config = faults::typed::<Config>(path, text)?;
+    check(path, config)
+}
+
+/// The JSON Schema that `aerie config schema` prints.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(Config).to_value()
+}
+
+/// A whole example, commented.
+pub const EXAMPLE: &str = include_str!("example.toml");
+
+/// What the types cannot say.
+fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
+    let base = path.parent().map(Path::to_owned).unwrap_or_default();
+    let mut faults = Faults::new(path);
+    let c = &mut config;
+
+    let id = &c.station.id;
+    if id.is_empty() || id.len() > 40 || !id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+        faults.add("station.id", format!("{id:?} must be 1 to 40 letters, digits or hyphens: it stands in MQTT topics"));
+    }
+    if let Err(error) = c.station.dock.validate() {
+        faults.add("station.dock", error.to_string());
+    }
+    let zone = TimeZone::get(&c.station.timezone).unwrap_or_else(|_| {
+        faults.add("station.timezone", format!("{:?} is no IANA time zone; write for example \"Asia/Shanghai\"", c.station.timezone));
+        TimeZone::UTC
+    });
+    let mut holidays = Vec::new();
+    for (index, text) in c.station.holidays.iter().enumerate() {
+        match text.parse::<Date>() {
+            Ok(date) => holidays.push(date),
+            Err(_) => faults.add(&format!("station.holidays[{index}]"), format!("{text:?} is not a date, expected \"YYYY-MM-DD\"")),
+        }
+    }
+    for dir in [&mut c.station.state_dir, &mut c.camera.media_dir] {
+        *dir = base.join(&*dir);
+    }
+    for file in [
+        &mut c.console.token_file,
+        &mut c.console.map,
+        &mut c.perception.model,
+        &mut c.cases.register,
+        &mut c.uplink.password_file,
+        &mut c.uplink.ca_file,
+        &mut c.uplink.client_cert_file,
+        &mut c.uplink.client_key_file,
+    ] {
+        *file = file.as_ref().map(|file| base.join(file));
+    }
+    match c.console.listen.parse::<std::net::SocketAddr>() {
+        Err(_) => faults.add("console.listen", format!("{:?} is not an address and port, write for example \"127.0.0.1:8480\"", c.console.listen)),
+        Ok(at) if !at.ip().is_loopback() && c.console.token_file.is_none() => {
+            faults.add("console.token_file", format!("is needed when the console listens beyond this machine ({at}); name a file with a token"));
+        }
+        Ok(_) => {}
+    }
+    for (key, file) in [("console.token_file", &c.console.token_file), ("console.map", &c.console.map)] {
+        if let Some(file) = file.as_ref().filter(|file| !file.is_file()) {
+            faults.add(key, format!("{} is not a file", file.display()));
+        }
+    }
+    if !(5.0..=170.0).contains(&c.camera.horizontal_fov_deg) {
+        faults.add("camera.horizontal_fov_deg", format!("{} is out of range, expected 5 to 170 degrees", c.camera.horizontal_fov_deg));
+    }
+    if !(0.5..=4.0).contains(&c.camera.aspect) {
+        faults.add("camera.aspect", format!("{} is out of range, expected 0.5 to 4 (width over height)", c.camera.aspect));
+    }
+    for error in c.vehicle.faults() {
+        faults.add("vehicle", error.to_string());
+    }
+    for error in c.dock.faults() {
+        faults.add("dock", error.to_string());
+    }
+    for error in c.weather.faults() {
+        faults.add("weather", error.to_string());
+    }
+    for (key, fault) in c.gates.faults() {
+        faults.add(&format!("gates.{key}"), fault);
+    }
+    if let Err(error) = c.uplink.check() {
+        faults.add("uplink", error.to_string());
+    }
+    if let Err(error) = c.commands.check() {
+        faults.add("commands", error.to_string());
+    }
+    let register = match &c.cases.register {
+        None => Register::default(),
+        Some(file) => Register::read(file).unwrap_or_else(|error| {
+            faults.add("cases.register", error.to_string());
+            Register::default()
+        }),
+    };
+    let mut patrols: Vec<Patrol> = Vec::new();
+    for (index, patrol) in c.patrols.iter().enumerate() {
+        let key = |inner: &str| format!("patrols[{index}].{inner}");
+        let wrong = patrol.faults();
+        let shape_is_fine = wrong.iter().all(|(inner, _)| inner != "area");
+        for (inner, fault) in wrong {
+            faults.add(&key(&inner), fault);
+        }
+        if patrols.iter().any(|p| p.config.id == patrol.id) {
+            faults.add(&key("id"), format!("{:?} is used twice; every patrol needs its own", patrol.id));
+        }
+        if shape_is_fine {
+            match patrol.load(&base) {
+                Err((inner, fault)) => faults.add(&key(&inner), fault),
+                Ok(patrol) => {
+                    let far = patrol.points().iter().map(|p| p.distance_m(c.station.dock)).fold(0.0, f64::max);
+                    if far > 20_000.0 {
+                        faults.add(&key("area"), format!("reaches {:.0} km away from station.dock; are the coordinates [longitude, latitude]?", far / 1000.0));
+                    }
+                    patrols.push(patrol);
+                }
+            }
+        }
+    }
+    faults.none()?;
+    Ok(Checked { config, base, patrols, register, zone, holidays })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults_of(text: &str) -> String {
+        parse(Path::new("station.toml"), text).map(|_| ()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_example_has_no_fault_but_the_files_it_names() {
+        let message = faults_of(EXAMPLE);
+        let lines: Vec<_> = message.lines().collect();
+        assert!(lines.iter().all(|l| l.contains("areas/") || l.contains("register.geojson")), "{message}");
+    }
+
+    #[test]
+    fn every_fault_is_named_at_once_with_its_key() {
+        let bad = EXAMPLE
+            .replace("wind_m_s = 10.0", "wind_ms = 10.0\nrain_mm_h = \"none\"")
+            .replace("timezone = \"Asia/Shanghai\"", "timezone = \"China\"")
+            .replace("height_m = 80.0", "height_m = 800.0");
+        let message = faults_of(&bad);
+        for wanted in ["station.toml: gates", "wind_ms", "gates.rain_mm_h"] {
+            assert!(message.contains(wanted), "{wanted} is missing in:\n{message}");
+        }
+        let bad = EXAMPLE.replace("timezone = \"Asia/Shanghai\"", "timezone = \"China\"").replace("height_m = 80.0", "height_m = 800.0");
+        let message = faults_of(&bad);
+        for wanted in ["station.timezone", "patrols[0].height_m", "500"] {
+            assert!(message.contains(wanted), "{wanted} is missing in:\n{message}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
+        let message = faults_of(&EXAMPLE.replace("wind_m_s", "wind_ms"));
+        assert!(message.contains("gates.wind_ms") && message.contains("wind_m_s"), "{message}");
+    }
+
+    #[test]
+    fn text_that_is_not_toml_is_named_with_its_line() {
+        let message = faults_of("[station\nid = 3");
+        assert!(message.contains("station.toml") && message.contains("line 1"), "{message}");
+    }
+}

@@ -25,17 +25,11 @@ pub const RED: [u8; 3] = [235, 40, 40];
 pub const YELLOW: [u8; 3] = [250, 200, 30];
 
 /// The picture no wider than `max_width`, with the boxes drawn, as a JPEG.
-pub fn jpeg(
-    picture: &RgbImage,
-    boxes: &[Box],
-    max_width: u32,
-    quality: u8,
-) -> Result<Vec<u8>, AnnotateError> {
+pub fn jpeg(picture: &RgbImage, boxes: &[Box], max_width: u32, quality: u8) -> Result<Vec<u8>, AnnotateError> {
     let width = picture.width().min(max_width);
     let scale = f64::from(width) / f64::from(picture.width());
     let height = ((f64::from(picture.height()) * scale).round() as u32).max(1);
-    let mut drawn =
-        decode::resize(picture, width, height).map_err(|e| AnnotateError::Scale(e.message))?;
+    let mut drawn = decode::resize(picture, width, height).map_err(|e| AnnotateError::Scale(e.message))?;
     for mark in boxes {
         draw(&mut drawn, mark, scale as f32);
     }
@@ -56,11 +50,7 @@ fn draw(picture: &mut RgbImage, mark: &Box, scale: f32) {
     let dot = thick.max(2);
     let (wide, tall) = (mark.label.chars().count() as i32 * 6 * dot + dot, 9 * dot);
     let left = (x1 - thick).min(picture.width() as i32 - wide).max(0);
-    let top = if y1 - thick - tall >= 0 {
-        y1 - thick - tall
-    } else {
-        y1
-    };
+    let top = if y1 - thick - tall >= 0 { y1 - thick - tall } else { y1 };
     fill(picture, left, top, left + wide, top + tall, color);
     for (index, character) in mark.label.chars().enumerate() {
         let at = left + dot + index as i32 * 6 * dot;
@@ -137,18 +127,11 @@ mod tests {
     #[test]
     fn a_box_at_the_rim_is_drawn_without_leaving_the_picture() {
         let grey = RgbImage::from_pixel(200, 100, Rgb([90, 90, 90]));
-        let mark = Box {
-            bbox: [-20.0, -20.0, 260.0, 130.0],
-            label: "GARBAGE 87%".to_owned(),
-            color: RED,
-        };
+        let mark = Box { bbox: [-20.0, -20.0, 260.0, 130.0], label: "GARBAGE 87%".to_owned(), color: RED };
         let bytes = jpeg(&grey, &[mark], 100, 90).unwrap();
         let read = image::load_from_memory(&bytes).unwrap().to_rgb8();
         assert_eq!(read.dimensions(), (100, 50));
         let red = read.pixels().filter(|p| p[0] > 180 && p[1] < 110).count();
-        assert!(
-            red > 100,
-            "only {red} pixels of the box and its label were drawn"
-        );
+        assert!(red > 100, "only {red} pixels of the box and its label were drawn");
     }
 }

@@ -9,9 +9,7 @@ use super::annotate::{self, Box};
 use super::decode;
 use super::detect::{Detection, Detector};
 use super::manifest::Grade;
-use super::protocol::{
-    self, Answer, Look, Mark, ModelName, ProtocolError, Request, SeenFrame, Sighting,
-};
+use super::protocol::{self, Answer, Look, Mark, ModelName, ProtocolError, Request, SeenFrame, Sighting};
 use crate::geo;
 
 /// Width of the preview that goes with each frame; about 60 kB.
@@ -26,16 +24,7 @@ pub async fn run(
 ) -> Result<(), ProtocolError> {
     let mut detector = match Detector::load(model) {
         Ok(detector) => detector,
-        Err(error) => {
-            return protocol::write(
-                &mut to,
-                &Answer::Failed {
-                    error: error.to_string(),
-                },
-                &[],
-            )
-            .await;
-        }
+        Err(error) => return protocol::write(&mut to, &Answer::Failed { error: error.to_string() }, &[]).await,
     };
     let manifest = detector.manifest();
     let model = ModelName {
@@ -47,11 +36,7 @@ pub async fn run(
     loop {
         let request = match protocol::read::<Request>(&mut from).await {
             Ok((request, _)) => request,
-            Err(ProtocolError::Stream(error))
-                if error.kind() == std::io::ErrorKind::UnexpectedEof =>
-            {
-                return Ok(());
-            }
+            Err(ProtocolError::Stream(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
             Err(error) => return Err(error),
         };
         let answered = match request {
@@ -72,36 +57,18 @@ fn look_at(detector: &mut Detector, look: &Look) -> Result<(Answer, Vec<u8>), St
     let camera = look.camera.camera(picture.width(), picture.height());
     let gsd_m = geo::ground_sample_distance(&camera, &look.pose);
     if !(gsd_m > 0.0 && gsd_m < 5.0) {
-        return Err(format!(
-            "{}: its pose gives {gsd_m} m per pixel, which is no use",
-            look.file.display()
-        ));
+        return Err(format!("{}: its pose gives {gsd_m} m per pixel, which is no use", look.file.display()));
     }
     let started = std::time::Instant::now();
-    let detections = detector
-        .detect(&picture, Some(gsd_m))
-        .map_err(|error| error.to_string())?;
+    let detections = detector.detect(&picture, Some(gsd_m)).map_err(|error| error.to_string())?;
     let detect_ms = started.elapsed().as_secs_f64() * 1e3;
-    let sightings: Vec<_> = detections
-        .iter()
-        .filter_map(|d| place(detector, look, &camera, &picture, d))
-        .collect();
-    let marks: Vec<_> = sightings
-        .iter()
-        .map(|s| mark(&s.bbox, &s.class, s.score))
-        .collect();
-    let preview =
-        annotate::jpeg(&picture, &marks, PREVIEW_WIDTH, 80).map_err(|error| error.to_string())?;
-    Ok((
-        Answer::Seen(SeenFrame {
-            frame: look.frame,
-            gsd_m,
-            decode_ms,
-            detect_ms,
-            sightings,
-        }),
-        preview,
-    ))
+    let sightings: Vec<_> =
+        detections.iter().filter_map(|d| place(detector, look, &camera, &picture, d)).collect();
+    let marks: Vec<_> = sightings.iter().map(|s| mark(&s.bbox, &s.class, s.score)).collect();
+    let preview = annotate::jpeg(&picture, &marks, PREVIEW_WIDTH, 80).map_err(|error| error.to_string())?;
+    let (width_px, height_px) = picture.dimensions();
+    let frame = SeenFrame { frame: look.frame, width_px, height_px, gsd_m, decode_ms, detect_ms, sightings };
+    Ok((Answer::Seen(frame), preview))
 }
 
 /// A detection's place on the ground; none where the pose cannot say (above the horizon, too far).
@@ -116,14 +83,7 @@ fn place(
     let [x1, y1, x2, y2] = detection.bbox.map(f64::from);
     let centre = [(x1 + x2) / 2.0, (y1 + y2) / 2.0];
     let height_sigma = 0.3 + class.centre_height_m.abs() * 0.4;
-    let located = geo::locate(
-        camera,
-        &look.pose,
-        centre,
-        class.centre_height_m,
-        height_sigma,
-    )
-    .ok()?;
+    let located = geo::locate(camera, &look.pose, centre, class.centre_height_m, height_sigma).ok()?;
     let (width, height) = (f64::from(picture.width()), f64::from(picture.height()));
     let rim = width * 0.005 + 1.0;
     Some(Sighting {
@@ -138,28 +98,13 @@ fn place(
 
 fn annotate_file(file: &Path, marks: &[Mark]) -> Result<(Answer, Vec<u8>), String> {
     let picture = decode::open_rgb(file).map_err(|error| error.to_string())?;
-    let boxes: Vec<_> = marks
-        .iter()
-        .map(|m| Box {
-            bbox: m.bbox,
-            label: m.label.clone(),
-            color: annotate::RED,
-        })
-        .collect();
-    let jpeg =
-        annotate::jpeg(&picture, &boxes, EVIDENCE_WIDTH, 85).map_err(|error| error.to_string())?;
+    let boxes: Vec<_> =
+        marks.iter().map(|m| Box { bbox: m.bbox, label: m.label.clone(), color: annotate::RED }).collect();
+    let jpeg = annotate::jpeg(&picture, &boxes, EVIDENCE_WIDTH, 85).map_err(|error| error.to_string())?;
     Ok((Answer::Annotated, jpeg))
 }
 
 fn mark(bbox: &[f32; 4], class: &str, score: f32) -> Box {
-    let color = if class == "vehicle" || class == "building" {
-        annotate::YELLOW
-    } else {
-        annotate::RED
-    };
-    Box {
-        bbox: *bbox,
-        label: format!("{class} {:.0}%", score * 100.0),
-        color,
-    }
+    let color = if class == "vehicle" || class == "building" { annotate::YELLOW } else { annotate::RED };
+    Box { bbox: *bbox, label: format!("{class} {:.0}%", score * 100.0), color }
 }

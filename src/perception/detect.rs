@@ -24,9 +24,7 @@ pub enum DetectError {
     Manifest(#[from] ManifestError),
     #[error(transparent)]
     Missing(#[from] MissingPiece),
-    #[error(
-        "ONNX Runtime at {path} cannot be used: {message}; aerie needs version 1.24.4 (`make setup`)"
-    )]
+    #[error("ONNX Runtime at {path} cannot be used: {message}; aerie needs version 1.24.4 (`make setup`)")]
     Runtime { path: PathBuf, message: String },
     #[error("{path} is not a model that ONNX Runtime can load: {message}")]
     Corrupt { path: PathBuf, message: String },
@@ -62,49 +60,21 @@ impl Detector {
         let manifest = Manifest::read(dir)?;
         let bytes = manifest.model_bytes(dir)?;
         let path = dir.join(&manifest.file);
-        let corrupt = |error: &dyn std::fmt::Display| DetectError::Corrupt {
-            path: path.clone(),
-            message: first_line(error),
-        };
+        let corrupt = |error: &dyn std::fmt::Display| DetectError::Corrupt { path: path.clone(), message: first_line(error) };
         let environment = environment()?;
         let mut builder = Session::builder(environment).map_err(|e| corrupt(&e))?;
-        builder = builder
-            .with_optimization_level(GraphOptimizationLevel::All)
-            .map_err(|e| corrupt(&e))?;
+        builder = builder.with_optimization_level(GraphOptimizationLevel::All).map_err(|e| corrupt(&e))?;
         // One thread that sleeps when idle: flight control shares this computer.
         builder = builder.with_intra_threads(1).map_err(|e| corrupt(&e))?;
-        builder = builder
-            .with_config_entry("session.intra_op.allow_spinning", "0")
-            .map_err(|e| corrupt(&e))?;
-        let session = builder
-            .commit_from_memory(&bytes)
-            .map_err(|e| corrupt(&e))?;
+        builder = builder.with_config_entry("session.intra_op.allow_spinning", "0").map_err(|e| corrupt(&e))?;
+        let session = builder.commit_from_memory(&bytes).map_err(|e| corrupt(&e))?;
         let [input] = session.inputs() else {
-            return Err(DetectError::Shape {
-                path,
-                fault: format!(
-                    "the graph has {} inputs, 1 is supported",
-                    session.inputs().len()
-                ),
-            });
+            return Err(DetectError::Shape { path, fault: format!("the graph has {} inputs, 1 is supported", session.inputs().len()) });
         };
         let input = input.name().to_owned();
-        let mut detector = Detector {
-            manifest,
-            path,
-            input,
-            session,
-        };
-        let side = if detector.manifest.input.dynamic {
-            detector.manifest.input.stride * 4
-        } else {
-            detector.manifest.input.width
-        };
-        let tall = if detector.manifest.input.dynamic {
-            side
-        } else {
-            detector.manifest.input.height
-        };
+        let mut detector = Detector { manifest, path, input, session };
+        let side = if detector.manifest.input.dynamic { detector.manifest.input.stride * 4 } else { detector.manifest.input.width };
+        let tall = if detector.manifest.input.dynamic { side } else { detector.manifest.input.height };
         detector.infer(&Tensor::grey(side, tall, 0.0), |_, _| ())?;
         Ok(detector)
     }
@@ -115,35 +85,21 @@ impl Detector {
 
     /// Finds things in `picture`. `gsd_m` is the ground size of one of its pixels; without it the picture is taken
     /// as it is, which finds only things that happen to have the size the model knows.
-    pub fn detect(
-        &mut self,
-        picture: &RgbImage,
-        gsd_m: Option<f64>,
-    ) -> Result<Vec<Detection>, DetectError> {
+    pub fn detect(&mut self, picture: &RgbImage, gsd_m: Option<f64>) -> Result<Vec<Detection>, DetectError> {
         let (width, height) = picture.dimensions();
         // Enlarging more than threefold invents pixels; shrinking below a stride leaves nothing to see.
-        let scale = gsd_m
-            .map_or(1.0, |gsd| gsd / self.manifest.gsd_m)
-            .clamp(0.02, 3.0);
+        let scale = gsd_m.map_or(1.0, |gsd| gsd / self.manifest.gsd_m).clamp(0.02, 3.0);
         let to = |length: u32| ((f64::from(length) * scale).round() as u32).max(1);
-        let scaled = decode::resize(picture, to(width), to(height))
-            .map_err(|e| DetectError::Resize(e.message))?;
+        let scaled = decode::resize(picture, to(width), to(height)).map_err(|e| DetectError::Resize(e.message))?;
         let seen = self.detect_scaled(&scaled)?;
-        let (back_x, back_y) = (
-            width as f32 / scaled.width() as f32,
-            height as f32 / scaled.height() as f32,
-        );
+        let (back_x, back_y) =
+            (width as f32 / scaled.width() as f32, height as f32 / scaled.height() as f32);
         Ok(seen
             .into_iter()
             .map(|s| Detection {
                 class: s.class,
                 score: s.score,
-                bbox: [
-                    s.bbox[0] * back_x,
-                    s.bbox[1] * back_y,
-                    s.bbox[2] * back_x,
-                    s.bbox[3] * back_y,
-                ],
+                bbox: [s.bbox[0] * back_x, s.bbox[1] * back_y, s.bbox[2] * back_x, s.bbox[3] * back_y],
             })
             .collect())
     }
@@ -167,12 +123,7 @@ impl Detector {
                     ];
                     if bbox[2] - bbox[0] >= 1.0 && bbox[3] - bbox[1] >= 1.0 {
                         let cut = tiling::is_cut(&bbox, &tile, width, height);
-                        seen.push(Seen {
-                            class,
-                            score,
-                            bbox,
-                            cut,
-                        });
+                        seen.push(Seen { class, score, bbox, cut });
                     }
                 });
             })?;
@@ -197,11 +148,7 @@ impl Detector {
             let start = (tile.y as usize + y) * stride + tile.x as usize * 3;
             let row = &raw[start..start + tile.width as usize * 3];
             for channel in 0..3 {
-                let source = if input.color == Color::Rgb {
-                    channel
-                } else {
-                    2 - channel
-                };
+                let source = if input.color == Color::Rgb { channel } else { 2 - channel };
                 let to = channel * plane + y * wide as usize;
                 for (out, pixel) in tensor.values[to..].iter_mut().zip(row.chunks_exact(3)) {
                     *out = f32::from(pixel[source]) / input.scale;
@@ -212,46 +159,30 @@ impl Detector {
     }
 
     /// Runs the graph; `read` gets the output as rows of `N` numbers, and `N`.
-    fn infer(
-        &mut self,
-        tensor: &Tensor,
-        read: impl FnOnce(&[f32], usize),
-    ) -> Result<(), DetectError> {
-        let value = TensorRef::from_array_view((tensor.shape(), tensor.values.as_slice()))
-            .map_err(|e| DetectError::Inference(first_line(&e)))?;
+    fn infer(&mut self, tensor: &Tensor, read: impl FnOnce(&[f32], usize)) -> Result<(), DetectError> {
+        let value = TensorRef::from_array_view((tensor.shape(), tensor.values.as_slice())).map_err(|e| DetectError::Inference(first_line(&e)))?;
         let outputs = self
             .session
             .run(ort::inputs![self.input.as_str() => value])
             .map_err(|e| DetectError::Inference(first_line(&e)))?;
-        let output = outputs.values().next().ok_or_else(|| DetectError::Shape {
-            path: self.path.clone(),
-            fault: "the graph has no output".to_owned(),
-        })?;
-        let (shape, numbers) =
-            output
-                .try_extract_tensor::<f32>()
-                .map_err(|e| DetectError::Shape {
-                    path: self.path.clone(),
-                    fault: first_line(&e),
-                })?;
+        let output = outputs
+            .values()
+            .next()
+            .ok_or_else(|| DetectError::Shape { path: self.path.clone(), fault: "the graph has no output".to_owned() })?;
+        let (shape, numbers) = output
+            .try_extract_tensor::<f32>()
+            .map_err(|e| DetectError::Shape { path: self.path.clone(), fault: first_line(&e) })?;
         let rows = 4 + self.manifest.classes.len();
         let &[1, found, count] = &shape[..] else {
-            let fault =
-                format!("its output has the shape {shape:?}, family yolo_raw wants [1, {rows}, N]");
-            return Err(DetectError::Shape {
-                path: self.path.clone(),
-                fault,
-            });
+            let fault = format!("its output has the shape {shape:?}, family yolo_raw wants [1, {rows}, N]");
+            return Err(DetectError::Shape { path: self.path.clone(), fault });
         };
         if found != rows as i64 {
             let fault = format!(
                 "its output has {found} rows a box, the manifest's {} classes need {rows}",
                 self.manifest.classes.len()
             );
-            return Err(DetectError::Shape {
-                path: self.path.clone(),
-                fault,
-            });
+            return Err(DetectError::Shape { path: self.path.clone(), fault });
         }
         if numbers.iter().any(|n| !n.is_finite()) {
             return Err(DetectError::NotFinite);
@@ -271,11 +202,7 @@ struct Tensor {
 impl Tensor {
     fn grey(width: u32, height: u32, value: f32) -> Tensor {
         let (width, height) = (width as usize, height as usize);
-        Tensor {
-            width,
-            height,
-            values: vec![value; 3 * width * height],
-        }
+        Tensor { width, height, values: vec![value; 3 * width * height] }
     }
 
     fn shape(&self) -> [usize; 4] {
@@ -284,12 +211,7 @@ impl Tensor {
 }
 
 /// Each box's best class, where it reaches that class's threshold.
-fn decode_yolo_raw(
-    output: &[f32],
-    count: usize,
-    thresholds: &[f32],
-    mut found: impl FnMut(usize, f32, [f32; 4]),
-) {
+fn decode_yolo_raw(output: &[f32], count: usize, thresholds: &[f32], mut found: impl FnMut(usize, f32, [f32; 4])) {
     let row = |r: usize| &output[r * count..(r + 1) * count];
     for i in 0..count {
         let best = thresholds
@@ -300,11 +222,7 @@ fn decode_yolo_raw(
             .max_by(|a, b| a.1.total_cmp(&b.1));
         if let Some((class, score, _)) = best {
             let (x, y, w, h) = (row(0)[i], row(1)[i], row(2)[i], row(3)[i]);
-            found(
-                class,
-                score,
-                [x - w / 2.0, y - h / 2.0, x + w / 2.0, y + h / 2.0],
-            );
+            found(class, score, [x - w / 2.0, y - h / 2.0, x + w / 2.0, y + h / 2.0]);
         }
     }
 }
@@ -316,10 +234,7 @@ fn environment() -> Result<&'static Environment, DetectError> {
         return Ok(environment);
     }
     let path = paths::onnxruntime()?;
-    let unusable = |error: &dyn std::fmt::Display| DetectError::Runtime {
-        path: path.clone(),
-        message: first_line(error),
-    };
+    let unusable = |error: &dyn std::fmt::Display| DetectError::Runtime { path: path.clone(), message: first_line(error) };
     let built = ort::init_from(&path)
         .map_err(|e| unusable(&e))?
         .with_telemetry(false)
@@ -329,12 +244,7 @@ fn environment() -> Result<&'static Environment, DetectError> {
 }
 
 fn first_line(error: &dyn std::fmt::Display) -> String {
-    error
-        .to_string()
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .to_owned()
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -353,31 +263,21 @@ mod tests {
             0.6, 0.2, // class 1
         ];
         let mut found = Vec::new();
-        decode_yolo_raw(&output, 2, &[0.5, 0.5], |class, score, bbox| {
-            found.push((class, score, bbox))
-        });
+        decode_yolo_raw(&output, 2, &[0.5, 0.5], |class, score, bbox| found.push((class, score, bbox)));
         assert_eq!(found, [(0, 0.7, [40.0, 35.0, 60.0, 45.0])]);
     }
 
     #[test]
     fn a_corrupt_model_is_refused_with_its_path() {
         let dir = tempfile::tempdir().unwrap();
-        let manifest =
-            std::fs::read_to_string(crate::perception::model_dir(None).join("manifest.toml"))
-                .unwrap();
+        let manifest = std::fs::read_to_string(crate::perception::model_dir(None).join("manifest.toml")).unwrap();
         let known = Manifest::read(&crate::perception::model_dir(None)).unwrap();
         let garbage = b"not an onnx graph";
         use sha2::Digest;
         let sha = hex::encode(sha2::Sha256::digest(garbage));
-        std::fs::write(
-            dir.path().join("manifest.toml"),
-            manifest.replace(&known.sha256, &sha),
-        )
-        .unwrap();
+        std::fs::write(dir.path().join("manifest.toml"), manifest.replace(&known.sha256, &sha)).unwrap();
         std::fs::write(dir.path().join(&known.file), garbage).unwrap();
-        let Err(error) = Detector::load(dir.path()) else {
-            panic!("a corrupt model was loaded")
-        };
+        let Err(error) = Detector::load(dir.path()) else { panic!("a corrupt model was loaded") };
         assert!(error.to_string().contains(&known.file), "{error}");
     }
 
@@ -386,11 +286,7 @@ mod tests {
         let mut detector = Detector::load(&crate::perception::model_dir(None)).unwrap();
         for (width, height) in [(1, 1), (33, 700), (1500, 900)] {
             let grey = RgbImage::from_pixel(width, height, image::Rgb([128, 128, 128]));
-            assert_eq!(
-                detector.detect(&grey, Some(0.1)).unwrap(),
-                [],
-                "{width}x{height}"
-            );
+            assert_eq!(detector.detect(&grey, Some(0.1)).unwrap(), [], "{width}x{height}");
         }
     }
 }

@@ -8,29 +8,14 @@ use sha2::{Digest, Sha256};
 /// Why a model directory was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    #[error(
-        "no model at {path}: {source}; name a directory with a manifest.toml (--model DIR, or perception.model in the configuration)"
-    )]
-    Unreadable {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    #[error("no model at {path}: {source}; name a directory with a manifest.toml (--model DIR, or perception.model in the configuration)")]
+    Unreadable { path: PathBuf, source: std::io::Error },
     #[error("{path}: {message}")]
     Syntax { path: PathBuf, message: String },
     #[error("{path}: {key}: {fault}")]
-    Value {
-        path: PathBuf,
-        key: String,
-        fault: String,
-    },
-    #[error(
-        "{path} is not the file its manifest describes: sha256 {found}, expected {expected}; fetch the model again or, if you changed it, write its new sha256 into manifest.toml"
-    )]
-    Hash {
-        path: PathBuf,
-        expected: String,
-        found: String,
-    },
+    Value { path: PathBuf, key: String, fault: String },
+    #[error("{path} is not the file its manifest describes: sha256 {found}, expected {expected}; fetch the model again or, if you changed it, write its new sha256 into manifest.toml")]
+    Hash { path: PathBuf, expected: String, found: String },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -103,14 +88,10 @@ impl Manifest {
     /// Reads and checks `dir/manifest.toml`; does not touch the model file.
     pub fn read(dir: &Path) -> Result<Manifest, ManifestError> {
         let path = dir.join("manifest.toml");
-        let text = std::fs::read_to_string(&path).map_err(|source| ManifestError::Unreadable {
-            path: path.clone(),
-            source,
-        })?;
-        let manifest: Manifest = toml::from_str(&text).map_err(|error| ManifestError::Syntax {
-            path: path.clone(),
-            message: error.to_string(),
-        })?;
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| ManifestError::Unreadable { path: path.clone(), source })?;
+        let manifest: Manifest = toml::from_str(&text)
+            .map_err(|error| ManifestError::Syntax { path: path.clone(), message: error.to_string() })?;
         match manifest.fault() {
             None => Ok(manifest),
             Some((key, fault)) => Err(ManifestError::Value { path, key, fault }),
@@ -119,13 +100,7 @@ impl Manifest {
 
     fn fault(&self) -> Option<(String, String)> {
         let say = |key: &str, fault: &str| Some((key.to_owned(), fault.to_owned()));
-        let Input {
-            width,
-            height,
-            stride,
-            scale,
-            ..
-        } = self.input;
+        let Input { width, height, stride, scale, .. } = self.input;
         if self.file.contains(['/', '\\']) || self.file.is_empty() {
             return say("file", "must be the name of a file beside the manifest");
         }
@@ -136,10 +111,7 @@ impl Manifest {
             return say("nms_iou", "must lie between 0 and 1");
         }
         if stride == 0 || width == 0 || height == 0 || width % stride != 0 || height % stride != 0 {
-            return say(
-                "input",
-                "width and height must be multiples of stride, all above 0",
-            );
+            return say("input", "width and height must be multiples of stride, all above 0");
         }
         if width > 8192 || height > 8192 {
             return say("input", "width and height must not exceed 8192");
@@ -152,16 +124,10 @@ impl Manifest {
         }
         for (index, class) in self.classes.iter().enumerate() {
             if !(class.threshold > 0.0 && class.threshold < 1.0) {
-                return say(
-                    &format!("classes[{index}].threshold"),
-                    "must lie between 0 and 1",
-                );
+                return say(&format!("classes[{index}].threshold"), "must lie between 0 and 1");
             }
             if !class.centre_height_m.is_finite() {
-                return say(
-                    &format!("classes[{index}].centre_height_m"),
-                    "must be a number",
-                );
+                return say(&format!("classes[{index}].centre_height_m"), "must be a number");
             }
         }
         None
@@ -170,17 +136,11 @@ impl Manifest {
     /// Reads the model file and refuses it unless it has the hash the manifest names.
     pub fn model_bytes(&self, dir: &Path) -> Result<Vec<u8>, ManifestError> {
         let path = dir.join(&self.file);
-        let bytes = std::fs::read(&path).map_err(|source| ManifestError::Unreadable {
-            path: path.clone(),
-            source,
-        })?;
+        let bytes =
+            std::fs::read(&path).map_err(|source| ManifestError::Unreadable { path: path.clone(), source })?;
         let found = hex::encode(Sha256::digest(&bytes));
         if found != self.sha256 {
-            return Err(ManifestError::Hash {
-                path,
-                expected: self.sha256.clone(),
-                found,
-            });
+            return Err(ManifestError::Hash { path, expected: self.sha256.clone(), found });
         }
         Ok(bytes)
     }
@@ -195,10 +155,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut manifest = Manifest::read(&crate::perception::model_dir(None)).unwrap();
         std::fs::write(dir.path().join(&manifest.file), b"not the model").unwrap();
-        assert!(matches!(
-            manifest.model_bytes(dir.path()),
-            Err(ManifestError::Hash { .. })
-        ));
+        assert!(matches!(manifest.model_bytes(dir.path()), Err(ManifestError::Hash { .. })));
         manifest.sha256 = hex::encode(Sha256::digest(b"not the model"));
         assert_eq!(manifest.model_bytes(dir.path()).unwrap(), b"not the model");
     }
@@ -206,18 +163,9 @@ mod tests {
     #[test]
     fn an_unknown_key_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let good =
-            std::fs::read_to_string(crate::perception::model_dir(None).join("manifest.toml"))
-                .unwrap();
-        std::fs::write(
-            dir.path().join("manifest.toml"),
-            format!("colour = \"rgb\"\n{good}"),
-        )
-        .unwrap();
+        let good = std::fs::read_to_string(crate::perception::model_dir(None).join("manifest.toml")).unwrap();
+        std::fs::write(dir.path().join("manifest.toml"), format!("colour = \"rgb\"\n{good}")).unwrap();
         let message = Manifest::read(dir.path()).unwrap_err().to_string();
-        assert!(
-            message.contains("colour") && message.contains("manifest.toml"),
-            "{message}"
-        );
+        assert!(message.contains("colour") && message.contains("manifest.toml"), "{message}");
     }
 }

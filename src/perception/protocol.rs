@@ -21,9 +21,7 @@ pub const ATTACHMENT_LIMIT: u32 = 4 << 20;
 pub enum ProtocolError {
     #[error("the stream ended or broke: {0}")]
     Stream(#[from] std::io::Error),
-    #[error(
-        "a message of {json} + {attachment} bytes exceeds the limits of {JSON_LIMIT} + {ATTACHMENT_LIMIT}"
-    )]
+    #[error("a message of {json} + {attachment} bytes exceeds the limits of {JSON_LIMIT} + {ATTACHMENT_LIMIT}")]
     TooLarge { json: u32, attachment: u32 },
     #[error("a message is not of the protocol: {0}")]
     Json(#[from] serde_json::Error),
@@ -87,6 +85,8 @@ pub struct ModelName {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SeenFrame {
     pub frame: u64,
+    pub width_px: u32,
+    pub height_px: u32,
     pub gsd_m: f64,
     pub decode_ms: f64,
     pub detect_ms: f64,
@@ -117,8 +117,7 @@ pub async fn write<T: Serialize>(
         attachment: attachment.len().try_into().unwrap_or(u32::MAX),
     };
     let lengths = (u32::try_from(json.len()), u32::try_from(attachment.len()));
-    let (Ok(json_length @ ..=JSON_LIMIT), Ok(attachment_length @ ..=ATTACHMENT_LIMIT)) = lengths
-    else {
+    let (Ok(json_length @ ..=JSON_LIMIT), Ok(attachment_length @ ..=ATTACHMENT_LIMIT)) = lengths else {
         return Err(too_large());
     };
     stream.write_u32(json_length).await?;
@@ -135,10 +134,7 @@ pub async fn read<T: DeserializeOwned>(
     let json_length = stream.read_u32().await?;
     let attachment_length = stream.read_u32().await?;
     if json_length > JSON_LIMIT || attachment_length > ATTACHMENT_LIMIT {
-        return Err(ProtocolError::TooLarge {
-            json: json_length,
-            attachment: attachment_length,
-        });
+        return Err(ProtocolError::TooLarge { json: json_length, attachment: attachment_length });
     }
     let mut json = vec![0; json_length as usize];
     stream.read_exact(&mut json).await?;
@@ -154,9 +150,7 @@ mod tests {
     #[tokio::test]
     async fn a_message_and_its_attachment_come_back_as_they_went() {
         let (mut one, mut other) = tokio::io::duplex(64);
-        let sent = Answer::Failed {
-            error: "no such file".to_owned(),
-        };
+        let sent = Answer::Failed { error: "no such file".to_owned() };
         let writer = tokio::spawn(async move { write(&mut one, &sent, b"jpeg").await });
         let (answer, attachment): (Answer, _) = read(&mut other).await.unwrap();
         writer.await.unwrap().unwrap();

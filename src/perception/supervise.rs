@@ -84,35 +84,22 @@ pub struct Perception {
 
 enum Job {
     Look(Look),
-    Annotate {
-        file: PathBuf,
-        marks: Vec<Mark>,
-        reply: oneshot::Sender<Result<Vec<u8>, PerceptionError>>,
-    },
+    Annotate { file: PathBuf, marks: Vec<Mark>, reply: oneshot::Sender<Result<Vec<u8>, PerceptionError>> },
 }
 
 impl Perception {
     /// Queues a look; its outcome comes out of the receiver that [`spawn`] gave.
     pub fn look(&self, look: Look) -> Result<(), PerceptionError> {
-        self.jobs
-            .try_send(Job::Look(look))
-            .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => PerceptionError::Full,
-                mpsc::error::TrySendError::Closed(_) => PerceptionError::Stopped,
-            })
+        self.jobs.try_send(Job::Look(look)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => PerceptionError::Full,
+            mpsc::error::TrySendError::Closed(_) => PerceptionError::Stopped,
+        })
     }
 
     /// The picture with boxes drawn, as a JPEG. Goes before waiting looks.
-    pub async fn annotate(
-        &self,
-        file: PathBuf,
-        marks: Vec<Mark>,
-    ) -> Result<Vec<u8>, PerceptionError> {
+    pub async fn annotate(&self, file: PathBuf, marks: Vec<Mark>) -> Result<Vec<u8>, PerceptionError> {
         let (reply, answer) = oneshot::channel();
-        self.jobs
-            .send(Job::Annotate { file, marks, reply })
-            .await
-            .map_err(|_| PerceptionError::Stopped)?;
+        self.jobs.send(Job::Annotate { file, marks, reply }).await.map_err(|_| PerceptionError::Stopped)?;
         answer.await.map_err(|_| PerceptionError::Stopped)?
     }
 
@@ -147,14 +134,7 @@ pub fn spawn(options: Options, cancel: CancellationToken) -> (Perception, mpsc::
             () = keeper.run() => {}
         }
     });
-    (
-        Perception {
-            jobs,
-            state,
-            preview,
-        },
-        outcomes,
-    )
+    (Perception { jobs, state, preview }, outcomes)
 }
 
 struct Keeper {
@@ -181,9 +161,7 @@ impl Keeper {
             match self.start().await {
                 Ok(running) => {
                     let before = self.state.borrow().frames;
-                    let Some(reason) = self.serve(running).await else {
-                        return;
-                    };
+                    let Some(reason) = self.serve(running).await else { return };
                     tracing::warn!(reason, "perception child ended; starting another");
                     self.state.send_modify(|s| {
                         s.running = false;
@@ -227,20 +205,11 @@ impl Keeper {
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err("the child has no standard streams".to_owned());
         };
-        let mut running = Running {
-            child,
-            input,
-            output: BufReader::new(output),
-        };
+        let mut running = Running { child, input, output: BufReader::new(output) };
         match timeout(ANSWER_LIMIT, protocol::read::<Answer>(&mut running.output)).await {
             Ok(Ok((Answer::Ready { model }, _))) => {
                 let pid = running.child.id();
-                tracing::info!(
-                    model = model.name,
-                    version = model.version,
-                    pid,
-                    "perception ready"
-                );
+                tracing::info!(model = model.name, version = model.version, pid, "perception ready");
                 self.state.send_modify(|s| {
                     s.running = true;
                     s.pid = pid;
@@ -262,9 +231,7 @@ impl Keeper {
             while let Ok(job) = self.inbox.try_recv() {
                 self.queue(job);
             }
-            self.state.send_if_modified(|s| {
-                std::mem::replace(&mut s.behind, self.waiting.len()) != self.waiting.len()
-            });
+            self.state.send_if_modified(|s| std::mem::replace(&mut s.behind, self.waiting.len()) != self.waiting.len());
             if let Some((job, tries)) = self.annotations.pop_front() {
                 if let Err(error) = self.annotate(&mut running, job, tries).await {
                     return Some(error);
@@ -302,11 +269,7 @@ impl Keeper {
                     s.frames += 1;
                     s.detect_ms = Some(frame.detect_ms);
                 });
-                let preview = Preview {
-                    taken_at: look.taken_at,
-                    frame: look.frame,
-                    jpeg: Arc::new(jpeg),
-                };
+                let preview = Preview { taken_at: look.taken_at, frame: look.frame, jpeg: Arc::new(jpeg) };
                 self.preview.send_replace(Some(preview));
                 self.tell(Looked::Seen { look, frame }).await;
                 Ok(())
@@ -317,8 +280,7 @@ impl Keeper {
             }
             Ok(_) => Err("the child answered something else than was asked".to_owned()),
             Err(error) if tries + 1 >= 2 => {
-                self.lose(look, format!("two children died over it ({error})"))
-                    .await;
+                self.lose(look, format!("two children died over it ({error})")).await;
                 Err(error.to_string())
             }
             Err(error) => {
@@ -339,24 +301,9 @@ impl Keeper {
         let _ = self.looked.send(outcome).await;
     }
 
-    async fn annotate(
-        &mut self,
-        running: &mut Running,
-        job: Job,
-        tries: u32,
-    ) -> Result<(), String> {
-        let Job::Annotate { file, marks, reply } = job else {
-            return Ok(());
-        };
-        match ask(
-            running,
-            &Request::Annotate {
-                file: file.clone(),
-                marks: marks.clone(),
-            },
-        )
-        .await
-        {
+    async fn annotate(&mut self, running: &mut Running, job: Job, tries: u32) -> Result<(), String> {
+        let Job::Annotate { file, marks, reply } = job else { return Ok(()) };
+        match ask(running, &Request::Annotate { file: file.clone(), marks: marks.clone() }).await {
             Ok((Answer::Annotated, jpeg)) => {
                 // Who asked may have given up.
                 let _ = reply.send(Ok(jpeg));
@@ -372,8 +319,7 @@ impl Keeper {
                 Err(error.to_string())
             }
             Err(error) => {
-                self.annotations
-                    .push_front((Job::Annotate { file, marks, reply }, tries + 1));
+                self.annotations.push_front((Job::Annotate { file, marks, reply }, tries + 1));
                 Err(error.to_string())
             }
         }

@@ -25,14 +25,7 @@ pub fn tiles(width: u32, height: u32, max_width: u32, max_height: u32, overlap: 
     let columns = spans(width, max_width, overlap);
     let rows = spans(height, max_height, overlap);
     rows.iter()
-        .flat_map(|&(y, height)| {
-            columns.iter().map(move |&(x, width)| Tile {
-                x,
-                y,
-                width,
-                height,
-            })
-        })
+        .flat_map(|&(y, height)| columns.iter().map(move |&(x, width)| Tile { x, y, width, height }))
         .collect()
 }
 
@@ -93,10 +86,7 @@ pub fn overlap(a: &[f32; 4], b: &[f32; 4]) -> Overlap {
     let height = (a[3].min(b[3]) - a[1].max(b[1])).max(0.0);
     let intersection = width * height;
     let area = |r: &[f32; 4]| ((r[2] - r[0]) * (r[3] - r[1])).max(f32::EPSILON);
-    Overlap {
-        iou: intersection / (area(a) + area(b) - intersection),
-        share_of_second: intersection / area(b),
-    }
+    Overlap { iou: intersection / (area(a) + area(b) - intersection), share_of_second: intersection / area(b) }
 }
 
 #[cfg(test)]
@@ -125,12 +115,7 @@ mod tests {
     }
 
     fn seen(bbox: [f32; 4], score: f32, cut: bool) -> Seen {
-        Seen {
-            class: 0,
-            score,
-            bbox,
-            cut,
-        }
+        Seen { class: 0, score, bbox, cut }
     }
 
     #[test]
@@ -145,13 +130,7 @@ mod tests {
 
     #[test]
     fn two_things_side_by_side_stay_two() {
-        let merged = merge(
-            vec![
-                seen([0.0, 0.0, 20.0, 20.0], 0.9, false),
-                seen([18.0, 0.0, 40.0, 20.0], 0.8, false),
-            ],
-            0.5,
-        );
+        let merged = merge(vec![seen([0.0, 0.0, 20.0, 20.0], 0.9, false), seen([18.0, 0.0, 40.0, 20.0], 0.8, false)], 0.5);
         assert_eq!(merged.len(), 2);
     }
 }

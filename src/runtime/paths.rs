@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug, thiserror::Error)]
 pub enum MissingPiece {
-    #[error(
-        "ONNX Runtime was not found (looked in: {looked}); run `make setup` in the checkout, or name libonnxruntime.so in AERIE_ONNXRUNTIME"
-    )]
+    #[error("ONNX Runtime was not found (looked in: {looked}); run `make setup` in the checkout, or name libonnxruntime.so in AERIE_ONNXRUNTIME")]
     OnnxRuntime { looked: String },
 }
 
@@ -17,22 +15,14 @@ pub fn onnxruntime() -> Result<PathBuf, MissingPiece> {
         looked.push(PathBuf::from(named));
     } else {
         looked.extend(roots().into_iter().flat_map(|root| {
-            [
-                root.join("lib/aerie/libonnxruntime.so"),
-                root.join(".deps/onnxruntime/libonnxruntime.so"),
-            ]
+            [root.join("lib/aerie/libonnxruntime.so"), root.join(".deps/onnxruntime/libonnxruntime.so")]
         }));
     }
     match looked.iter().find(|path| path.is_file()) {
         Some(path) => Ok(path.clone()),
         None => {
-            let looked: Vec<_> = looked
-                .iter()
-                .map(|path| path.display().to_string())
-                .collect();
-            Err(MissingPiece::OnnxRuntime {
-                looked: looked.join(", "),
-            })
+            let looked: Vec<_> = looked.iter().map(|path| path.display().to_string()).collect();
+            Err(MissingPiece::OnnxRuntime { looked: looked.join(", ") })
         }
     }
 }
@@ -41,12 +31,7 @@ pub fn onnxruntime() -> Result<PathBuf, MissingPiece> {
 pub fn default_model_dir() -> PathBuf {
     let candidates: Vec<_> = roots()
         .into_iter()
-        .flat_map(|root| {
-            [
-                root.join("share/aerie/models/default"),
-                root.join("models/default"),
-            ]
-        })
+        .flat_map(|root| [root.join("share/aerie/models/default"), root.join("models/default")])
         .collect();
     candidates
         .iter()
@@ -58,15 +43,8 @@ pub fn default_model_dir() -> PathBuf {
 
 /// `/usr` for `/usr/bin/aerie`; the checkout for `CHECKOUT/target/release/aerie`; and the working directory.
 fn roots() -> Vec<PathBuf> {
-    let exe = std::env::current_exe()
-        .and_then(|exe| exe.canonicalize())
-        .unwrap_or_default();
-    let mut roots: Vec<PathBuf> = exe
-        .ancestors()
-        .skip(1)
-        .take(5)
-        .map(Path::to_owned)
-        .collect();
+    let exe = std::env::current_exe().and_then(|exe| exe.canonicalize()).unwrap_or_default();
+    let mut roots: Vec<PathBuf> = exe.ancestors().skip(1).take(5).map(Path::to_owned).collect();
     roots.extend(std::env::current_dir());
     roots
 }

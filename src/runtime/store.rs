@@ -11,13 +11,8 @@ use serde::de::DeserializeOwned;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error(
-        "{path} cannot be opened: {source}; check the permissions and free space of the state directory"
-    )]
-    Open {
-        path: PathBuf,
-        source: rusqlite::Error,
-    },
+    #[error("{path} cannot be opened: {source}; check the permissions and free space of the state directory")]
+    Open { path: PathBuf, source: rusqlite::Error },
     #[error("the station's database failed: {0}")]
     Sql(#[from] rusqlite::Error),
     #[error("a row of the station's database cannot be read: {0}")]
@@ -66,27 +61,17 @@ impl Store {
             Ok(connection)
         };
         match open() {
-            Ok(connection) => Ok(Store {
-                connection: Arc::new(Mutex::new(connection)),
-            }),
+            Ok(connection) => Ok(Store { connection: Arc::new(Mutex::new(connection)) }),
             Err(source) => Err(StoreError::Open { path, source }),
         }
     }
 
     /// Writes a document and returns once it is on the disk.
-    pub async fn put(
-        &self,
-        table: Table,
-        key: &str,
-        document: &impl Serialize,
-    ) -> Result<(), StoreError> {
+    pub async fn put(&self, table: Table, key: &str, document: &impl Serialize) -> Result<(), StoreError> {
         let (key, document) = (key.to_owned(), serde_json::to_string(document)?);
         self.blocking(move |connection| {
             connection.execute(
-                &format!(
-                    "INSERT OR REPLACE INTO {} (key, document) VALUES (?1, ?2)",
-                    table.name()
-                ),
+                &format!("INSERT OR REPLACE INTO {} (key, document) VALUES (?1, ?2)", table.name()),
                 (key, document),
             )?;
             Ok(())
@@ -101,10 +86,8 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<T>, StoreError> {
         self.blocking(move |connection| {
-            let mut statement = connection.prepare(&format!(
-                "SELECT document FROM {} ORDER BY key DESC LIMIT {limit}",
-                table.name()
-            ))?;
+            let mut statement = connection
+                .prepare(&format!("SELECT document FROM {} ORDER BY key DESC LIMIT {limit}", table.name()))?;
             let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
             rows.map(|row| Ok(serde_json::from_str(&row?)?)).collect()
         })
@@ -118,16 +101,10 @@ impl Store {
     ) -> Result<Option<T>, StoreError> {
         let key = key.to_owned();
         self.blocking(move |connection| {
-            let mut statement = connection.prepare(&format!(
-                "SELECT document FROM {} WHERE key = ?1",
-                table.name()
-            ))?;
+            let mut statement =
+                connection.prepare(&format!("SELECT document FROM {} WHERE key = ?1", table.name()))?;
             let mut rows = statement.query_map([key], |row| row.get::<_, String>(0))?;
-            Ok(rows
-                .next()
-                .transpose()?
-                .map(|row| serde_json::from_str(&row))
-                .transpose()?)
+            Ok(rows.next().transpose()?.map(|row| serde_json::from_str(&row)).transpose()?)
         })
         .await
     }
@@ -138,8 +115,6 @@ impl Store {
     ) -> Result<T, StoreError> {
         let connection = Arc::clone(&self.connection);
         let work = move || work(&connection.lock().unwrap_or_else(PoisonError::into_inner));
-        tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|_| StoreError::Gone)?
+        tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Gone)?
     }
 }

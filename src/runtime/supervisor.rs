@@ -16,10 +16,7 @@ pub struct Budget {
 
 impl Default for Budget {
     fn default() -> Budget {
-        Budget {
-            restarts: 5,
-            within: Duration::from_secs(60),
-        }
+        Budget { restarts: 5, within: Duration::from_secs(60) }
     }
 }
 
@@ -32,11 +29,7 @@ pub struct Supervisor {
 
 impl Supervisor {
     pub fn new(cancel: CancellationToken, budget: Budget) -> Supervisor {
-        Supervisor {
-            tracker: TaskTracker::new(),
-            cancel,
-            budget,
-        }
+        Supervisor { tracker: TaskTracker::new(), cancel, budget }
     }
 
     /// Runs `make()` until the station stops. A task that ends before is started again; one that spends its budget
@@ -117,13 +110,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_task_that_cannot_live_stops_the_station_once_its_budget_is_spent() {
         let cancel = CancellationToken::new();
-        let supervisor = Supervisor::new(
-            cancel.clone(),
-            Budget {
-                restarts: 3,
-                within: Duration::from_secs(60),
-            },
-        );
+        let supervisor = Supervisor::new(cancel.clone(), Budget { restarts: 3, within: Duration::from_secs(60) });
         supervisor.keep("hopeless", || async {});
         cancel.cancelled().await;
         supervisor.drained().await;

@@ -1,1 +1,9 @@
-//! sim
+//! A simulated station: a town, a drone that flies over it, its camera, the dock, the weather, a broker. A product
+//! feature: `aerie demo` shows the whole job with it, and nothing downstream knows.
+
+pub mod broker;
+pub mod drone;
+pub mod hardware;
+pub mod score;
+pub mod site;
+pub mod town;

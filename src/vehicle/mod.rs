@@ -1,1 +1,457 @@
-//! vehicle
+//! How aerie flies a drone: MAVLink 2, the dock, the weather station. It knows nothing of what is being looked for.
+//!
+//! Invariants kept here:
+//! - a mission counts as uploaded only when it was read back and every item is the one that was sent;
+//! - a command counts as done only when the drone acknowledged it and, where it shows, its heartbeat shows the effect;
+//! - nothing is known that was not said: values never received are `None`, and each group carries its time of receipt;
+//! - what the drone sends can cost a message, never the link: garbage, unknown messages and future enum values pass by;
+//! - one drone: the first autopilot heard is ours, every other is ignored and named in the telemetry.
+//!
+//! [`frame`], [`telemetry`], [`mission`] and [`shots`] are pure; [`transport`] owns the sockets, [`link`] is the task
+//! between them; [`transfer`] and [`command`] are the protocols that callers wait for. Callers hold a [`Vehicle`].
+
+mod command;
+pub mod dock;
+pub mod frame;
+mod http;
+mod link;
+pub mod mission;
+pub mod safety;
+pub mod shots;
+pub mod telemetry;
+mod transfer;
+mod transport;
+pub mod weather;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mavlink::dialects::common::{MavCmd, MavMessage};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, broadcast, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::geo::PoseSigma;
+
+pub use dock::{Dock, DockConfig, DockError, DockState, Hatch};
+pub use http::HttpError;
+pub use mission::{CameraPlan, Mission, MissionFault, Waypoint};
+pub use shots::{Shot, Shots};
+pub use telemetry::{Autopilot, Fix, FlightMode, LandedState, Telemetry, Text};
+pub use weather::{Reading, Weather, WeatherConfig};
+
+use frame::Frame;
+
+/// The `[vehicle]` table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the drone is: `udpin:0.0.0.0:14550` waits for it, `udpout:host:port` and `tcpout:host:port` speak first.
+    pub url: String,
+    /// Our MAVLink system id. Autopilots count link loss by the ground station they know: 255 unless told otherwise.
+    #[serde(default = "default_system_id")]
+    pub system_id: u8,
+    #[serde(default = "default_component_id")]
+    pub component_id: u8,
+    /// Seconds without a heartbeat after which the link counts as lost.
+    #[serde(default = "default_heartbeat_timeout_s")]
+    pub heartbeat_timeout_s: f64,
+    /// No mission is sent that goes higher above the take-off point.
+    #[serde(default = "default_max_height_m")]
+    pub max_height_m: f64,
+    /// No mission is sent that goes farther from home.
+    #[serde(default = "default_max_distance_m")]
+    pub max_distance_m: f64,
+    /// How good the drone's poses are, one sigma.
+    #[serde(default)]
+    pub pose_sigma: SigmaConfig,
+}
+
+/// One-sigma errors of the poses that the drone reports.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SigmaConfig {
+    pub horizontal_m: f64,
+    pub vertical_m: f64,
+    pub yaw_deg: f64,
+    pub tilt_deg: f64,
+}
+
+impl Default for SigmaConfig {
+    fn default() -> Self {
+        SigmaConfig {
+            horizontal_m: 1.5,
+            vertical_m: 1.0,
+            yaw_deg: 2.0,
+            tilt_deg: 0.5,
+        }
+    }
+}
+
+impl From<SigmaConfig> for PoseSigma {
+    fn from(sigma: SigmaConfig) -> Self {
+        PoseSigma {
+            horizontal_m: sigma.horizontal_m,
+            vertical_m: sigma.vertical_m,
+            yaw_deg: sigma.yaw_deg,
+            tilt_deg: sigma.tilt_deg,
+        }
+    }
+}
+
+fn default_system_id() -> u8 {
+    255
+}
+
+fn default_component_id() -> u8 {
+    190
+}
+
+fn default_heartbeat_timeout_s() -> f64 {
+    5.0
+}
+
+fn default_max_height_m() -> f64 {
+    120.0
+}
+
+fn default_max_distance_m() -> f64 {
+    5000.0
+}
+
+impl Config {
+    /// The defaults, for a drone at `url`.
+    pub fn at(url: &str) -> Self {
+        Config {
+            url: url.to_owned(),
+            system_id: default_system_id(),
+            component_id: default_component_id(),
+            heartbeat_timeout_s: default_heartbeat_timeout_s(),
+            max_height_m: default_max_height_m(),
+            max_distance_m: default_max_distance_m(),
+            pose_sigma: SigmaConfig::default(),
+        }
+    }
+
+    /// Everything that is wrong with the values, each with its key below `[vehicle]`.
+    pub fn faults(&self) -> Vec<VehicleError> {
+        let mut faults = Vec::new();
+        if let Err(error) = transport::Address::parse(&self.url) {
+            faults.push(error);
+        }
+        if self.system_id == 0 {
+            faults.push(VehicleError::Value {
+                key: "system_id",
+                value: 0.0,
+                low: 1.0,
+                high: 255.0,
+            });
+        }
+        let sigma = &self.pose_sigma;
+        for (key, value, low, high) in [
+            ("heartbeat_timeout_s", self.heartbeat_timeout_s, 1.5, 60.0),
+            ("max_height_m", self.max_height_m, 1.0, 1000.0),
+            ("max_distance_m", self.max_distance_m, 10.0, 100_000.0),
+            ("pose_sigma.horizontal_m", sigma.horizontal_m, 0.001, 100.0),
+            ("pose_sigma.vertical_m", sigma.vertical_m, 0.001, 100.0),
+            ("pose_sigma.yaw_deg", sigma.yaw_deg, 0.001, 90.0),
+            ("pose_sigma.tilt_deg", sigma.tilt_deg, 0.001, 45.0),
+        ] {
+            // NaN is in no range.
+            if !(low..=high).contains(&value) {
+                faults.push(VehicleError::Value {
+                    key,
+                    value,
+                    low,
+                    high,
+                });
+            }
+        }
+        faults
+    }
+}
+
+/// Why the drone did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum VehicleError {
+    #[error(
+        "vehicle.url = {url:?}: {reason}; write udpin:0.0.0.0:14550, udpout:host:port or tcpout:host:port"
+    )]
+    Url { url: String, reason: String },
+    #[error("vehicle.{key} = {value} is outside {low} to {high}")]
+    Value {
+        key: &'static str,
+        value: f64,
+        low: f64,
+        high: f64,
+    },
+    #[error(
+        "vehicle.url = {url:?} cannot be opened; look whether another program uses the port and the host name is right"
+    )]
+    Open {
+        url: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("no drone on the link; check its power, its radio and vehicle.url")]
+    NotLinked,
+    #[error(
+        "{command}: the drone did not answer {tries} requests within {within:?}; check the link"
+    )]
+    NoAnswer {
+        command: String,
+        tries: u32,
+        within: Duration,
+    },
+    #[error("{command}: the drone answered \"{result}\"{}", in_its_words(.said))]
+    Refused {
+        command: String,
+        result: String,
+        /// What it said while it refused.
+        said: Vec<String>,
+    },
+    #[error("{command}: acknowledged, but after {within:?} the drone still does not show {wanted}{}", in_its_words(.said))]
+    NoEffect {
+        command: String,
+        wanted: String,
+        within: Duration,
+        said: Vec<String>,
+    },
+    #[error("{command}: not known for this autopilot ({autopilot:?}); ArduPilot and PX4 are")]
+    Unsupported {
+        command: String,
+        autopilot: Option<Autopilot>,
+    },
+    #[error("the mission was not sent: {0}")]
+    Mission(#[from] MissionFault),
+    #[error(
+        "the mission was not sent: the drone is armed, and a mission is only replaced on the ground"
+    )]
+    Armed,
+    #[error("{list}: the drone did not go on at {step} after {tries} tries; check the link")]
+    TransferStalled {
+        list: &'static str,
+        step: String,
+        tries: u32,
+    },
+    #[error("{list}: the drone refused the list: {result}")]
+    TransferRefused { list: &'static str, result: String },
+    #[error(
+        "{list}: the drone does not hold what was sent: {difference}; it must not fly, upload again"
+    )]
+    Mismatch {
+        list: &'static str,
+        #[source]
+        difference: mission::Mismatch,
+    },
+    #[error(
+        "parameter {name}: set to {wanted}, the drone holds {held}; set it by hand and look why it does not stick"
+    )]
+    ParameterNotKept {
+        name: String,
+        wanted: f64,
+        held: f64,
+    },
+    #[error(
+        "parameter {name}: the drone did not answer {tries} requests; it may not know the name"
+    )]
+    ParameterUnknown { name: String, tries: u32 },
+    #[error("the vehicle's task has stopped")]
+    Gone,
+}
+
+fn in_its_words(lines: &[String]) -> String {
+    if lines.is_empty() {
+        String::new()
+    } else {
+        format!("; it said: {}", lines.join(" / "))
+    }
+}
+
+/// What callers hold: cheap to clone, safe to drop.
+#[derive(Clone)]
+pub struct Vehicle {
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    config: Config,
+    /// 64 messages; a full queue means that the socket does not take them, and callers wait.
+    send: mpsc::Sender<MavMessage>,
+    /// Messages of our drone, for whoever waits for an answer. 512; a slow reader loses the oldest and asks again, as
+    /// after a lost packet.
+    frames: broadcast::Sender<Arc<Frame>>,
+    telemetry: watch::Receiver<Telemetry>,
+    shots: broadcast::Sender<Shot>,
+    commanded_pitch: watch::Sender<Option<f64>>,
+    local: Option<SocketAddr>,
+    /// One list at a time: the protocol has no transaction ids.
+    transfer: Mutex<()>,
+    /// One command of a kind at a time: an acknowledgement names only the command.
+    command: Mutex<()>,
+    /// Return and land never wait behind another command.
+    urgent: Mutex<()>,
+}
+
+impl Vehicle {
+    /// Opens the link and keeps it until `cancel`. Must be called within a tokio runtime.
+    pub async fn spawn(config: Config, cancel: CancellationToken) -> Result<Vehicle, VehicleError> {
+        if let Some(fault) = config.faults().into_iter().next() {
+            return Err(fault);
+        }
+        let address = transport::Address::parse(&config.url)?;
+        let wire = transport::open(&address, &config.url, cancel.clone()).await?;
+        Ok(link::spawn(config, wire, cancel))
+    }
+
+    pub fn telemetry(&self) -> watch::Receiver<Telemetry> {
+        self.shared.telemetry.clone()
+    }
+
+    /// Pictures from now on.
+    pub fn shots(&self) -> Shots {
+        Shots::new(self.shared.shots.subscribe())
+    }
+
+    /// Where the UDP socket is bound (of interest with port 0).
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.shared.local
+    }
+
+    /// Sends a mission with its geofence and reads both back. `Ok` means: the drone holds exactly this flight.
+    pub async fn upload(&self, mission: &Mission) -> Result<(), VehicleError> {
+        transfer::upload(&self.shared, mission).await
+    }
+
+    /// Arms. `Ok` means that the drone's heartbeat says so.
+    pub async fn arm(&self) -> Result<(), VehicleError> {
+        let autopilot = self.autopilot()?;
+        let _turn = self.shared.command.lock().await;
+        if autopilot == Autopilot::ArduPilot && self.mode() != Some(FlightMode::Guided) {
+            // ArduPilot does not arm in AUTO unless told to by a parameter; GUIDED waits on the ground for the mission.
+            command::set_mode(&self.shared, "arm", FlightMode::Guided).await?;
+        }
+        command::send(
+            &self.shared,
+            "arm",
+            MavCmd::MAV_CMD_COMPONENT_ARM_DISARM,
+            &[1.0],
+        )
+        .await?;
+        command::see(&self.shared, "arm", "armed", |t| t.armed == Some(true)).await
+    }
+
+    /// Disarms; autopilots refuse this in the air.
+    pub async fn disarm(&self) -> Result<(), VehicleError> {
+        self.autopilot()?;
+        let _turn = self.shared.command.lock().await;
+        command::send(
+            &self.shared,
+            "disarm",
+            MavCmd::MAV_CMD_COMPONENT_ARM_DISARM,
+            &[0.0],
+        )
+        .await?;
+        command::see(&self.shared, "disarm", "disarmed", |t| {
+            t.armed == Some(false)
+        })
+        .await
+    }
+
+    /// Flies the uploaded mission, from its start on the ground or from where it was held in the air.
+    pub async fn start_mission(&self) -> Result<(), VehicleError> {
+        let autopilot = self.autopilot()?;
+        let _turn = self.shared.command.lock().await;
+        const WHAT: &str = "start of the mission";
+        if autopilot == Autopilot::ArduPilot {
+            // In one step: this also gives the "throttle up" that AUTO waits for on the ground.
+            command::send(&self.shared, WHAT, MavCmd::MAV_CMD_MISSION_START, &[]).await?;
+        } else {
+            command::set_mode(&self.shared, WHAT, FlightMode::Auto).await?;
+        }
+        command::see(&self.shared, WHAT, "the mission's mode", |t| {
+            t.mode == Some(FlightMode::Auto)
+        })
+        .await
+    }
+
+    /// Calls the drone home, to land there. Never waits behind another command.
+    pub async fn return_home(&self) -> Result<(), VehicleError> {
+        const WHAT: &str = "return home";
+        self.urgent(
+            WHAT,
+            MavCmd::MAV_CMD_NAV_RETURN_TO_LAUNCH,
+            FlightMode::Return,
+        )
+        .await
+    }
+
+    /// Lands where it is. Never waits behind another command.
+    pub async fn land(&self) -> Result<(), VehicleError> {
+        self.urgent("land", MavCmd::MAV_CMD_NAV_LAND, FlightMode::Land)
+            .await
+    }
+
+    /// Stops and waits in the air.
+    pub async fn hold(&self) -> Result<(), VehicleError> {
+        self.autopilot()?;
+        let _turn = self.shared.command.lock().await;
+        command::set_mode(&self.shared, "hold", FlightMode::Hold).await?;
+        command::see(&self.shared, "hold", "holding", |t| {
+            t.mode == Some(FlightMode::Hold)
+        })
+        .await
+    }
+
+    /// Reads a parameter.
+    pub async fn param_get(&self, name: &str) -> Result<f64, VehicleError> {
+        self.autopilot()?;
+        Ok(command::param_read(&self.shared, name).await?.value)
+    }
+
+    /// Sets a parameter and proves that it stuck.
+    pub async fn param_set(&self, name: &str, value: f64) -> Result<(), VehicleError> {
+        self.autopilot()?;
+        command::param_set(&self.shared, name, value).await
+    }
+
+    /// Sets what brings the drone home without us: see [`safety`]. Returns what had to be changed.
+    pub async fn secure(&self) -> Result<Vec<safety::Change>, VehicleError> {
+        safety::secure(self).await
+    }
+
+    async fn urgent(
+        &self,
+        what: &str,
+        command: MavCmd,
+        mode: FlightMode,
+    ) -> Result<(), VehicleError> {
+        self.autopilot()?;
+        let _turn = self.shared.urgent.lock().await;
+        if let Err(error) = command::send(&self.shared, what, command, &[]).await {
+            // An autopilot that does not take the command may still take the mode.
+            tracing::warn!(%error, "trying by mode instead");
+            command::set_mode(&self.shared, what, mode).await?;
+        }
+        command::see(&self.shared, what, &format!("{mode:?}"), |t| {
+            t.mode == Some(mode) || t.is_down_and_disarmed()
+        })
+        .await
+    }
+
+    fn autopilot(&self) -> Result<Autopilot, VehicleError> {
+        let telemetry = self.shared.telemetry.borrow();
+        match telemetry.autopilot {
+            Some(autopilot) if telemetry.linked => Ok(autopilot),
+            _ => Err(VehicleError::NotLinked),
+        }
+    }
+
+    fn mode(&self) -> Option<FlightMode> {
+        self.shared.telemetry.borrow().mode
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! Reading beside the owner: for the command line, which may look at the outbox of a running station, and for
+//! the questions that would hold up the owner.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags, params};
+use serde::Serialize;
+
+use super::store::{self, ASIDE, DELIVERED, EVICTED, FILE, QUEUED, class_at, time_at};
+use super::{Class, OutboxError, pictures};
+
+/// A read-only view of an outbox on disk.
+pub struct Reader {
+    connection: Connection,
+    dir: PathBuf,
+}
+
+/// One acknowledged record that began with a shutter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Latency {
+    pub id: String,
+    pub class: Class,
+    pub captured_at: Timestamp,
+    pub acked_at: Timestamp,
+}
+
+/// One row of `aerie outbox list`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Listed {
+    pub seq: i64,
+    pub id: String,
+    pub class: Class,
+    pub key: String,
+    pub topic: String,
+    pub bytes: u64,
+    /// `queued`, `delivered`, `aside` or `evicted`.
+    pub state: &'static str,
+    pub attempts: u32,
+    pub reason: Option<String>,
+    pub captured_at: Option<Timestamp>,
+    pub accepted_at: Option<Timestamp>,
+    /// When it was acknowledged, set aside or evicted.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// What `aerie outbox check` found.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct CheckReport {
+    /// What SQLite's integrity check complains about.
+    pub faults: Vec<String>,
+    /// Records whose picture is gone.
+    pub missing_pictures: Vec<String>,
+    /// Pictures that no record needs; harmless, they only take space.
+    pub unowned_pictures: u64,
+    pub queued: u64,
+    pub delivered: u64,
+    pub aside: u64,
+    pub evicted: u64,
+}
+
+impl CheckReport {
+    /// Nothing that is still owed has been damaged.
+    pub fn is_sound(&self) -> bool {
+        self.faults.is_empty() && self.missing_pictures.is_empty()
+    }
+}
+
+impl Reader {
+    pub fn open(dir: &Path) -> Result<Self, OutboxError> {
+        let path = dir.join(FILE);
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&path, flags)
+            .map_err(OutboxError::database("open the outbox", &path))?;
+        connection
+            .busy_timeout(std::time::Duration::from_secs(5))
+            .map_err(OutboxError::database("open the outbox", &path))?;
+        Ok(Self {
+            connection,
+            dir: dir.to_owned(),
+        })
+    }
+
+    pub fn latencies(&self, since: Timestamp) -> Result<Vec<Latency>, OutboxError> {
+        self.rows(
+            "SELECT id, class, captured_at, ended_at FROM records
+             WHERE state = 1 AND ended_at >= ?1 AND captured_at IS NOT NULL ORDER BY ended_at",
+            params![since.as_microsecond()],
+            |row| {
+                Ok(Latency {
+                    id: row.get(0)?,
+                    class: class_at(row, 1)?,
+                    captured_at: time_at(row, 2)?.unwrap_or_default(),
+                    acked_at: time_at(row, 3)?.unwrap_or_default(),
+                })
+            },
+        )
+    }
+
+    pub fn list(&self, limit: usize) -> Result<Vec<Listed>, OutboxError> {
+        self.rows(
+            "SELECT seq, id, class, key, topic, bytes, state, attempts, reason, captured_at, accepted_at, ended_at
+             FROM records ORDER BY seq DESC LIMIT ?1",
+            params![i64::try_from(limit).unwrap_or(i64::MAX)],
+            |row| {
+                Ok(Listed {
+                    seq: row.get(0)?,
+                    id: row.get(1)?,
+                    class: class_at(row, 2)?,
+                    key: row.get(3)?,
+                    topic: row.get(4)?,
+                    bytes: row.get::<_, i64>(5)?.unsigned_abs(),
+                    state: match row.get(6)? {
+                        QUEUED => "queued",
+                        DELIVERED => "delivered",
+                        ASIDE => "aside",
+                        _ => "evicted",
+                    },
+                    attempts: row.get(7)?,
+                    reason: row.get(8)?,
+                    captured_at: time_at(row, 9)?,
+                    accepted_at: time_at(row, 10)?,
+                    ended_at: time_at(row, 11)?,
+                })
+            },
+        )
+    }
+
+    pub fn check(&self) -> Result<CheckReport, OutboxError> {
+        let mut report = CheckReport {
+            faults: self
+                .rows("PRAGMA integrity_check(20)", [], |row| {
+                    row.get::<_, String>(0)
+                })?
+                .into_iter()
+                .filter(|line| line != "ok")
+                .collect(),
+            ..CheckReport::default()
+        };
+        for (state, count) in self.rows(
+            "SELECT state, COUNT(*) FROM records GROUP BY state",
+            [],
+            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?.unsigned_abs())),
+        )? {
+            match state {
+                QUEUED => report.queued = count,
+                DELIVERED => report.delivered = count,
+                ASIDE => report.aside = count,
+                EVICTED => report.evicted = count,
+                other => report
+                    .faults
+                    .push(format!("{count} records in unknown state {other}")),
+            }
+        }
+        let mut owned = HashSet::new();
+        for (id, digest) in self.rows(
+            "SELECT id, file FROM records WHERE file IS NOT NULL",
+            [],
+            |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)),
+        )? {
+            if pictures::size(&self.dir, &digest).is_none() {
+                report.missing_pictures.push(id);
+            }
+            owned.insert(format!("{digest}.jpg"));
+        }
+        let folder = pictures::directory(&self.dir);
+        let files = std::fs::read_dir(&folder).map_err(OutboxError::files("read", &folder))?;
+        report.unowned_pictures = files
+            .flatten()
+            .filter(|file| !owned.contains(file.file_name().to_string_lossy().as_ref()))
+            .count() as u64;
+        Ok(report)
+    }
+
+    fn rows<T>(
+        &self,
+        sql: &str,
+        params: impl rusqlite::Params,
+        read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, OutboxError> {
+        let path = self.dir.join(store::FILE);
+        let query = || -> rusqlite::Result<Vec<T>> {
+            self.connection
+                .prepare(sql)?
+                .query_map(params, read)?
+                .collect()
+        };
+        query().map_err(OutboxError::database("read the outbox", &path))
+    }
+}

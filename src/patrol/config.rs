@@ -1,0 +1,194 @@
+//! `[[patrols]]`: what is flown, how, and when.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::plan::{self, Swath};
+use super::schedule::Schedule;
+use crate::geo::LatLon;
+use crate::vehicle::{CameraPlan, Mission, Waypoint};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PatrolConfig {
+    /// Short name used in commands: letters, digits and hyphens.
+    pub id: String,
+    /// What people read.
+    pub name: String,
+    /// GeoJSON file with one Polygon to cover, relative to the configuration. Either this or `route`.
+    #[serde(default)]
+    pub area: Option<PathBuf>,
+    /// GeoJSON file with one LineString to fly along.
+    #[serde(default)]
+    pub route: Option<PathBuf>,
+    /// Above the take-off point, metres.
+    pub height_m: f64,
+    #[serde(default = "default_speed")]
+    pub speed_m_s: f64,
+    /// Share of a picture that the next one in line shows again.
+    #[serde(default = "default_front_overlap")]
+    pub front_overlap: f64,
+    /// Share of a line that the next line shows again.
+    #[serde(default = "default_side_overlap")]
+    pub side_overlap: f64,
+    /// -90 looks straight down.
+    #[serde(default = "default_pitch")]
+    pub gimbal_pitch_deg: f64,
+    /// By day only.
+    #[serde(default)]
+    pub daylight: bool,
+    #[serde(default)]
+    pub schedule: Option<Schedule>,
+}
+
+fn default_speed() -> f64 {
+    8.0
+}
+fn default_front_overlap() -> f64 {
+    0.6
+}
+fn default_side_overlap() -> f64 {
+    0.3
+}
+fn default_pitch() -> f64 {
+    -90.0
+}
+
+/// A patrol with its geometry read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Patrol {
+    pub config: PatrolConfig,
+    pub ground: Ground,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ground {
+    Area(Vec<LatLon>),
+    Route(Vec<LatLon>),
+}
+
+impl PatrolConfig {
+    /// Every fault of the numbers: (key, fault).
+    pub fn faults(&self) -> Vec<(String, String)> {
+        let mut faults = Vec::new();
+        let named = !self.id.is_empty() && self.id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        if !named || self.id.len() > 40 {
+            faults.push(("id".to_owned(), format!("{:?} must be 1 to 40 letters, digits or hyphens", self.id)));
+        }
+        if self.area.is_some() == self.route.is_some() {
+            faults.push(("area".to_owned(), "give either area or route, and not both".to_owned()));
+        }
+        let mut range = |key: &str, value: f64, low: f64, high: f64| {
+            if !(low..=high).contains(&value) {
+                faults.push((key.to_owned(), format!("{value} is out of range, expected {low} to {high}")));
+            }
+        };
+        range("height_m", self.height_m, 10.0, 500.0);
+        range("speed_m_s", self.speed_m_s, 1.0, 25.0);
+        range("front_overlap", self.front_overlap, 0.0, 0.95);
+        range("side_overlap", self.side_overlap, 0.0, 0.95);
+        range("gimbal_pitch_deg", self.gimbal_pitch_deg, -90.0, -20.0);
+        if let Some(schedule) = &self.schedule {
+            faults.extend(schedule.faults().into_iter().map(|(key, fault)| (format!("schedule.{key}"), fault)));
+        }
+        faults
+    }
+
+    /// Reads the geometry; paths are relative to `base`. The fault names key and file.
+    pub fn load(&self, base: &Path) -> Result<Patrol, (String, String)> {
+        let (key, path, kind) = match (&self.area, &self.route) {
+            (Some(path), None) => ("area", path, "Polygon"),
+            (None, Some(path)) => ("route", path, "LineString"),
+            _ => return Err(("area".to_owned(), "give either area or route, and not both".to_owned())),
+        };
+        let path = base.join(path);
+        let say = |fault: String| (key.to_owned(), format!("{}: {fault}", path.display()));
+        let text = std::fs::read_to_string(&path).map_err(|error| say(error.to_string()))?;
+        let json: Value = serde_json::from_str(&text).map_err(|error| say(format!("not JSON: {error}")))?;
+        let geometry = geometry_of(&json, kind)
+            .ok_or_else(|| say(format!("holds no {kind}; put one GeoJSON {kind} into it")))?;
+        let coordinates = if kind == "Polygon" { &geometry["coordinates"][0] } else { &geometry["coordinates"] };
+        let points: Option<Vec<LatLon>> = coordinates
+            .as_array()
+            .map(|a| a.iter().map(|p| Some(LatLon { lon: p[0].as_f64()?, lat: p[1].as_f64()? })).collect())
+            .unwrap_or_default();
+        let points = points.ok_or_else(|| say("a coordinate is not [longitude, latitude]".to_owned()))?;
+        if let Some(fault) = points.iter().find_map(|p| p.validate().err()) {
+            return Err(say(format!("{fault}; coordinates are [longitude, latitude], are they swapped?")));
+        }
+        let least = if kind == "Polygon" { 4 } else { 2 };
+        if points.len() < least || points.len() > 5_000 {
+            return Err(say(format!("its {kind} has {} points, expected {least} to 5000", points.len())));
+        }
+        let ground = if kind == "Polygon" { Ground::Area(points) } else { Ground::Route(points) };
+        Ok(Patrol { config: self.clone(), ground })
+    }
+}
+
+fn geometry_of<'a>(json: &'a Value, kind: &str) -> Option<&'a Value> {
+    match json["type"].as_str()? {
+        "FeatureCollection" => json["features"].as_array()?.iter().find_map(|f| geometry_of(f, kind)),
+        "Feature" => geometry_of(&json["geometry"], kind),
+        found if found == kind => Some(json),
+        _ => None,
+    }
+}
+
+impl Patrol {
+    pub fn points(&self) -> &[LatLon] {
+        match &self.ground {
+            Ground::Area(points) | Ground::Route(points) => points,
+        }
+    }
+
+    /// The area, where it is one: what coverage is reckoned over.
+    pub fn area(&self) -> &[LatLon] {
+        match &self.ground {
+            Ground::Area(points) => points,
+            Ground::Route(_) => &[],
+        }
+    }
+
+    pub fn mission(&self, dock: LatLon, horizontal_fov_deg: f64, aspect: f64) -> Mission {
+        let c = &self.config;
+        let swath = Swath {
+            height_m: c.height_m,
+            horizontal_fov_deg,
+            aspect,
+            side_overlap: c.side_overlap,
+            front_overlap: c.front_overlap,
+        };
+        let way = match &self.ground {
+            Ground::Area(area) => plan::cover(area, dock, swath.spacing_m()),
+            Ground::Route(route) => route.clone(),
+        };
+        Mission {
+            takeoff_height_m: c.height_m,
+            speed_m_s: c.speed_m_s,
+            camera: CameraPlan {
+                trigger_distance_m: swath.trigger_distance_m(),
+                gimbal_pitch_deg: c.gimbal_pitch_deg,
+            },
+            waypoints: way.into_iter().map(|at| Waypoint { at, height_m: c.height_m }).collect(),
+            fence: Some(fence(self.points(), dock, 60.0)),
+        }
+    }
+}
+
+/// A box around all that is flown over and the dock, `margin_m` wider on every side.
+fn fence(points: &[LatLon], dock: LatLon, margin_m: f64) -> Vec<LatLon> {
+    let frame = crate::geo::LocalFrame::new(dock);
+    let (mut low, mut high) = ([0.0f64; 2], [0.0f64; 2]);
+    for point in points {
+        let place = frame.to_enu(*point);
+        for axis in 0..2 {
+            low[axis] = low[axis].min(place[axis]);
+            high[axis] = high[axis].max(place[axis]);
+        }
+    }
+    let ([w, s], [e, n]) = (low.map(|v| v - margin_m), high.map(|v| v + margin_m));
+    [(w, s), (e, s), (e, n), (w, n)].map(|(e, n)| frame.to_latlon(e, n)).into()
+}

@@ -1,0 +1,274 @@
+//! Decides which sortie is next: by hand at once, by schedule when due; one in the air at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::interval;
+use tokio_util::sync::CancellationToken;
+use ulid::Ulid;
+
+use super::config::Patrol;
+use super::flight::{self, Crew};
+use super::gates::Gate;
+use super::states::{Sortie, State, Trigger};
+use crate::runtime::store::{StoreError, Table};
+
+/// Why no sortie was started.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum StartRefused {
+    #[error("there is no patrol {0:?}; `aerie patrol list` names those in the configuration")]
+    UnknownPatrol(String),
+    #[error("sortie {0} is under way; one flies at a time")]
+    Busy(String),
+    #[error("{reason}")]
+    Gates { sortie: String, reason: String },
+    #[error("the dispatcher has stopped")]
+    Gone,
+}
+
+/// What callers hold.
+#[derive(Clone)]
+pub struct Dispatcher {
+    requests: mpsc::Sender<Request>,
+    current: watch::Receiver<Option<Sortie>>,
+    patrols: Arc<Vec<Patrol>>,
+    next_due: watch::Receiver<BTreeMap<String, Timestamp>>,
+    crew: Crew,
+}
+
+enum Request {
+    Start { patrol: String, trigger: Trigger, operator: Option<String>, reply: oneshot::Sender<Result<String, StartRefused>> },
+    Cancel { reply: oneshot::Sender<Option<String>> },
+}
+
+impl Dispatcher {
+    /// Starts a patrol now. Returns the sortie's id once its gates let it go.
+    pub async fn start(&self, patrol: &str, trigger: Trigger, operator: Option<String>) -> Result<String, StartRefused> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Start { patrol: patrol.to_owned(), trigger, operator, reply };
+        self.requests.send(request).await.map_err(|_| StartRefused::Gone)?;
+        answer.await.map_err(|_| StartRefused::Gone)?
+    }
+
+    /// Calls the drone home, or keeps it down. Returns the sortie that was cancelled.
+    pub async fn cancel(&self) -> Option<String> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Cancel { reply }).await.ok()?;
+        answer.await.ok()?
+    }
+
+    /// The newest sortie, under way or ended.
+    pub fn current(&self) -> watch::Receiver<Option<Sortie>> {
+        self.current.clone()
+    }
+
+    pub fn patrols(&self) -> &[Patrol] {
+        &self.patrols
+    }
+
+    pub fn next_due(&self, patrol: &str) -> Option<Timestamp> {
+        self.next_due.borrow().get(patrol).copied()
+    }
+
+    pub fn gates(&self) -> Vec<Gate> {
+        let daylight = self.patrols.iter().any(|p| p.config.daylight);
+        self.crew.gates(daylight)
+    }
+}
+
+pub struct Calendar {
+    pub zone: TimeZone,
+    pub holidays: Vec<Date>,
+}
+
+/// Starts the dispatcher; first it takes over what a crash left under way.
+pub async fn spawn(
+    crew: Crew,
+    current: watch::Receiver<Option<Sortie>>,
+    patrols: Vec<Patrol>,
+    calendar: Calendar,
+    cancel: CancellationToken,
+) -> Result<Dispatcher, StoreError> {
+    // People and schedules ask a few times an hour; who finds it full waits.
+    let (requests, inbox) = mpsc::channel(8);
+    let patrols = Arc::new(patrols);
+    let mut due = BTreeMap::new();
+    for patrol in patrols.iter().filter(|p| p.config.schedule.is_some()) {
+        let handled: Option<Timestamp> = crew.store.get(Table::Due, &patrol.config.id).await?;
+        due.insert(patrol.config.id.clone(), handled.unwrap_or_else(Timestamp::now));
+    }
+    let unfinished = crew.store.newest::<Sortie>(Table::Sorties, 20).await?.into_iter().find(|s| !s.state.is_terminal());
+    let (next_out, next_due) = watch::channel(BTreeMap::new());
+    let task = Task {
+        crew: crew.clone(),
+        patrols: Arc::clone(&patrols),
+        calendar,
+        handled: due,
+        waiting: BTreeMap::new(),
+        flying: None,
+        next_out,
+        cancel: cancel.clone(),
+    };
+    tokio::spawn(async move {
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = task.run(inbox, unfinished) => {}
+        }
+    });
+    Ok(Dispatcher { requests, current, patrols, next_due, crew })
+}
+
+struct Flying {
+    sortie: String,
+    cancel: CancellationToken,
+    task: tokio::task::JoinHandle<Sortie>,
+}
+
+struct Task {
+    crew: Crew,
+    patrols: Arc<Vec<Patrol>>,
+    calendar: Calendar,
+    /// Until when each patrol's schedule has been dealt with.
+    handled: BTreeMap<String, Timestamp>,
+    /// Due and waiting for its turn, with why it could not start yet.
+    waiting: BTreeMap<String, (Timestamp, String)>,
+    flying: Option<Flying>,
+    next_out: watch::Sender<BTreeMap<String, Timestamp>>,
+    cancel: CancellationToken,
+}
+
+impl Task {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Request>, unfinished: Option<Sortie>) {
+        if let Some(sortie) = unfinished {
+            let patrol = self.patrols.iter().find(|p| p.config.id == sortie.patrol).cloned();
+            let (id, cancel) = (sortie.id.clone(), CancellationToken::new());
+            let task = tokio::spawn(flight::adopt(self.crew.clone(), sortie, patrol, cancel.clone()));
+            self.flying = Some(Flying { sortie: id, cancel, task });
+        }
+        let mut tick = interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                request = inbox.recv() => match request {
+                    None => return,
+                    Some(Request::Start { patrol, trigger, operator, reply }) => {
+                        let outcome = self.start(&patrol, trigger, operator).await;
+                        // Who asked may have gone; the sortie flies all the same.
+                        let _ = reply.send(outcome);
+                    }
+                    Some(Request::Cancel { reply }) => {
+                        self.reap().await;
+                        let cancelled = self.flying.as_ref().map(|flying| {
+                            flying.cancel.cancel();
+                            flying.sortie.clone()
+                        });
+                        let _ = reply.send(cancelled);
+                    }
+                },
+                _ = tick.tick() => self.look_at_the_clock().await,
+            }
+        }
+    }
+
+    async fn reap(&mut self) {
+        if let Some(flying) = self.flying.take_if(|f| f.task.is_finished()) {
+            if let Err(error) = flying.task.await {
+                tracing::error!(%error, sortie = flying.sortie, "a sortie's task failed");
+            }
+        }
+    }
+
+    async fn start(&mut self, patrol: &str, trigger: Trigger, operator: Option<String>) -> Result<String, StartRefused> {
+        self.reap().await;
+        let Some(patrol) = self.patrols.iter().find(|p| p.config.id == patrol).cloned() else {
+            return Err(StartRefused::UnknownPatrol(patrol.to_owned()));
+        };
+        if let Some(flying) = &self.flying {
+            return Err(StartRefused::Busy(flying.sortie.clone()));
+        }
+        let id = Ulid::generate().to_string();
+        let sortie = Sortie::new(id.clone(), &patrol.config.id, &patrol.config.name, trigger, operator, Timestamp::now());
+        let (gated, verdict) = oneshot::channel();
+        let cancel = CancellationToken::new();
+        let task = tokio::spawn(flight::fly(self.crew.clone(), sortie, patrol, gated, cancel.clone()));
+        let verdict = verdict.await;
+        self.flying = Some(Flying { sortie: id.clone(), cancel, task });
+        match verdict {
+            Ok(Ok(())) => Ok(id),
+            Ok(Err(reason)) => Err(StartRefused::Gates { sortie: id, reason }),
+            Err(_) => Err(StartRefused::Gates { sortie: id, reason: "the sortie could not be recorded; see the log".to_owned() }),
+        }
+    }
+
+    async fn look_at_the_clock(&mut self) {
+        self.reap().await;
+        if self.cancel.is_cancelled() {
+            return;
+        }
+        let now = Timestamp::now();
+        let mut next = BTreeMap::new();
+        for patrol in Arc::clone(&self.patrols).iter() {
+            let Some(schedule) = &patrol.config.schedule else { continue };
+            let id = &patrol.config.id;
+            let handled = self.handled.get(id).copied().unwrap_or(now);
+            let due = schedule.next_after(handled, &self.calendar.zone, &self.calendar.holidays);
+            let Some(due) = due else { continue };
+            if due > now {
+                next.insert(id.clone(), due);
+                continue;
+            }
+            let window = Span::new().minutes(i64::from(schedule.window_min));
+            let until = due.checked_add(window).unwrap_or(due);
+            self.attempt(patrol, due, until, now).await;
+        }
+        self.next_out.send_if_modified(|known| std::mem::replace(known, next.clone()) != next);
+    }
+
+    /// A patrol that is due: flies it, or keeps it waiting inside its window, or reports it as missed.
+    async fn attempt(&mut self, patrol: &Patrol, due: Timestamp, until: Timestamp, now: Timestamp) {
+        let id = patrol.config.id.clone();
+        if now > until {
+            let why = self.waiting.remove(&id).map(|(_, why)| why);
+            let why = why.unwrap_or_else(|| "the station was not running".to_owned());
+            self.deal_with(&id, due).await;
+            self.missed(patrol, &format!("due at {due}, not flown within its window: {why}")).await;
+            return;
+        }
+        // Dealt with before it flies: a crash in between misses one sortie, never flies one twice.
+        if let Some(flying) = &self.flying {
+            self.waiting.insert(id, (due, format!("sortie {} was under way", flying.sortie)));
+            return;
+        }
+        self.deal_with(&id, due).await;
+        self.waiting.remove(&id);
+        match self.start(&id, Trigger::Schedule, None).await {
+            Ok(sortie) => tracing::info!(patrol = id, sortie, "scheduled patrol started"),
+            // The sortie's own record says which gate; it is stored, shown and sent like any other.
+            Err(refused) => tracing::warn!(patrol = id, %refused, "scheduled patrol refused"),
+        }
+    }
+
+    async fn deal_with(&mut self, id: &str, due: Timestamp) {
+        self.handled.insert(id.to_owned(), due);
+        if let Err(error) = self.crew.store.put(Table::Due, id, &due).await {
+            tracing::error!(%error, "the schedule's progress could not be stored");
+        }
+    }
+
+    async fn missed(&mut self, patrol: &Patrol, reason: &str) {
+        let now = Timestamp::now();
+        let id = Ulid::generate().to_string();
+        let mut sortie = Sortie::new(id, &patrol.config.id, &patrol.config.name, Trigger::Schedule, None, now);
+        if sortie.become_(State::Missed, reason, now).is_ok() {
+            tracing::warn!(patrol = patrol.config.id, reason, "scheduled patrol missed");
+            if let Err(error) = flight::record(&self.crew.station, &mut sortie, &self.crew.store, &self.crew.outbox).await {
+                tracing::error!(%error, "a missed patrol could not be recorded");
+            }
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! The simulated dock and weather station: small HTTP services on one loopback port, as their drivers expect them.
+//!
+//! - `GET /dock`, `POST /dock/open`, `POST /dock/close`; `POST /dock` with `{"jammed": true}` makes the hatch stick;
+//! - `GET /weather`; `POST /weather` with any of `wind_m_s`, `gust_m_s`, `rain_mm_h`, `temperature_c` holds that value,
+//!   and with `null` lets it go its own way again.
+//!
+//! The wind is the one that the simulated drone flies in.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Deserializer, Serialize};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::drone::physics::gauss;
+use super::drone::{Truth, WindNow};
+use crate::vehicle::Hatch;
+
+/// The air over the town: made first, because the drone flies in it and the weather station measures it.
+#[derive(Clone)]
+pub struct Air {
+    wind: watch::Sender<WindNow>,
+}
+
+impl Default for Air {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Air {
+    pub fn new() -> Self {
+        let (wind, _) = watch::channel(WindNow::default());
+        Air { wind }
+    }
+
+    /// What the drone feels.
+    pub fn wind(&self) -> watch::Receiver<WindNow> {
+        self.wind.subscribe()
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct HardwareConfig {
+    /// Port 0 takes any.
+    pub listen: SocketAddr,
+    pub seed: u64,
+    /// Simulated seconds a second.
+    pub speed: f64,
+    /// Simulated seconds that the hatch takes from end to end.
+    pub travel_s: f64,
+}
+
+/// A running dock and weather station.
+pub struct Hardware {
+    pub address: SocketAddr,
+}
+
+impl Hardware {
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+/// Starts both services; they end with `cancel`.
+pub async fn spawn(
+    config: HardwareConfig,
+    air: Air,
+    drone: watch::Receiver<Truth>,
+    cancel: CancellationToken,
+) -> std::io::Result<Hardware> {
+    let listener = TcpListener::bind(config.listen).await?;
+    let address = listener.local_addr()?;
+    let site = Site {
+        hatch: Arc::new(Mutex::new(HatchDrive::new(
+            config.travel_s / config.speed.max(1e-3),
+        ))),
+        weather: Arc::new(Mutex::new(Sky::new(config.seed))),
+        drone,
+    };
+    tokio::spawn(blow(
+        site.weather.clone(),
+        air,
+        config.speed,
+        cancel.clone(),
+    ));
+    let router = Router::new()
+        .route("/dock", get(dock).post(jam))
+        .route("/dock/open", post(open))
+        .route("/dock/close", post(close))
+        .route("/weather", get(weather).post(hold_weather))
+        .with_state(site);
+    tokio::spawn(async move {
+        let served = axum::serve(listener, router)
+            .with_graceful_shutdown(cancel.cancelled_owned())
+            .await;
+        if let Err(error) = served {
+            tracing::error!(%error, "the simulated dock and weather station stopped");
+        }
+    });
+    Ok(Hardware { address })
+}
+
+#[derive(Clone)]
+struct Site {
+    hatch: Arc<Mutex<HatchDrive>>,
+    weather: Arc<Mutex<Sky>>,
+    drone: watch::Receiver<Truth>,
+}
+
+/// Nothing is left half done under these locks, so a panic elsewhere does not spoil them.
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// ---- the dock ------------------------------------------------------------------------------------------------------
+
+/// A motor that drives the hatch between its two limit switches.
+#[derive(Debug)]
+struct HatchDrive {
+    travel: Duration,
+    /// 0 closed, 1 open, where it was at `since`.
+    from: f64,
+    since: Instant,
+    opening: bool,
+    jammed: bool,
+}
+
+impl HatchDrive {
+    fn new(travel_s: f64) -> Self {
+        HatchDrive {
+            travel: Duration::from_secs_f64(travel_s.clamp(0.0, 3600.0)),
+            from: 0.0,
+            since: Instant::now(),
+            opening: false,
+            jammed: false,
+        }
+    }
+
+    fn position(&self) -> f64 {
+        if self.jammed {
+            return self.from;
+        }
+        let way = self.since.elapsed().as_secs_f64() / self.travel.as_secs_f64().max(1e-6);
+        let moved = if self.opening { way } else { -way };
+        (self.from + moved).clamp(0.0, 1.0)
+    }
+
+    fn drive(&mut self, opening: bool) {
+        self.from = self.position();
+        self.since = Instant::now();
+        self.opening = opening;
+    }
+
+    fn jam(&mut self, jammed: bool) {
+        self.from = self.position();
+        self.since = Instant::now();
+        self.jammed = jammed;
+    }
+
+    fn hatch(&self) -> Hatch {
+        let position = self.position();
+        if position <= 0.0 && !(self.opening && !self.jammed) {
+            Hatch::Closed
+        } else if position >= 1.0 && self.opening {
+            Hatch::Open
+        } else if self.opening {
+            Hatch::Opening
+        } else {
+            Hatch::Closing
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct DockAnswer {
+    hatch: Hatch,
+    drone_present: bool,
+}
+
+async fn dock(State(site): State<Site>) -> Json<DockAnswer> {
+    Json(DockAnswer {
+        hatch: lock(&site.hatch).hatch(),
+        drone_present: site.drone.borrow().in_dock,
+    })
+}
+
+async fn open(State(site): State<Site>) -> Json<DockAnswer> {
+    lock(&site.hatch).drive(true);
+    dock(State(site)).await
+}
+
+async fn close(State(site): State<Site>) -> Json<DockAnswer> {
+    lock(&site.hatch).drive(false);
+    dock(State(site)).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Jam {
+    jammed: bool,
+}
+
+async fn jam(State(site): State<Site>, Json(jam): Json<Jam>) -> Json<DockAnswer> {
+    lock(&site.hatch).jam(jam.jammed);
+    dock(State(site)).await
+}
+
+// ---- the weather ---------------------------------------------------------------------------------------------------
+
+/// Wind that wanders and gusts, and what someone has set by hand.
+#[derive(Debug)]
+struct Sky {
+    wind_m_s: f64,
+    gust_m_s: f64,
+    from_deg: f64,
+    temperature_c: f64,
+    held: Held,
+    rng: ChaCha8Rng,
+}
+
+/// Values set by hand. A field that is left out stays as it is, `null` releases it.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Held {
+    #[serde(deserialize_with = "named")]
+    wind_m_s: Option<Option<f64>>,
+    #[serde(deserialize_with = "named")]
+    gust_m_s: Option<Option<f64>>,
+    #[serde(deserialize_with = "named")]
+    rain_mm_h: Option<Option<f64>>,
+    #[serde(deserialize_with = "named")]
+    temperature_c: Option<Option<f64>>,
+}
+
+/// Tells a field that is `null` from one that is not there.
+fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<f64>>, D::Error> {
+    Option::<f64>::deserialize(deserializer).map(Some)
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+struct WeatherAnswer {
+    wind_m_s: f64,
+    gust_m_s: f64,
+    wind_from_deg: f64,
+    rain_mm_h: f64,
+    temperature_c: f64,
+}
+
+impl Sky {
+    fn new(seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x736b_7900);
+        let from_deg = (180.0 + 60.0 * gauss(&mut rng)).rem_euclid(360.0);
+        Sky {
+            wind_m_s: 3.0,
+            gust_m_s: 4.0,
+            from_deg,
+            temperature_c: 24.0,
+            held: Held::default(),
+            rng,
+        }
+    }
+
+    fn step(&mut self, dt: f64) {
+        let keep = (-dt / 120.0).exp();
+        let kick = (1.0 - keep * keep).sqrt();
+        let wander = 0.8 * kick * gauss(&mut self.rng);
+        self.wind_m_s = (3.0 + (self.wind_m_s - 3.0) * keep + wander).clamp(0.0, 6.5);
+        self.gust_m_s = self.wind_m_s * 1.3 + 0.2;
+        self.from_deg = (self.from_deg + 5.0 * kick * gauss(&mut self.rng)).rem_euclid(360.0);
+    }
+
+    fn hold(&mut self, set: Held) {
+        let held = &mut self.held;
+        for (held, set) in [
+            (&mut held.wind_m_s, set.wind_m_s),
+            (&mut held.gust_m_s, set.gust_m_s),
+            (&mut held.rain_mm_h, set.rain_mm_h),
+            (&mut held.temperature_c, set.temperature_c),
+        ] {
+            if set.is_some() {
+                *held = set;
+            }
+        }
+    }
+
+    fn now(&self) -> WeatherAnswer {
+        let held = |value: Option<Option<f64>>, own: f64| value.flatten().unwrap_or(own);
+        let wind_m_s = held(self.held.wind_m_s, self.wind_m_s);
+        WeatherAnswer {
+            wind_m_s,
+            // A gust is never below the wind, whoever set the wind.
+            gust_m_s: held(self.held.gust_m_s, self.gust_m_s.max(wind_m_s * 1.2)),
+            wind_from_deg: self.from_deg,
+            rain_mm_h: held(self.held.rain_mm_h, 0.0),
+            temperature_c: held(self.held.temperature_c, self.temperature_c),
+        }
+    }
+}
+
+async fn weather(State(site): State<Site>) -> Json<WeatherAnswer> {
+    Json(lock(&site.weather).now())
+}
+
+async fn hold_weather(State(site): State<Site>, Json(set): Json<Held>) -> Json<WeatherAnswer> {
+    let mut sky = lock(&site.weather);
+    sky.hold(set);
+    Json(sky.now())
+}
+
+/// Lets the weather go its way, and the drone feel it.
+async fn blow(sky: Arc<Mutex<Sky>>, air: Air, speed: f64, cancel: CancellationToken) {
+    const TICK: Duration = Duration::from_millis(100);
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut gusty = false;
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        let wind = {
+            let mut sky = lock(&sky);
+            sky.step(TICK.as_secs_f64() * speed);
+            // Gusts come and go with a few seconds between.
+            if gauss(&mut sky.rng) > 1.5 {
+                gusty = !gusty;
+            }
+            let now = sky.now();
+            WindNow {
+                speed_m_s: if gusty { now.gust_m_s } else { now.wind_m_s },
+                from_deg: now.wind_from_deg,
+            }
+        };
+        air.wind.send_replace(wind);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_weather_of_a_quiet_day_stays_quiet() {
+        let mut sky = Sky::new(1);
+        for _ in 0..100_000 {
+            sky.step(1.0);
+            let now = sky.now();
+            assert!(now.wind_m_s < 7.0 && now.gust_m_s >= now.wind_m_s && now.rain_mm_h == 0.0);
+        }
+    }
+
+    #[test]
+    fn what_is_set_by_hand_holds_until_it_is_released() {
+        let mut sky = Sky::new(1);
+        sky.hold(serde_json::from_str(r#"{"wind_m_s": 15}"#).unwrap());
+        sky.step(500.0);
+        sky.hold(serde_json::from_str(r#"{"rain_mm_h": 2}"#).unwrap());
+        assert_eq!((sky.now().wind_m_s, sky.now().rain_mm_h), (15.0, 2.0));
+        assert!(sky.now().gust_m_s > 15.0);
+        sky.hold(serde_json::from_str(r#"{"wind_m_s": null}"#).unwrap());
+        assert!(sky.now().wind_m_s < 7.0);
+        assert!(serde_json::from_str::<Held>(r#"{"windspeed": 15}"#).is_err());
+    }
+}

@@ -1,0 +1,296 @@
+//! The only wiring: builds every part of `aerie run` and connects them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::time::interval;
+use tokio_util::sync::CancellationToken;
+
+use crate::cases::keeper::{self, CaseKeeper};
+use crate::config::{self, Checked, Faults};
+use crate::console;
+use crate::outbox::{self, Outbox};
+use crate::patrol::dispatcher::{self, Calendar, Dispatcher};
+use crate::patrol::flight::Crew;
+use crate::patrol::{StartRefused, Trigger};
+use crate::perception::protocol::CameraModel;
+use crate::perception::{self, Perception, supervise};
+use crate::runtime::store::Store;
+use crate::runtime::supervisor::{Budget, Supervisor};
+use crate::uplink::commands::{self, Door, Execute, Outcome};
+use crate::uplink::{self, UplinkState};
+use crate::vehicle::{Dock, Telemetry, Vehicle, Weather};
+
+/// Everything that shows the station or acts on it holds one of these; cheap to clone.
+#[derive(Clone)]
+pub struct Station {
+    pub checked: Arc<Checked>,
+    pub started: Timestamp,
+    pub vehicle: Vehicle,
+    pub dock: Dock,
+    pub weather: Weather,
+    pub perception: Perception,
+    pub keeper: CaseKeeper,
+    pub dispatcher: Dispatcher,
+    pub outbox: Outbox,
+    pub store: Store,
+    pub uplink: watch::Receiver<UplinkState>,
+    pub door: Door,
+}
+
+/// Runs a station until SIGTERM or SIGINT; a second signal forces. Returns whether it ended as it should.
+pub async fn run(config: &Path) -> anyhow::Result<bool> {
+    let cancel = CancellationToken::new();
+    stop_on_signals(cancel.clone())?;
+    match config::load(config) {
+        Ok(checked) => fly(checked, cancel).await,
+        Err(faults) => {
+            grounded(config, faults, cancel).await?;
+            Ok(false)
+        }
+    }
+}
+
+/// A station with a bad configuration flies nothing and delivers nothing, but its page says what is wrong.
+async fn grounded(path: &Path, faults: Faults, cancel: CancellationToken) -> anyhow::Result<()> {
+    eprintln!("{faults}");
+    tracing::error!(faults = faults.faults.len(), "the configuration has faults: nothing flies; the page names them");
+    let listen = listen_of(path).unwrap_or_else(|| config::Console::default().listen);
+    console::serve_faults(&listen, faults, cancel).await
+}
+
+/// Where the page should be, from a file that may be wrong everywhere else.
+fn listen_of(path: &Path) -> Option<String> {
+    let value: toml::Value = toml::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
+    let listen = value.get("console")?.get("listen")?.as_str()?;
+    let at: std::net::SocketAddr = listen.parse().ok()?;
+    at.ip().is_loopback().then(|| listen.to_owned())
+}
+
+async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool> {
+    let supervisor = Supervisor::new(cancel.clone(), Budget::default());
+    let config = checked.config.clone();
+    let id = config.station.id.clone();
+    let dir = config.station.state_dir.clone();
+    std::fs::create_dir_all(&dir)
+        .map_err(|error| anyhow::anyhow!("station.state_dir: {} cannot be made: {error}", dir.display()))?;
+
+    let store = Store::open(&dir)?;
+    let options = outbox::Options { source: uplink::cloudevents::source(&id), ..outbox::Options::default() };
+    let outbox = Outbox::open_with(&dir, options)?;
+
+    let vehicle = Vehicle::spawn(config.vehicle.clone(), cancel.clone()).await?;
+    let dock = Dock::spawn(config.dock.clone(), cancel.clone())?;
+    let weather = Weather::spawn(config.weather.clone(), cancel.clone())?;
+
+    let model = perception::model_dir(config.perception.model.as_deref());
+    let program = std::env::current_exe()?;
+    let (perception, looked) = supervise::spawn(supervise::Options { program, model }, cancel.clone());
+    let options = keeper::Options {
+        station: id.clone(),
+        kinds: config.cases.kinds(),
+        division: config.station.division.clone(),
+        camera: CameraModel { horizontal_fov_deg: config.camera.horizontal_fov_deg },
+        media_dir: config.camera.media_dir.clone(),
+    };
+    let keeper = keeper::spawn(
+        options,
+        checked.register.clone(),
+        store.clone(),
+        outbox.clone(),
+        perception.clone(),
+        looked,
+        cancel.clone(),
+    )
+    .await?;
+
+    let (current_out, current) = watch::channel(None);
+    let crew = Crew {
+        station: id.clone(),
+        dock_at: config.station.dock,
+        horizontal_fov_deg: config.camera.horizontal_fov_deg,
+        aspect: config.camera.aspect,
+        limits: config.gates.clone(),
+        vehicle: vehicle.clone(),
+        dock: dock.clone(),
+        weather: weather.clone(),
+        keeper: keeper.clone(),
+        store: store.clone(),
+        outbox: outbox.clone(),
+        current: Arc::new(current_out),
+    };
+    let calendar = Calendar { zone: checked.zone.clone(), holidays: checked.holidays.clone() };
+    let dispatcher = dispatcher::spawn(crew, current, checked.patrols.clone(), calendar, cancel.clone()).await?;
+
+    // Commands are few and each is short; who finds it full waits until its deadline.
+    let (executor, mut orders) = mpsc::channel::<Execute>(16);
+    let (door, interrupted) = Door::open(&dir, &id, &config.commands, executor)?;
+    let (status_out, status) = watch::channel(json!({"state": "online"}));
+    // Messages from upstream; when full, the broker holds the rest.
+    let (incoming_out, incoming) = mpsc::channel(32);
+    let link = uplink::spawn(config.uplink.clone(), &id, outbox.clone(), status, incoming_out, cancel.clone());
+    let link = Arc::new(link);
+
+    let station = Station {
+        checked: Arc::new(checked),
+        started: Timestamp::now(),
+        vehicle,
+        dock,
+        weather,
+        perception,
+        keeper,
+        dispatcher: dispatcher.clone(),
+        outbox,
+        store,
+        uplink: link.state(),
+        door: door.clone(),
+    };
+
+    for closed in interrupted.into_iter().filter(|c| c.by_mqtt) {
+        link.reply(&closed.reply, closed.reply_to).await;
+    }
+    // Hints to look for a newer model have no reader yet.
+    let (hints, _) = mpsc::channel(1);
+    tokio::spawn(commands::serve(door, Arc::clone(&link), incoming, hints));
+    tokio::spawn(async move {
+        while let Some(order) = orders.recv().await {
+            tokio::spawn(execute(dispatcher.clone(), order));
+        }
+    });
+    supervisor.keep("status", {
+        let (station, link, cancel) = (station.clone(), Arc::clone(&link), cancel.clone());
+        let status_out = Arc::new(status_out);
+        move || tell_status(station.clone(), Arc::clone(&link), Arc::clone(&status_out), cancel.clone())
+    });
+    supervisor.keep("console", {
+        let (station, cancel) = (station.clone(), cancel.clone());
+        move || console::serve(station.clone(), cancel.clone())
+    });
+    tracing::info!(station = id, console = config.console.listen, "station runs");
+
+    cancel.cancelled().await;
+    supervisor.drained().await;
+    if let Ok(link) = Arc::try_unwrap(link) {
+        // The last will is for crashes; an orderly end says goodbye itself.
+        let _ = tokio::time::timeout(Duration::from_secs(5), link.stopped()).await;
+    }
+    tracing::info!("station stopped");
+    Ok(true)
+}
+
+/// Carries out one command.
+async fn execute(dispatcher: Dispatcher, order: Execute) {
+    let Some(running) = order.begin().await else { return };
+    let envelope = running.envelope.clone();
+    let outcome = match envelope.name.as_str() {
+        "patrol.start" => start(&dispatcher, &envelope).await,
+        "patrol.cancel" => match dispatcher.cancel().await {
+            Some(sortie) => Outcome::Done(json!({"sortie": sortie})),
+            None => Outcome::Refused("no sortie is under way".to_owned()),
+        },
+        name => Outcome::Refused(format!("this station knows no command {name:?}; it knows patrol.start and patrol.cancel")),
+    };
+    running.finish(outcome);
+}
+
+async fn start(dispatcher: &Dispatcher, envelope: &commands::Envelope) -> Outcome {
+    let Some(patrol) = envelope.args["patrol"].as_str() else {
+        return Outcome::Refused("args.patrol is missing: name a patrol of the configuration".to_owned());
+    };
+    let trigger = match envelope.args["via"].as_str() {
+        Some("page") => Trigger::Page,
+        Some("cli") => Trigger::Cli,
+        _ => Trigger::Mqtt,
+    };
+    match dispatcher.start(patrol, trigger, Some(envelope.operator.clone())).await {
+        Ok(sortie) => Outcome::Done(json!({"sortie": sortie})),
+        Err(refused @ StartRefused::Gone) => Outcome::Failed(refused.to_string()),
+        Err(refused) => Outcome::Refused(refused.to_string()),
+    }
+}
+
+/// What the station says of itself, over MQTT: retained when it changes, the drone's place once a second.
+async fn tell_status(
+    station: Station,
+    link: Arc<uplink::Uplink>,
+    status: Arc<watch::Sender<Value>>,
+    cancel: CancellationToken,
+) {
+    let mut tick = interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        let now = status_of(&station);
+        status.send_if_modified(|known| {
+            let changed = *known != now;
+            *known = now.clone();
+            changed
+        });
+        let telemetry = station.vehicle.telemetry().borrow().clone();
+        if telemetry.linked {
+            link.telemetry("telemetry", pose(&telemetry).to_string().into_bytes());
+        }
+    }
+}
+
+fn status_of(station: &Station) -> Value {
+    let perception = station.perception.state().borrow().clone();
+    let sortie = station.dispatcher.current().borrow().as_ref().map(|s| json!({"id": s.id, "patrol": s.patrol, "state": s.state, "reason": s.reason}));
+    json!({
+        "state": "online",
+        "version": env!("CARGO_PKG_VERSION"),
+        "simulated": station.checked.config.station.simulated,
+        "model": perception.model,
+        "perception": if perception.running { "running" } else { "down" },
+        "sortie": sortie,
+        "dock": station.dock.state().borrow().hatch,
+        "vehicle_linked": station.vehicle.telemetry().borrow().linked,
+        "problems": console::problems(station),
+    })
+}
+
+fn pose(t: &Telemetry) -> Value {
+    json!({
+        "at": Timestamp::now(),
+        "lat": t.position.map(|p| p.at.lat),
+        "lon": t.position.map(|p| p.at.lon),
+        "height_m": t.position.map(|p| p.height_m),
+        "heading_deg": t.heading_deg,
+        "speed_m_s": t.speed_m_s,
+        "battery_pct": t.battery_pct,
+        "armed": t.armed,
+        "mode": t.mode,
+    })
+}
+
+fn stop_on_signals(cancel: CancellationToken) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if cancel.is_cancelled() {
+                eprintln!("aerie: stopped by force");
+                std::process::exit(130);
+            }
+            tracing::info!("stopping; a second signal forces");
+            cancel.cancel();
+        }
+    });
+    Ok(())
+}
+
+/// The state directory that a configuration names, for commands that look into it without a running station.
+pub fn state_dir(config: &Path) -> Result<PathBuf, Faults> {
+    config::load(config).map(|checked| checked.config.station.state_dir)
+}

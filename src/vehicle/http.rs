@@ -1,0 +1,104 @@
+//! Small HTTP questions to devices on the station's own network.
+
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+/// Why a device gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    #[error("{key} = {url:?} is not an address; write http://host:port")]
+    Url { key: &'static str, url: String },
+    #[error("{url} gave no answer; check {key}, the device's power and the network")]
+    NoAnswer {
+        key: &'static str,
+        url: String,
+        #[source]
+        source: Box<ureq::Error>,
+    },
+    #[error("the request to {url} was given up: aerie is stopping")]
+    Stopping { url: String },
+}
+
+/// A device that is asked. Nothing here takes longer than two seconds.
+#[derive(Debug, Clone)]
+pub(super) struct Base {
+    key: &'static str,
+    url: String,
+    agent: ureq::Agent,
+}
+
+impl Base {
+    pub fn parse(key: &'static str, url: &str) -> Result<Base, HttpError> {
+        let url = url.trim_end_matches('/');
+        let host = url
+            .strip_prefix("http://")
+            .or_else(|| url.strip_prefix("https://"));
+        let valid = host
+            .is_some_and(|host| !host.is_empty() && !host.contains(char::is_whitespace))
+            && url.parse::<ureq::http::Uri>().is_ok();
+        if !valid {
+            return Err(HttpError::Url {
+                key,
+                url: url.to_owned(),
+            });
+        }
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(2)))
+            // Devices of the station stand beside it: a proxy of the surroundings has no business here.
+            .proxy(None)
+            .build();
+        Ok(Base {
+            key,
+            url: url.to_owned(),
+            agent: config.into(),
+        })
+    }
+
+    pub async fn get<T: DeserializeOwned + Send + 'static>(
+        &self,
+        path: &str,
+    ) -> Result<T, HttpError> {
+        self.ask(path, |agent, url| {
+            agent.get(url).call()?.body_mut().read_json()
+        })
+        .await
+    }
+
+    pub async fn post(&self, path: &str) -> Result<(), HttpError> {
+        self.ask(path, |agent, url| agent.post(url).send_empty().map(drop))
+            .await
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        path: &str,
+        question: impl FnOnce(&ureq::Agent, &str) -> Result<T, ureq::Error> + Send + 'static,
+    ) -> Result<T, HttpError> {
+        let url = format!("{}{path}", self.url);
+        let (agent, asked) = (self.agent.clone(), url.clone());
+        match tokio::task::spawn_blocking(move || question(&agent, &asked)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(source)) => Err(HttpError::NoAnswer {
+                key: self.key,
+                url,
+                source: Box::new(source),
+            }),
+            Err(_) => Err(HttpError::Stopping { url }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_none_names_its_key() {
+        assert!(Base::parse("dock.url", "http://127.0.0.1:8100/").is_ok());
+        for url in ["127.0.0.1:80", "ftp://dock", "http://", "http://a b"] {
+            let error = Base::parse("dock.url", url).unwrap_err().to_string();
+            assert!(error.contains("dock.url"), "{error}");
+        }
+    }
+}

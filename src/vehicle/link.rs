@@ -1,0 +1,302 @@
+//! The task between the socket and the callers: reads what the drone says, speaks our heartbeat, asks for streams.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use mavlink::dialects::common::{
+    HEARTBEAT_DATA, MavAutopilot, MavCmd, MavMessage, MavModeFlag, MavState, MavType,
+};
+use tokio::sync::{Mutex, broadcast, mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::frame::{Encoder, Frame, Splitter};
+use super::shots::{NoShot, Shot, ShotMaker};
+use super::telemetry::{Telemetry, is_autopilot};
+use super::transport::{Received, Wire};
+use super::{Config, Shared, Vehicle, command};
+
+/// How many other systems are named before the rest is left uncounted: a noisy band must not fill the memory.
+const FOREIGN: usize = 16;
+
+pub(crate) fn spawn(config: Config, wire: Wire, cancel: CancellationToken) -> Vehicle {
+    let (send, to_send) = mpsc::channel(64);
+    let (frames, _) = broadcast::channel(512);
+    let (shots, _) = broadcast::channel(256);
+    let (telemetry_tx, telemetry) = watch::channel(Telemetry::default());
+    let (commanded_pitch, commanded_pitch_rx) = watch::channel(None);
+    let encoder = Encoder::new(config.system_id, config.component_id);
+    tokio::spawn(write(encoder, to_send, wire.send, cancel.clone()));
+    let link = Link {
+        timeout: Duration::from_secs_f64(config.heartbeat_timeout_s),
+        us: config.system_id,
+        telemetry: telemetry_tx,
+        frames: frames.clone(),
+        shots: shots.clone(),
+        maker: ShotMaker::new(config.pose_sigma.into()),
+        commanded_pitch: commanded_pitch_rx,
+        peer: wire.peer,
+        ours: None,
+        splitter: Splitter::default(),
+    };
+    tokio::spawn(link.run(wire.received, cancel.clone()));
+    let shared = Arc::new(Shared {
+        config,
+        send,
+        frames,
+        telemetry,
+        shots,
+        commanded_pitch,
+        local: wire.local,
+        transfer: Mutex::new(()),
+        command: Mutex::new(()),
+        urgent: Mutex::new(()),
+    });
+    tokio::spawn(ask_for_streams(shared.clone(), cancel));
+    Vehicle { shared }
+}
+
+/// Numbers what we say, and says every second that we are here.
+async fn write(
+    mut encoder: Encoder,
+    mut to_send: mpsc::Receiver<MavMessage>,
+    wire: mpsc::Sender<Vec<u8>>,
+    cancel: CancellationToken,
+) {
+    let heartbeat = MavMessage::HEARTBEAT(HEARTBEAT_DATA {
+        custom_mode: 0,
+        mavtype: MavType::MAV_TYPE_GCS,
+        autopilot: MavAutopilot::MAV_AUTOPILOT_INVALID,
+        base_mode: MavModeFlag::empty(),
+        system_status: MavState::MAV_STATE_ACTIVE,
+        mavlink_version: 3,
+    });
+    let mut beat = interval(Duration::from_secs(1));
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let message = tokio::select! {
+            // The heartbeat first: commands must not starve what the drone's failsafe listens for.
+            biased;
+            () = cancel.cancelled() => return,
+            _ = beat.tick() => Some(heartbeat.clone()),
+            message = to_send.recv() => message,
+        };
+        let Some(message) = message else { return };
+        if wire.send(encoder.encode(&message)).await.is_err() {
+            return;
+        }
+    }
+}
+
+struct Link {
+    timeout: Duration,
+    us: u8,
+    telemetry: watch::Sender<Telemetry>,
+    frames: broadcast::Sender<Arc<Frame>>,
+    shots: broadcast::Sender<Shot>,
+    maker: ShotMaker,
+    commanded_pitch: watch::Receiver<Option<f64>>,
+    peer: watch::Sender<Option<SocketAddr>>,
+    ours: Option<Ours>,
+    splitter: Splitter,
+}
+
+/// The drone that this link is locked to.
+#[derive(Debug, Clone, Copy)]
+struct Ours {
+    system: u8,
+    autopilot: u8,
+    from: Option<SocketAddr>,
+}
+
+impl Link {
+    async fn run(mut self, mut received: mpsc::Receiver<Received>, cancel: CancellationToken) {
+        let mut look = interval(Duration::from_millis(250));
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                read = received.recv() => {
+                    let Some(Received { from, bytes }) = read else { return };
+                    let frames = match from {
+                        Some(_) => self.splitter.datagram(&bytes),
+                        None => self.splitter.stream(&bytes),
+                    };
+                    for frame in frames {
+                        self.frame(frame, from);
+                    }
+                }
+                _ = look.tick() => self.look_for_silence(),
+            }
+        }
+    }
+
+    fn look_for_silence(&mut self) {
+        let timeout = self.timeout;
+        self.telemetry.send_if_modified(|telemetry| {
+            let silent = telemetry
+                .last_heartbeat
+                .is_none_or(|at| at.elapsed() > timeout);
+            let lost = telemetry.linked && silent;
+            if lost {
+                tracing::warn!(?timeout, "no heartbeat from the drone: the link is lost");
+                telemetry.lost();
+            }
+            lost
+        });
+    }
+
+    fn frame(&mut self, frame: Frame, from: Option<SocketAddr>) {
+        let now = Instant::now();
+        if let MavMessage::HEARTBEAT(beat) = &frame.message
+            && is_autopilot(beat)
+            && frame.system != self.us
+        {
+            let linked = self.telemetry.borrow().linked;
+            match &mut self.ours {
+                None => {
+                    tracing::info!(system = frame.system, ?from, "found the drone");
+                    self.ours = Some(Ours {
+                        system: frame.system,
+                        autopilot: frame.component,
+                        from,
+                    });
+                    self.peer.send_replace(from);
+                }
+                // The same drone from another address: it restarted. While the old one is alive it is a double.
+                Some(ours) if ours.system == frame.system && ours.from != from && !linked => {
+                    tracing::info!(
+                        system = frame.system,
+                        ?from,
+                        "the drone is back at another address"
+                    );
+                    ours.from = from;
+                    self.peer.send_replace(from);
+                }
+                Some(_) => {}
+            }
+        }
+        let Some(ours) = self.ours else { return };
+        if frame.system != ours.system || from != ours.from {
+            if frame.system != self.us {
+                self.foreign(&frame, from, ours);
+            }
+            return;
+        }
+        match &frame.message {
+            MavMessage::HEARTBEAT(beat) => {
+                if frame.component == ours.autopilot {
+                    self.telemetry.send_modify(|telemetry| {
+                        if !telemetry.linked {
+                            tracing::info!(system = frame.system, "the drone is on the link");
+                        }
+                        telemetry.system_id = Some(frame.system);
+                        telemetry.heartbeat(beat, now);
+                    });
+                }
+            }
+            MavMessage::GIMBAL_DEVICE_ATTITUDE_STATUS(status) => {
+                let vehicle = self.telemetry.borrow().attitude;
+                self.maker.gimbal(status, vehicle);
+            }
+            MavMessage::CAMERA_IMAGE_CAPTURED(report) => {
+                self.maker.commanded_pitch_deg = *self.commanded_pitch.borrow();
+                let vehicle = self.telemetry.borrow().attitude;
+                match self.maker.shot(report, vehicle, Timestamp::now()) {
+                    // Nobody listening is not an error: a picture outside of a sortie is nobody's.
+                    Ok(shot) => drop(self.shots.send(shot)),
+                    Err(NoShot::Repeated) => {}
+                    Err(why) => {
+                        tracing::warn!(
+                            index = report.image_index,
+                            ?why,
+                            "a picture cannot be used"
+                        );
+                    }
+                }
+            }
+            message => self
+                .telemetry
+                .send_modify(|telemetry| telemetry.apply(message, now)),
+        }
+        // An error means that nobody waits for an answer.
+        let _ = self.frames.send(Arc::new(frame));
+    }
+
+    fn foreign(&self, frame: &Frame, from: Option<SocketAddr>, ours: Ours) {
+        let who = if frame.system == ours.system {
+            let from = from.map_or_else(String::new, |from| from.to_string());
+            format!("system {} again, from {from}", frame.system)
+        } else {
+            format!("system {} component {}", frame.system, frame.component)
+        };
+        self.telemetry.send_modify(|telemetry| {
+            let known = telemetry.foreign_systems.len();
+            match telemetry.foreign_systems.get_mut(&who) {
+                Some(count) => *count += 1,
+                None if known < FOREIGN => {
+                    tracing::warn!(%who, "another system on the drone's link is ignored");
+                    telemetry.foreign_systems.insert(who, 1);
+                }
+                None => {}
+            }
+        });
+    }
+}
+
+/// What we want to hear, and how often a second.
+const STREAMS: [(u32, f32); 9] = [
+    (33, 4.0),  // GLOBAL_POSITION_INT
+    (30, 4.0),  // ATTITUDE
+    (1, 1.0),   // SYS_STATUS
+    (24, 1.0),  // GPS_RAW_INT
+    (245, 2.0), // EXTENDED_SYS_STATE
+    (42, 1.0),  // MISSION_CURRENT
+    (285, 5.0), // GIMBAL_DEVICE_ATTITUDE_STATUS
+    (147, 0.5), // BATTERY_STATUS
+    (242, 0.5), // HOME_POSITION
+];
+
+/// Each time the drone appears, and whenever its position falls silent, asks for the streams.
+async fn ask_for_streams(shared: Arc<Shared>, cancel: CancellationToken) {
+    let mut telemetry = shared.telemetry.clone();
+    loop {
+        let asked = async {
+            if telemetry.wait_for(|t| t.linked).await.is_err() {
+                return false;
+            }
+            for (message, hertz) in STREAMS {
+                let _turn = shared.command.lock().await;
+                let period_us = 1e6 / hertz;
+                let asked = command::send(
+                    &shared,
+                    "request of telemetry",
+                    MavCmd::MAV_CMD_SET_MESSAGE_INTERVAL,
+                    &[message as f32, period_us],
+                )
+                .await;
+                // A drone without that message says so; what we need and lack shows as unknown.
+                if let Err(error) = asked {
+                    tracing::debug!(%error, message, "a stream is not available");
+                }
+            }
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let now = telemetry.borrow();
+                let quiet =
+                    |at: Option<Instant>| at.is_none_or(|at| at.elapsed() > Duration::from_secs(5));
+                if !now.linked || quiet(now.landed_received) || quiet(now.battery_received) {
+                    return true;
+                }
+            }
+        };
+        let go_on = tokio::select! {
+            () = cancel.cancelled() => return,
+            go_on = asked => go_on,
+        };
+        if !go_on {
+            return;
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! Pictures taken: from the camera's report to a [`Shot`] with its pose. Pure.
+
+use std::collections::VecDeque;
+
+use jiff::Timestamp;
+use mavlink::dialects::common::{
+    CAMERA_IMAGE_CAPTURED_DATA, GIMBAL_DEVICE_ATTITUDE_STATUS_DATA, GimbalDeviceFlags,
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+
+use super::telemetry::from_e7;
+use crate::geo::{Attitude, Pose, PoseSigma};
+
+/// One picture, and where the camera was when the shutter opened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Shot {
+    pub index: u32,
+    pub taken_at: Timestamp,
+    /// The file's name in the camera's folder, never a path. Empty where the camera does not name its files.
+    pub file: String,
+    pub pose: Pose,
+}
+
+/// Why a report gave no shot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoShot {
+    /// The camera says that the picture failed.
+    Failed,
+    /// Reported before under the same index and time.
+    Repeated,
+    /// Neither the camera, nor a gimbal, nor the vehicle said how the camera looked.
+    NoAttitude,
+}
+
+/// A stream of shots. A reader more than the channel's size behind loses the oldest; what it lost is counted and logged.
+pub struct Shots {
+    receiver: broadcast::Receiver<Shot>,
+    lost: u64,
+}
+
+impl Shots {
+    pub(crate) fn new(receiver: broadcast::Receiver<Shot>) -> Self {
+        Shots { receiver, lost: 0 }
+    }
+
+    /// The next shot; `None` once the link's task has ended.
+    pub async fn recv(&mut self) -> Option<Shot> {
+        loop {
+            match self.receiver.recv().await {
+                Ok(shot) => return Some(shot),
+                Err(broadcast::error::RecvError::Closed) => return None,
+                Err(broadcast::error::RecvError::Lagged(count)) => {
+                    self.lost += count;
+                    tracing::error!(
+                        count,
+                        total = self.lost,
+                        "shots were lost: their reader is too slow"
+                    );
+                }
+            }
+        }
+    }
+
+    /// How many shots this reader lost.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+}
+
+/// Remembers what is needed to make a shot from a report.
+#[derive(Debug)]
+pub(crate) struct ShotMaker {
+    sigma: PoseSigma,
+    /// Index and time of the last reports. A rebooted camera counts from zero again, but at another time.
+    seen: VecDeque<(i32, u64)>,
+    /// The gimbal's last attitudes by the drone's clock, about six seconds at 10 Hz.
+    gimbal: VecDeque<(u32, Attitude)>,
+    /// The pitch that the mission asked of a stabilised gimbal.
+    pub commanded_pitch_deg: Option<f64>,
+}
+
+const SEEN: usize = 1024;
+const GIMBAL: usize = 64;
+
+impl ShotMaker {
+    pub fn new(sigma: PoseSigma) -> Self {
+        ShotMaker {
+            sigma,
+            seen: VecDeque::new(),
+            gimbal: VecDeque::new(),
+            commanded_pitch_deg: None,
+        }
+    }
+
+    /// Notes how the gimbal points. Its yaw may be relative to the vehicle, whose heading is then added by rotation
+    /// about the vertical, the one axis where adding is right.
+    pub fn gimbal(
+        &mut self,
+        status: &GIMBAL_DEVICE_ATTITUDE_STATUS_DATA,
+        vehicle: Option<Attitude>,
+    ) {
+        let Some(mut attitude) = attitude_from_quaternion(status.q) else {
+            return;
+        };
+        let earth = status.flags.intersects(
+            GimbalDeviceFlags::GIMBAL_DEVICE_FLAGS_YAW_IN_EARTH_FRAME
+                | GimbalDeviceFlags::GIMBAL_DEVICE_FLAGS_YAW_LOCK,
+        );
+        if !earth {
+            let Some(vehicle) = vehicle else { return };
+            attitude.yaw_deg = (attitude.yaw_deg + vehicle.yaw_deg).rem_euclid(360.0);
+        }
+        if self.gimbal.len() == GIMBAL {
+            self.gimbal.pop_front();
+        }
+        self.gimbal.push_back((status.time_boot_ms, attitude));
+    }
+
+    pub fn shot(
+        &mut self,
+        report: &CAMERA_IMAGE_CAPTURED_DATA,
+        vehicle: Option<Attitude>,
+        now: Timestamp,
+    ) -> Result<Shot, NoShot> {
+        const SUCCESS: u8 = 1;
+        if report.capture_result.bits() != SUCCESS {
+            return Err(NoShot::Failed);
+        }
+        let key = (report.image_index, report.time_utc);
+        if self.seen.contains(&key) {
+            return Err(NoShot::Repeated);
+        }
+        if self.seen.len() == SEEN {
+            self.seen.pop_front();
+        }
+        self.seen.push_back(key);
+        let attitude = attitude_from_quaternion(report.q)
+            .or_else(|| self.gimbal_at(report.time_boot_ms))
+            .or_else(|| {
+                // A stabilised gimbal that says nothing: the vehicle's heading, the pitch that was asked for.
+                let pitch_deg = self.commanded_pitch_deg?;
+                Some(Attitude {
+                    yaw_deg: vehicle?.yaw_deg,
+                    pitch_deg,
+                    roll_deg: 0.0,
+                })
+            })
+            .ok_or(NoShot::NoAttitude)?;
+        // A camera without a clock sends zero; then the arrival of the report is the best that is known.
+        let taken_at = i64::try_from(report.time_utc)
+            .ok()
+            .filter(|&micros| micros > 0)
+            .and_then(|micros| Timestamp::from_microsecond(micros).ok())
+            .unwrap_or(now);
+        Ok(Shot {
+            index: u32::try_from(report.image_index).unwrap_or_default(),
+            taken_at,
+            file: file_name(report.file_url.to_str().unwrap_or_default()),
+            pose: Pose {
+                at: from_e7(report.lat, report.lon),
+                height_m: f64::from(report.relative_alt) / 1e3,
+                attitude,
+                sigma: self.sigma,
+            },
+        })
+    }
+
+    /// The gimbal's attitude nearest to a moment of the drone's clock.
+    fn gimbal_at(&self, time_boot_ms: u32) -> Option<Attitude> {
+        self.gimbal
+            .iter()
+            .min_by_key(|(at, _)| at.abs_diff(time_boot_ms))
+            .map(|(_, attitude)| *attitude)
+    }
+}
+
+/// The last part of a URL: what the camera says must never lead outside its folder.
+fn file_name(url: &str) -> String {
+    let name = url.rsplit(['/', '\\']).next().unwrap_or_default();
+    let name = name.split(['?', '#']).next().unwrap_or_default();
+    if name == "." || name == ".." || name.contains('\0') {
+        return String::new();
+    }
+    name.to_owned()
+}
+
+/// How a camera looks, from the rotation (w, x, y, z) of its forward-right-down axes to north-east-down.
+/// `None` where the quaternion is not a rotation: MAVLink sends zeros or NaN for "unknown".
+pub fn attitude_from_quaternion(q: [f32; 4]) -> Option<Attitude> {
+    let [w, x, y, z] = q.map(f64::from);
+    let norm = (w * w + x * x + y * y + z * z).sqrt();
+    // NaN fails this too.
+    if !(0.9..1.1).contains(&norm) {
+        return None;
+    }
+    let [w, x, y, z] = [w / norm, x / norm, y / norm, z / norm];
+    // Columns of the rotation matrix: where the camera's own axes point.
+    let forward = [
+        1.0 - 2.0 * (y * y + z * z),
+        2.0 * (x * y + w * z),
+        2.0 * (x * z - w * y),
+    ];
+    let right = [
+        2.0 * (x * y - w * z),
+        1.0 - 2.0 * (x * x + z * z),
+        2.0 * (y * z + w * x),
+    ];
+    let down_down = 1.0 - 2.0 * (x * x + y * y);
+    let pitch = (-forward[2]).clamp(-1.0, 1.0).asin();
+    // Looking straight down or up, yaw and roll turn about the same axis. All of it is called yaw: roll is 0, and the
+    // right edge of the picture says where north is.
+    let level = forward[0].hypot(forward[1]);
+    const ALMOST_VERTICAL: f64 = 1e-3;
+    let (yaw, roll) = if level < ALMOST_VERTICAL {
+        ((-right[0]).atan2(right[1]), 0.0)
+    } else {
+        (forward[1].atan2(forward[0]), right[2].atan2(down_down))
+    };
+    Some(Attitude {
+        yaw_deg: yaw.to_degrees().rem_euclid(360.0),
+        pitch_deg: pitch.to_degrees(),
+        roll_deg: roll.to_degrees(),
+    })
+}
+
+/// The inverse of [`attitude_from_quaternion`].
+pub fn quaternion_from_attitude(attitude: Attitude) -> [f32; 4] {
+    let half = |degrees: f64| (degrees.to_radians() / 2.0).sin_cos();
+    let (sy, cy) = half(attitude.yaw_deg);
+    let (sp, cp) = half(attitude.pitch_deg);
+    let (sr, cr) = half(attitude.roll_deg);
+    [
+        cy * cp * cr + sy * sp * sr,
+        cy * cp * sr - sy * sp * cr,
+        cy * sp * cr + sy * cp * sr,
+        sy * cp * cr - cy * sp * sr,
+    ]
+    .map(|component| component as f32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mavlink::dialects::common::MavBool;
+
+    fn close(a: Attitude, b: Attitude) -> bool {
+        let turn = (a.yaw_deg - b.yaw_deg + 180.0).rem_euclid(360.0) - 180.0;
+        turn.abs() < 0.01
+            && (a.pitch_deg - b.pitch_deg).abs() < 0.05
+            && (a.roll_deg - b.roll_deg).abs() < 0.01
+    }
+
+    #[test]
+    fn attitudes_survive_the_way_through_a_quaternion() {
+        for yaw_deg in [0.0, 37.0, 180.0, 269.0] {
+            for pitch_deg in [-89.0, -45.0, 0.0, 30.0] {
+                for roll_deg in [-20.0, 0.0, 5.0] {
+                    let attitude = Attitude {
+                        yaw_deg,
+                        pitch_deg,
+                        roll_deg,
+                    };
+                    let back =
+                        attitude_from_quaternion(quaternion_from_attitude(attitude)).unwrap();
+                    assert!(close(attitude, back), "{attitude:?} became {back:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn straight_down_the_top_of_the_picture_still_has_a_direction() {
+        for yaw_deg in [0.0, 90.0, 123.0, 300.0] {
+            let attitude = Attitude {
+                yaw_deg,
+                pitch_deg: -90.0,
+                roll_deg: 0.0,
+            };
+            let back = attitude_from_quaternion(quaternion_from_attitude(attitude)).unwrap();
+            assert!(close(attitude, back), "{attitude:?} became {back:?}");
+        }
+        // From first principles: nadir with the picture's top to the east. Forward is down, right is south, down is west.
+        let half = std::f32::consts::FRAC_1_SQRT_2;
+        // Rz(90°)·Ry(−90°)
+        let q = [half * half, half * half, -half * half, half * half];
+        assert!(close(
+            attitude_from_quaternion(q).unwrap(),
+            Attitude {
+                yaw_deg: 90.0,
+                pitch_deg: -90.0,
+                roll_deg: 0.0
+            }
+        ));
+    }
+
+    #[test]
+    fn no_rotation_is_not_taken_for_level_north() {
+        assert_eq!(attitude_from_quaternion([0.0; 4]), None);
+        assert_eq!(attitude_from_quaternion([f32::NAN; 4]), None);
+    }
+
+    fn maker() -> ShotMaker {
+        ShotMaker::new(PoseSigma {
+            horizontal_m: 1.5,
+            vertical_m: 1.0,
+            yaw_deg: 2.0,
+            tilt_deg: 0.5,
+        })
+    }
+
+    fn report(index: i32) -> CAMERA_IMAGE_CAPTURED_DATA {
+        CAMERA_IMAGE_CAPTURED_DATA {
+            time_utc: 1_790_000_000_000_000,
+            time_boot_ms: 5000,
+            lat: 230_500_000,
+            lon: 1_130_000_000,
+            relative_alt: 60_000,
+            q: quaternion_from_attitude(Attitude {
+                yaw_deg: 10.0,
+                pitch_deg: -90.0,
+                roll_deg: 0.0,
+            }),
+            image_index: index,
+            capture_result: MavBool::MAV_BOOL_TRUE,
+            file_url: "http://192.168.1.2/media/IMG_7.jpg".into(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_picture_reported_twice_is_one_shot() {
+        let mut maker = maker();
+        let shot = maker.shot(&report(7), None, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!((shot.index, shot.file.as_str()), (7, "IMG_7.jpg"));
+        assert_eq!(shot.pose.height_m, 60.0);
+        assert_eq!(
+            maker.shot(&report(7), None, Timestamp::UNIX_EPOCH),
+            Err(NoShot::Repeated)
+        );
+        assert!(maker.shot(&report(8), None, Timestamp::UNIX_EPOCH).is_ok());
+        let failed = CAMERA_IMAGE_CAPTURED_DATA {
+            capture_result: MavBool::MAV_BOOL_FALSE,
+            ..report(9)
+        };
+        assert_eq!(
+            maker.shot(&failed, None, Timestamp::UNIX_EPOCH),
+            Err(NoShot::Failed)
+        );
+    }
+
+    #[test]
+    fn a_camera_that_does_not_know_its_attitude_takes_the_gimbals_of_that_moment() {
+        let mut maker = maker();
+        let mute = CAMERA_IMAGE_CAPTURED_DATA {
+            q: [0.0; 4],
+            ..report(1)
+        };
+        assert_eq!(
+            maker.shot(&mute, None, Timestamp::UNIX_EPOCH),
+            Err(NoShot::NoAttitude)
+        );
+        for (time_boot_ms, yaw_deg) in [(4000, 50.0), (5010, 80.0), (6000, 120.0)] {
+            let looks = Attitude {
+                yaw_deg,
+                pitch_deg: -60.0,
+                roll_deg: 0.0,
+            };
+            let status = GIMBAL_DEVICE_ATTITUDE_STATUS_DATA {
+                time_boot_ms,
+                q: quaternion_from_attitude(looks),
+                flags: GimbalDeviceFlags::GIMBAL_DEVICE_FLAGS_YAW_IN_VEHICLE_FRAME,
+                ..Default::default()
+            };
+            maker.gimbal(
+                &status,
+                Some(Attitude {
+                    yaw_deg: 300.0,
+                    pitch_deg: 0.0,
+                    roll_deg: 0.0,
+                }),
+            );
+        }
+        let mute = CAMERA_IMAGE_CAPTURED_DATA {
+            image_index: 2,
+            ..mute
+        };
+        let shot = maker.shot(&mute, None, Timestamp::UNIX_EPOCH).unwrap();
+        assert!(close(
+            shot.pose.attitude,
+            Attitude {
+                yaw_deg: 20.0,
+                pitch_deg: -60.0,
+                roll_deg: 0.0
+            }
+        ));
+    }
+
+    #[test]
+    fn a_file_name_never_leads_out_of_its_folder() {
+        assert_eq!(file_name("../../etc/passwd"), "passwd");
+        assert_eq!(file_name("mavlinkftp:///DCIM/.."), "");
+        assert_eq!(file_name("C:\\a\\b.jpg?x=1"), "b.jpg");
+    }
+}

@@ -1,0 +1,286 @@
+//! The mission protocol: sends a list item by item, reads it back, compares. Missions and fences alike.
+//!
+//! Times and tries are MAVLink's own: 1500 ms for an answer, 250 ms for an item, five tries more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mavlink::dialects::common::{
+    MISSION_ACK_DATA, MISSION_COUNT_DATA, MISSION_ITEM_INT_DATA, MISSION_REQUEST_INT_DATA,
+    MISSION_REQUEST_LIST_DATA, MavMessage, MavMissionResult, MavMissionType,
+};
+use tokio::sync::broadcast;
+use tokio::time::Instant;
+
+use super::command::{AUTOPILOT, say, target, wait};
+use super::frame::Frame;
+use super::mission::{self, Limits, Mission, MissionItem};
+use super::telemetry::Autopilot;
+use super::{Shared, VehicleError};
+
+const ANSWER: Duration = Duration::from_millis(1500);
+const ITEM: Duration = Duration::from_millis(250);
+const TRIES: u32 = 6;
+
+pub(super) async fn upload(shared: &Shared, plan: &Mission) -> Result<(), VehicleError> {
+    let (autopilot, home) = {
+        let telemetry = shared.telemetry.borrow();
+        if !telemetry.linked {
+            return Err(VehicleError::NotLinked);
+        }
+        // Unknown is not "on the ground".
+        if telemetry.armed != Some(false) {
+            return Err(VehicleError::Armed);
+        }
+        let autopilot = telemetry.autopilot.ok_or(VehicleError::NotLinked)?;
+        let home = telemetry
+            .home
+            .or(telemetry.position.map(|position| position.at));
+        (autopilot, home)
+    };
+    let limits = Limits {
+        max_height_m: shared.config.max_height_m,
+        max_distance_m: shared.config.max_distance_m,
+    };
+    mission::check(plan, home, &limits)?;
+    let _turn = shared.transfer.lock().await;
+    // The fence first: there is no moment in which the drone holds the flight without its bounds.
+    if let Some(fence) = &plan.fence {
+        let items = mission::fence_items(fence);
+        let list = List::new(shared, MavMissionType::MAV_MISSION_TYPE_FENCE)?;
+        list.send_and_prove(&items, false).await?;
+    }
+    let items = mission::items(plan, autopilot, home);
+    let list = List::new(shared, MavMissionType::MAV_MISSION_TYPE_MISSION)?;
+    list.send_and_prove(&items, autopilot == Autopilot::ArduPilot)
+        .await?;
+    shared
+        .commanded_pitch
+        .send_replace(Some(plan.camera.gimbal_pitch_deg));
+    Ok(())
+}
+
+struct List<'a> {
+    shared: &'a Shared,
+    target_system: u8,
+    kind: MavMissionType,
+    name: &'static str,
+}
+
+/// What the drone may say while it takes a list.
+enum Step {
+    Wants(u16),
+    Done(MavMissionResult),
+}
+
+impl<'a> List<'a> {
+    fn new(shared: &'a Shared, kind: MavMissionType) -> Result<Self, VehicleError> {
+        Ok(List {
+            shared,
+            target_system: target(shared)?,
+            kind,
+            name: match kind {
+                MavMissionType::MAV_MISSION_TYPE_FENCE => "geofence",
+                MavMissionType::MAV_MISSION_TYPE_RALLY => "rally points",
+                _ => "mission",
+            },
+        })
+    }
+
+    async fn send_and_prove(
+        &self,
+        items: &[MissionItem],
+        home_slot: bool,
+    ) -> Result<(), VehicleError> {
+        self.send(items).await?;
+        let held = self.read().await?;
+        mission::compare(items, &held, home_slot).map_err(|difference| VehicleError::Mismatch {
+            list: self.name,
+            difference,
+        })
+    }
+
+    async fn send(&self, items: &[MissionItem]) -> Result<(), VehicleError> {
+        let mut frames = self.shared.frames.subscribe();
+        // Fits: `mission::check` holds lists far below 65,536.
+        let count = u16::try_from(items.len()).unwrap_or(u16::MAX);
+        let announce = MavMessage::MISSION_COUNT(MISSION_COUNT_DATA {
+            count,
+            target_system: self.target_system,
+            target_component: AUTOPILOT,
+            mission_type: self.kind,
+            ..Default::default()
+        });
+        let mut last = announce;
+        let mut step = "the count".to_owned();
+        let mut silent = 0;
+        say(self.shared, last.clone()).await?;
+        loop {
+            let answer = self.next_step(&mut frames).await?;
+            match answer {
+                Some(Step::Wants(seq)) => {
+                    // A request beyond the end is the drone's mistake; its own timeout repeats the right one.
+                    let Some(item) = items.get(usize::from(seq)) else {
+                        continue;
+                    };
+                    last = self.item(seq, item);
+                    step = format!("item {seq} of {count}");
+                    silent = 0;
+                    say(self.shared, last.clone()).await?;
+                }
+                Some(Step::Done(MavMissionResult::MAV_MISSION_ACCEPTED)) => return Ok(()),
+                Some(Step::Done(result)) => {
+                    return Err(VehicleError::TransferRefused {
+                        list: self.name,
+                        result: format!("{} at {step}", in_words(result)),
+                    });
+                }
+                None => {
+                    silent += 1;
+                    if silent >= TRIES {
+                        return Err(self.stalled(step));
+                    }
+                    say(self.shared, last.clone()).await?;
+                }
+            }
+        }
+    }
+
+    async fn next_step(
+        &self,
+        frames: &mut broadcast::Receiver<Arc<Frame>>,
+    ) -> Result<Option<Step>, VehicleError> {
+        wait(frames, Instant::now() + ANSWER, |message| match message {
+            MavMessage::MISSION_REQUEST_INT(r) if r.mission_type == self.kind => {
+                Some(Step::Wants(r.seq))
+            }
+            // Older autopilots ask this way and take the integer item all the same.
+            #[allow(deprecated)]
+            MavMessage::MISSION_REQUEST(r) if r.mission_type == self.kind => {
+                Some(Step::Wants(r.seq))
+            }
+            MavMessage::MISSION_ACK(ack) if ack.mission_type == self.kind => {
+                Some(Step::Done(ack.mavtype))
+            }
+            _ => None,
+        })
+        .await
+    }
+
+    async fn read(&self) -> Result<Vec<MissionItem>, VehicleError> {
+        let mut frames = self.shared.frames.subscribe();
+        let ask = MavMessage::MISSION_REQUEST_LIST(MISSION_REQUEST_LIST_DATA {
+            target_system: self.target_system,
+            target_component: AUTOPILOT,
+            mission_type: self.kind,
+        });
+        let count = self
+            .ask(
+                &mut frames,
+                &ask,
+                ANSWER,
+                "the count to read back",
+                |message| match message {
+                    MavMessage::MISSION_COUNT(c) if c.mission_type == self.kind => Some(c.count),
+                    _ => None,
+                },
+            )
+            .await?;
+        let mut items = Vec::with_capacity(usize::from(count).min(mission::MOST_ITEMS));
+        for seq in 0..count {
+            let ask = MavMessage::MISSION_REQUEST_INT(MISSION_REQUEST_INT_DATA {
+                seq,
+                target_system: self.target_system,
+                target_component: AUTOPILOT,
+                mission_type: self.kind,
+            });
+            let step = format!("item {seq} of {count} to read back");
+            let item = self
+                .ask(&mut frames, &ask, ITEM, &step, |message| match message {
+                    MavMessage::MISSION_ITEM_INT(item)
+                        if item.mission_type == self.kind && item.seq == seq =>
+                    {
+                        Some(from_wire(item))
+                    }
+                    _ => None,
+                })
+                .await?;
+            items.push(item);
+        }
+        say(
+            self.shared,
+            MavMessage::MISSION_ACK(MISSION_ACK_DATA {
+                target_system: self.target_system,
+                target_component: AUTOPILOT,
+                mavtype: MavMissionResult::MAV_MISSION_ACCEPTED,
+                mission_type: self.kind,
+                ..Default::default()
+            }),
+        )
+        .await?;
+        Ok(items)
+    }
+
+    async fn ask<T>(
+        &self,
+        frames: &mut broadcast::Receiver<Arc<Frame>>,
+        question: &MavMessage,
+        patience: Duration,
+        step: &str,
+        mut pick: impl FnMut(&MavMessage) -> Option<T>,
+    ) -> Result<T, VehicleError> {
+        for _ in 0..TRIES {
+            say(self.shared, question.clone()).await?;
+            if let Some(answer) = wait(frames, Instant::now() + patience, &mut pick).await? {
+                return Ok(answer);
+            }
+        }
+        Err(self.stalled(step.to_owned()))
+    }
+
+    fn stalled(&self, step: String) -> VehicleError {
+        VehicleError::TransferStalled {
+            list: self.name,
+            step,
+            tries: TRIES,
+        }
+    }
+
+    fn item(&self, seq: u16, item: &MissionItem) -> MavMessage {
+        MavMessage::MISSION_ITEM_INT(MISSION_ITEM_INT_DATA {
+            param1: item.params[0],
+            param2: item.params[1],
+            param3: item.params[2],
+            param4: item.params[3],
+            x: item.x,
+            y: item.y,
+            z: item.z,
+            seq,
+            command: item.command,
+            target_system: self.target_system,
+            target_component: AUTOPILOT,
+            frame: item.frame,
+            current: 0,
+            autocontinue: 1,
+            mission_type: self.kind,
+        })
+    }
+}
+
+pub(crate) fn from_wire(item: &MISSION_ITEM_INT_DATA) -> MissionItem {
+    MissionItem {
+        command: item.command,
+        frame: item.frame,
+        params: [item.param1, item.param2, item.param3, item.param4],
+        x: item.x,
+        y: item.y,
+        z: item.z,
+    }
+}
+
+fn in_words(result: MavMissionResult) -> String {
+    format!("{result:?}")
+        .replace("MAV_MISSION_", "")
+        .replace('_', " ")
+        .to_lowercase()
+}

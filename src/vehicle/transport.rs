@@ -1,0 +1,271 @@
+//! Sockets: bytes to and from the drone. The only place of the link with I/O; it knows no MAVLink.
+//!
+//! Reading and writing are separate tasks, so that neither can starve the other.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket, lookup_host};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::VehicleError;
+
+/// Where the drone is to be found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// Wait for the drone to speak first.
+    UdpIn(String),
+    /// Speak first.
+    UdpOut(String),
+    TcpOut(String),
+}
+
+impl Address {
+    pub fn parse(url: &str) -> Result<Address, VehicleError> {
+        let refuse = |reason: &str| VehicleError::Url {
+            url: url.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let (scheme, rest) = url
+            .split_once(':')
+            .ok_or_else(|| refuse("it has no scheme"))?;
+        let rest = rest.trim_start_matches("//");
+        let (host, port) = rest
+            .rsplit_once(':')
+            .ok_or_else(|| refuse("it has no port"))?;
+        if host.is_empty() {
+            return Err(refuse(
+                "it has no host; use 0.0.0.0 to listen on every interface",
+            ));
+        }
+        match port.parse::<u16>() {
+            Ok(0) if scheme != "udpin" => return Err(refuse("port 0 cannot be sent to")),
+            Ok(_) => {}
+            Err(_) => return Err(refuse("its port is not a number from 0 to 65535")),
+        }
+        match scheme {
+            "udpin" => Ok(Address::UdpIn(rest.to_owned())),
+            "udpout" => Ok(Address::UdpOut(rest.to_owned())),
+            "tcpout" => Ok(Address::TcpOut(rest.to_owned())),
+            _ => Err(refuse(&format!("the scheme {scheme:?} is unknown"))),
+        }
+    }
+}
+
+/// Bytes as they came.
+#[derive(Debug)]
+pub(crate) struct Received {
+    /// Who sent the datagram; `None` on a stream.
+    pub from: Option<SocketAddr>,
+    pub bytes: Vec<u8>,
+}
+
+/// Both ends of an open transport.
+pub(crate) struct Wire {
+    /// 256 datagrams are seconds of telemetry. When full the reader waits and the kernel drops, as a radio would.
+    pub received: mpsc::Receiver<Received>,
+    /// 64 frames. When full, senders try again by their own protocols.
+    pub send: mpsc::Sender<Vec<u8>>,
+    /// Whom a listening socket answers: set once the drone is known.
+    pub peer: watch::Sender<Option<SocketAddr>>,
+    /// Where a UDP socket is bound.
+    pub local: Option<SocketAddr>,
+}
+
+pub(crate) async fn open(
+    address: &Address,
+    url: &str,
+    cancel: CancellationToken,
+) -> Result<Wire, VehicleError> {
+    let (received_tx, received) = mpsc::channel(256);
+    let (send, to_send) = mpsc::channel(64);
+    let (peer, peer_rx) = watch::channel(None);
+    let failed = |source| VehicleError::Open {
+        url: url.to_owned(),
+        source,
+    };
+    let local = match address {
+        Address::UdpIn(at) => {
+            let socket = Arc::new(UdpSocket::bind(at).await.map_err(failed)?);
+            let local = socket.local_addr().ok();
+            tokio::spawn(read_datagrams(socket.clone(), received_tx, cancel.clone()));
+            tokio::spawn(write_datagrams(socket, to_send, peer_rx, cancel));
+            local
+        }
+        Address::UdpOut(at) => {
+            let target = lookup_host(at).await.map_err(failed)?.next();
+            let target = target.ok_or_else(|| VehicleError::Url {
+                url: url.to_owned(),
+                reason: "its host name has no address".to_owned(),
+            })?;
+            let any = if target.is_ipv4() {
+                "0.0.0.0:0"
+            } else {
+                "[::]:0"
+            };
+            let socket = Arc::new(UdpSocket::bind(any).await.map_err(failed)?);
+            let local = socket.local_addr().ok();
+            let (_, fixed) = watch::channel(Some(target));
+            tokio::spawn(read_datagrams(socket.clone(), received_tx, cancel.clone()));
+            tokio::spawn(write_datagrams(socket, to_send, fixed, cancel));
+            local
+        }
+        Address::TcpOut(at) => {
+            tokio::spawn(keep_stream(at.clone(), received_tx, to_send, cancel));
+            None
+        }
+    };
+    Ok(Wire {
+        received,
+        send,
+        peer,
+        local,
+    })
+}
+
+async fn read_datagrams(
+    socket: Arc<UdpSocket>,
+    received: mpsc::Sender<Received>,
+    cancel: CancellationToken,
+) {
+    let mut buffer = vec![0; 65_536];
+    loop {
+        let read = tokio::select! {
+            read = socket.recv_from(&mut buffer) => read,
+            () = cancel.cancelled() => return,
+        };
+        match read {
+            Ok((length, from)) => {
+                let message = Received {
+                    from: Some(from),
+                    bytes: buffer[..length].to_vec(),
+                };
+                if received.send(message).await.is_err() {
+                    return;
+                }
+            }
+            // "Connection refused" comes back here when nobody listens yet. It is not the end, but must not spin.
+            Err(error) => {
+                tracing::debug!(%error, "reading from the drone's socket");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn write_datagrams(
+    socket: Arc<UdpSocket>,
+    mut to_send: mpsc::Receiver<Vec<u8>>,
+    peer: watch::Receiver<Option<SocketAddr>>,
+    cancel: CancellationToken,
+) {
+    loop {
+        let bytes = tokio::select! {
+            bytes = to_send.recv() => bytes,
+            () = cancel.cancelled() => return,
+        };
+        let Some(bytes) = bytes else { return };
+        let target = *peer.borrow();
+        // Nobody spoke yet: there is nobody to answer.
+        let Some(target) = target else { continue };
+        if let Err(error) = socket.send_to(&bytes, target).await {
+            tracing::debug!(%error, %target, "writing to the drone's socket");
+        }
+    }
+}
+
+/// Connects, and connects again, with a pause that grows to five seconds.
+async fn keep_stream(
+    at: String,
+    received: mpsc::Sender<Received>,
+    mut to_send: mpsc::Receiver<Vec<u8>>,
+    cancel: CancellationToken,
+) {
+    let first = Duration::from_millis(250);
+    let mut pause = first;
+    loop {
+        let connected = tokio::select! {
+            connected = TcpStream::connect(&at) => connected,
+            () = cancel.cancelled() => return,
+        };
+        match connected {
+            Ok(stream) => {
+                pause = first;
+                // What waited while there was no link is stale.
+                while to_send.try_recv().is_ok() {}
+                let (mut reader, mut writer) = stream.into_split();
+                let forward = received.clone();
+                let reading = tokio::spawn(async move {
+                    let mut buffer = vec![0; 4096];
+                    while let Ok(length @ 1..) = reader.read(&mut buffer).await {
+                        let bytes = buffer[..length].to_vec();
+                        if forward.send(Received { from: None, bytes }).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+                let stop_reading = reading.abort_handle();
+                tokio::pin!(reading);
+                loop {
+                    tokio::select! {
+                        bytes = to_send.recv() => {
+                            let Some(bytes) = bytes else {
+                                stop_reading.abort();
+                                return;
+                            };
+                            if writer.write_all(&bytes).await.is_err() {
+                                break;
+                            }
+                        }
+                        _ = &mut reading => break,
+                        () = cancel.cancelled() => {
+                            stop_reading.abort();
+                            return;
+                        }
+                    }
+                }
+                stop_reading.abort();
+                tracing::warn!(%at, "the connection to the drone broke; connecting again");
+            }
+            Err(error) => tracing::debug!(%at, %error, "no connection to the drone yet"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = cancel.cancelled() => return,
+        }
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_address_says_which_key_and_why() {
+        assert_eq!(
+            Address::parse("udpin:0.0.0.0:14550").unwrap(),
+            Address::UdpIn("0.0.0.0:14550".to_owned())
+        );
+        assert_eq!(
+            Address::parse("tcpout://drone:5760").unwrap(),
+            Address::TcpOut("drone:5760".to_owned())
+        );
+        for (url, reason) in [
+            ("serial:/dev/ttyACM0:57600", "scheme \"serial\" is unknown"),
+            ("udpin:14550", "no port"),
+            ("udpout:host:99999", "port"),
+            ("udpout:host:0", "port 0"),
+            ("nonsense", "no scheme"),
+        ] {
+            let error = Address::parse(url).unwrap_err().to_string();
+            assert!(
+                error.contains("vehicle.url") && error.contains(reason),
+                "{error}"
+            );
+        }
+    }
+}
