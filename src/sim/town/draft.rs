@@ -27,6 +27,8 @@ pub struct Plot {
     pub v: f32,
     pub yaw: f32,
     pub half: [f32; 2],
+    /// From the middle to a corner.
+    reach: f32,
 }
 
 impl Plot {
@@ -36,6 +38,7 @@ impl Plot {
             v,
             yaw,
             half: [half_u, half_v],
+            reach: half_u.hypot(half_v),
         }
     }
 
@@ -45,10 +48,6 @@ impl Plot {
             let (x, y) = (a * self.half[0], b * self.half[1]);
             [self.u + x * c - y * s, self.v + x * s + y * c]
         })
-    }
-
-    fn reach(&self) -> f32 {
-        self.half[0].hypot(self.half[1])
     }
 
     /// Metres from a point to the nearest edge; 0 inside.
@@ -61,8 +60,9 @@ impl Plot {
     }
 
     pub fn overlaps(&self, other: &Plot) -> bool {
-        let apart = (self.u - other.u).hypot(self.v - other.v);
-        if apart > self.reach() + other.reach() {
+        // Nearly every pair is far apart, so this comes first and takes no root.
+        let (du, dv, reach) = (self.u - other.u, self.v - other.v, self.reach + other.reach);
+        if du * du + dv * dv > reach * reach {
             return false;
         }
         let separated = |a: &Plot, b: &Plot| {

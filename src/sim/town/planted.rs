@@ -479,14 +479,14 @@ fn burning(d: &mut Draft, plot: &Plot, wind: [f32; 2]) -> u32 {
     let puffs: Vec<Puff> = (0..count)
         .map(|i| {
             let k = i as f32 / (count - 1) as f32;
-            let rise = 1.3 + 7.5 * k;
-            let sigma = 0.5 + 2.2 * k;
-            // Dense near the seat, a veil further out.
+            let rise = 0.7 + 6.3 * k;
+            let sigma = 0.5 + 2.0 * k;
+            // Dense only near the seat, a veil further out: the middle of what is plainly smoke stays near the fire.
             let depth = strength
-                * if k < 0.5 {
-                    1.5 - k
+                * if k < 0.25 {
+                    1.35 - k
                 } else {
-                    1.1 * (1.0 - k).powi(2) * 2.0
+                    2.2 * (1.0 - k).powi(4)
                 };
             let wobble = |d: &mut Draft| d.dice.range(-0.5, 0.5) * (0.4 + k);
             Puff {

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::math::{V3, fbm, hash, noise, rgb, smoothstep, v3};
 use super::scene::{Plume, Scene};
 use super::shade::{self, Light};
+use super::shapes::Finish;
 use super::{Town, TruePose, ground};
 use crate::geo::{Attitude, Camera};
 
@@ -79,6 +80,9 @@ fn undistort(camera: &Camera, x: f64, y: f64) -> (f64, f64) {
     }
     (ux, uy)
 }
+
+/// The key that all foliage shares.
+const LEAF_KEY: u32 = 0x4000_0000;
 
 #[derive(Clone, Copy, Default)]
 struct Sample {
@@ -196,7 +200,12 @@ impl View<'_> {
         Sample {
             light,
             id: prim.object,
-            key: i as u32,
+            // Leaves are ragged as it is; smoothing every lobe's rim would cost more than all other edges.
+            key: if prim.paint.finish == Finish::Leaf {
+                LEAF_KEY
+            } else {
+                i as u32
+            },
         }
     }
 
