@@ -16,7 +16,7 @@ use super::config::Patrol;
 use super::flight::{self, Crew};
 use super::gates::Gate;
 use super::states::{Sortie, State, Trigger};
-use crate::runtime::store::{Store, StoreError, Table};
+use crate::runtime::store::{StoreError, Table};
 
 /// Why no sortie was started.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -14,7 +14,7 @@ use super::gates::{self, Air, DockFacts, Facts, Gate, Limits};
 use super::plan;
 use super::states::{Sortie, State};
 use super::sun;
-use crate::cases::keeper::{CaseKeeper, Harvest, KeeperError, Picture};
+use crate::cases::keeper::{CaseKeeper, KeeperError, Picture};
 use crate::geo::LatLon;
 use crate::outbox::{Class, Outbox, OutboxError, Payload, Record};
 use crate::runtime::store::{Store, StoreError, Table};
@@ -143,7 +143,7 @@ async fn whole_flight(
     }
     crew.step(sortie, State::Airborne, "in the air").await?;
     let expected = plan::length_m(&way) / patrol.config.speed_m_s * 2.0;
-    crew.follow(sortie, cancel, Duration::from_secs_f64(expected) + SPARE_TIME).await
+    crew.follow(sortie, cancel, Duration::from_secs_f64(expected) + SPARE_TIME, false).await
 }
 
 async fn adopted_flight(
@@ -163,18 +163,18 @@ async fn adopted_flight(
     if sortie.state == State::Arming {
         let mut telemetry = crew.vehicle.telemetry();
         let heard = telemetry.wait_for(|t| t.landed != LandedState::Unknown && t.armed.is_some());
-        match tokio::time::timeout(ADOPT_LIMIT, heard).await {
-            Ok(Ok(t)) if t.is_down_and_disarmed() => {
-                drop(t);
+        let heard = tokio::time::timeout(ADOPT_LIMIT, heard).await;
+        match heard.map(|told| told.map(|t| t.is_down_and_disarmed())) {
+            Ok(Ok(true)) => {
                 crew.keeper.finish().await?;
                 return crew.close(sortie, State::Refused, "the station restarted before take-off").await;
             }
-            Ok(Ok(_)) => {}
+            Ok(Ok(false)) => {}
             _ => return crew.step(sortie, State::Lost, "the drone was not heard after a restart").await,
         }
         crew.step(sortie, State::Airborne, "adopted after a restart").await?;
     }
-    crew.follow(sortie, cancel, SPARE_TIME).await
+    crew.follow(sortie, cancel, SPARE_TIME, true).await
 }
 
 impl Crew {
@@ -225,15 +225,15 @@ impl Crew {
     }
 
     /// From the air to the closed dock.
-    async fn follow(&self, sortie: &mut Sortie, cancel: &CancellationToken, limit: Duration) -> Result<(), FlightError> {
+    async fn follow(&self, sortie: &mut Sortie, cancel: &CancellationToken, limit: Duration, adopted: bool) -> Result<(), FlightError> {
         let mut shots = self.vehicle.shots();
         let mut tick = interval(Duration::from_millis(500));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let until = Instant::now() + limit;
         let mut early: Option<String> = None;
         let mut last_said = Instant::now();
-        // The drone said that it was up; before that, "on the ground" is the past.
-        let mut was_up = sortie.state != State::Airborne || sortie.steps.len() > 6;
+        // Until the drone has said that it is up, "on the ground" may be the past.
+        let mut was_up = adopted;
         loop {
             tokio::select! {
                 shot = shots.recv() => {
@@ -297,42 +297,34 @@ impl Crew {
         if sortie.state == State::Airborne || sortie.state == State::Returning {
             self.step(sortie, State::Landing, "on the ground").await?;
         }
-        // The dock is closed while the last pictures are still looked at.
-        let harvest = self.keeper.finish();
-        let dock = self.home(sortie, early);
-        tokio::pin!(harvest, dock);
-        let (harvest, end) = tokio::join!(harvest, dock);
-        let harvest: Harvest = harvest?;
-        let (end, reason, steps) = end;
-        for (state, reason) in steps {
-            self.step(sortie, state, &reason).await?;
+        if !self.drone_is_in_dock().await {
+            let harvest = self.keeper.finish().await?;
+            sortie.reap(&harvest);
+            let away = "it landed, but the dock does not see it; the dock stays open";
+            return self.step(sortie, State::LandedAway, away).await;
         }
-        sortie.reap(&harvest);
-        sortie.progress = if end == State::Done { 1.0 } else { sortie.progress };
-        self.step(sortie, end, &reason).await
-    }
-
-    /// Closes the dock over a drone that is in it. Returns how the sortie ends, why, and the steps to it.
-    async fn home(&self, _sortie: &Sortie, early: Option<String>) -> (State, String, Vec<(State, String)>) {
-        let present = {
-            let mut state = self.dock.state();
-            let told = state.wait_for(|s| s.drone_present == Some(true));
-            tokio::time::timeout(Duration::from_secs(5), told).await.is_ok_and(|r| r.is_ok())
-        };
-        if !present {
-            let away = "it landed, but the dock does not see it; the dock stays open".to_owned();
-            return (State::LandedAway, away, Vec::new());
-        }
-        let closing = vec![(State::DockClosing, "landed, disarmed and in the dock".to_owned())];
-        let closed = self.dock.close(true).await;
+        self.step(sortie, State::DockClosing, "landed, disarmed and in the dock").await?;
+        // The dock closes while the last pictures are still looked at.
+        let (closed, harvest) = tokio::join!(self.dock.close(true), self.keeper.finish());
+        sortie.reap(&harvest?);
         let (end, mut reason) = match early {
             None => (State::Done, "flown to its end".to_owned()),
             Some(reason) => (State::Aborted, reason),
         };
         if let Err(error) = closed {
+            tracing::error!(%error, "the dock stays open");
             reason = format!("{reason}; {error}");
         }
-        (end, reason, closing)
+        if end == State::Done {
+            sortie.progress = 1.0;
+        }
+        self.step(sortie, end, &reason).await
+    }
+
+    async fn drone_is_in_dock(&self) -> bool {
+        let mut state = self.dock.state();
+        let told = state.wait_for(|s| s.drone_present == Some(true));
+        tokio::time::timeout(Duration::from_secs(5), told).await.is_ok_and(|told| told.is_ok())
     }
 
     fn reason_to_return(&self, cancel: &CancellationToken) -> Option<String> {

@@ -78,6 +78,7 @@ async function load<T>(path: string, put: (value: T) => void): Promise<void> {
   let failure: string | null = null;
   try {
     put(await read<T>(path));
+    if (!model.loaded.has(path)) change({ loaded: new Set([...model.loaded, path]) });
   } catch (error) {
     // While nothing is heard at all the banner says so; one line for each resource would only repeat it.
     if (!(error instanceof HttpError)) return;
@@ -153,7 +154,8 @@ async function loadFrame(): Promise<void> {
   frameBusy = true;
   try {
     const newest = await newestFrame();
-    if (newest) {
+    if (!newest) change({ frame: null, loaded: new Set([...model.loaded, "frame"]) });
+    else {
       const old = model.frame?.url;
       change({ frame: { url: URL.createObjectURL(newest.picture), takenAt: newest.takenAt } });
       // An enlarged picture may still show the old one; it is decoded by now and no longer needs its URL.

@@ -28,6 +28,8 @@ export interface Model {
   selected: string | null;
   hiddenKinds: ReadonlySet<string>;
   follow: boolean;
+  /** What has been read at least once: "none" may only be said of these. */
+  loaded: ReadonlySet<string>;
   loadErrors: ReadonlyMap<string, string>;
   tab: "ops" | "cases";
 }
@@ -49,6 +51,7 @@ export const model: Model = {
   selected: null,
   hiddenKinds: new Set(),
   follow: false,
+  loaded: new Set(),
   loadErrors: new Map(),
   tab: "ops",
 };

@@ -134,12 +134,13 @@ function caseList() {
     };
   });
 
-  let drawn: { cases: unknown; hidden: unknown; day: string } | null = null;
+  let drawn: { cases: unknown; hidden: unknown; day: string; loaded: boolean } | null = null;
   function update(): void {
     // The list only changes with its data or at midnight; status comes twice a second.
     const day = stationNow().toDateString();
-    if (drawn?.cases === model.cases && drawn.hidden === model.hiddenKinds && drawn.day === day) return;
-    drawn = { cases: model.cases, hidden: model.hiddenKinds, day };
+    const loaded = model.loaded.has("cases");
+    if (drawn?.cases === model.cases && drawn.hidden === model.hiddenKinds && drawn.day === day && drawn.loaded === loaded) return;
+    drawn = { cases: model.cases, hidden: model.hiddenKinds, day, loaded };
     const all = casesNewestFirst();
     const kinds = new Map<string, Chip>();
     for (const c of all) {
@@ -153,7 +154,7 @@ function caseList() {
     rows.update(shown.slice(0, LISTED));
     text(count, all.length > 0 ? String(all.length) : "");
     text(empty, all.length === 0 ? t("no_cases") : t("no_cases_filter"));
-    show(empty, shown.length === 0);
+    show(empty, shown.length === 0 && loaded);
   }
 
   function focus(id: string): void {

@@ -24,7 +24,7 @@ export function frame() {
   function update(): void {
     attr(picture, "src", model.frame?.url ?? null);
     show(picture, model.frame !== null);
-    show(none, model.frame === null);
+    show(none, model.frame === null && model.loaded.has("frame"));
     button.disabled = model.frame === null;
     text(taken, words());
     element.classList.toggle("old", freshness().stale || activeSortie() === null);

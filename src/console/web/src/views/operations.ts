@@ -88,6 +88,7 @@ function sortieCard() {
     const sortie = active ?? model.status?.sortie ?? null;
     element.classList.toggle("active", active !== null);
     show(idle, sortie === null);
+    text(idle, model.status ? t("no_sortie") : t("connecting"));
     show(body, sortie !== null);
     text(heading, active || !sortie ? t("sortie") : t("last_sortie"));
     text(aside, sortie ? triggerWord(sortie.trigger) + (sortie.operator ? ` · ${sortie.operator}` : "") : "");
@@ -254,7 +255,7 @@ function gates() {
     const rank = (g: Gate) => (g.passed === false ? 0 : g.passed === null ? 1 : 2);
     rows.update([...all].sort((a, b) => rank(a) - rank(b)));
     show(table, all.length > 0);
-    show(empty, all.length === 0);
+    show(empty, all.length === 0 && model.status !== null);
     text(aside, all.length > 0 && !freshness().stale ? t("gates_sum", all.filter((g) => g.passed === true).length, all.length) : "");
   }
   return { element, update };
@@ -291,7 +292,7 @@ function vitals() {
     const w = status?.weather ?? null;
     const u = status?.uplink ?? null;
     const p = status?.perception ?? null;
-    drone(v ? t(v.linked ? "linked" : "link_lost") : t("no_vehicle"), v ? [v.mode, t(v.armed ? "armed" : "disarmed")].filter(Boolean).join(" · ") : "", v?.linked ? "good" : "bad");
+    drone(v ? t(v.linked ? "linked" : "link_lost") : status ? t("no_vehicle") : "–", v ? [v.mode, t(v.armed ? "armed" : "disarmed")].filter(Boolean).join(" · ") : "", v?.linked ? "good" : status ? "bad" : "unknown");
     const level = v?.battery_pct ?? null;
     battery(level === null ? "–" : `${num(level)}%`, v ? t("satellites", num(v.satellites)) : "", level === null ? "unknown" : level < 30 ? "bad" : "plain");
     height(v?.height_m == null ? "–" : `${num(v.height_m)} m`, v ? t("speed", num(v.speed_m_s, 1)) : "", v?.height_m == null ? "unknown" : "plain");
@@ -335,7 +336,7 @@ function recent() {
   function update(): void {
     const all = sortiesNewestFirst().slice(0, RECENT);
     rows.update(all);
-    show(empty, all.length === 0);
+    show(empty, all.length === 0 && model.loaded.has("sorties"));
   }
   return { element, update };
 }

@@ -1,0 +1,432 @@
+//! `aerie demo`: the whole job on a simulated station. Starts the hardware, a broker and an independent subscriber, runs
+//! the real station as its own process on a configuration file, flies, and says how well it went.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::geo::LatLon;
+use crate::sim::score::{self, Placed, Received};
+use crate::sim::{broker, site};
+
+/// The first word of a station on a slow machine.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+/// One sortie, at the slowest speed that is allowed.
+const SORTIE_LIMIT: Duration = Duration::from_secs(1800);
+/// After the last sortie, the broker may be away for a while.
+const DELIVERY_LIMIT: Duration = Duration::from_secs(90);
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  aerie demo\n  aerie demo --headless --sorties 2 --seed 3 --summary summary.json\n  aerie demo --broker mqtt://broker.example:1883\n\nThe exit code is 0 when every sortie was flown, everything was delivered, at least 80 % of the planted violations\nwere found, and there was at most one false case a sortie."
+)]
+pub struct DemoArgs {
+    /// Do not wait at the end with the page up
+    #[arg(long)]
+    headless: bool,
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    sorties: u32,
+    /// Simulated seconds a second, 0.5 to 20
+    #[arg(long, default_value_t = 4.0, value_name = "X")]
+    speed: f64,
+    /// Which town
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    seed: u64,
+    /// Write the summary as JSON
+    #[arg(long, value_name = "FILE")]
+    summary: Option<PathBuf>,
+    /// Folder for truth.geojson, received.ndjson, config.toml, pictures and logs; emptied first
+    #[arg(long, default_value = "demo-out", value_name = "DIR")]
+    out: PathBuf,
+    /// Use this broker instead of an own mosquitto
+    #[arg(long, value_name = "URL")]
+    broker: Option<String>,
+    /// Hold the wind at this speed, metres per second
+    #[arg(long, value_name = "M_S")]
+    wind: Option<f64>,
+}
+
+pub fn check_speed(speed: f64) -> anyhow::Result<()> {
+    ensure!((0.5..=20.0).contains(&speed), "--speed {speed}: must lie between 0.5 and 20");
+    Ok(())
+}
+
+/// Returns when somebody wants an end: Ctrl-C or SIGTERM.
+pub async fn interrupted() -> std::io::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        done = tokio::signal::ctrl_c() => done,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+pub fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
+    check_speed(args.speed)?;
+    ensure!(args.sorties >= 1, "--sorties 0: at least one must fly");
+    let started = Instant::now();
+    prepare(&args.out)?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let cancel = CancellationToken::new();
+    runtime.spawn({
+        let cancel = cancel.clone();
+        async move {
+            if interrupted().await.is_ok() {
+                cancel.cancel();
+            }
+        }
+    });
+
+    let (broker_url, host, port, _mosquitto) = match &args.broker {
+        Some(url) => {
+            let (host, port) = host_and_port(url)?;
+            (url.clone(), host, port, None)
+        }
+        None => {
+            let port = site::free_tcp_port(0)?;
+            let kept = broker::mosquitto(&args.out, port)?;
+            (format!("mqtt://127.0.0.1:{port}"), "127.0.0.1".to_owned(), port, Some(kept))
+        }
+    };
+    let _witness = broker::subscriber(&args.out, &host, port, site::STATION)?;
+    let console: SocketAddr = ([127, 0, 0, 1], site::free_tcp_port(8480)?).into();
+    let options = site::Options {
+        out: args.out.clone(),
+        seed: args.seed,
+        speed: args.speed,
+        wind_m_s: args.wind,
+        broker_url,
+        console,
+    };
+    println!("Generating town {} and starting the simulated drone, dock, weather and broker …", args.seed);
+    let site = runtime.block_on(site::start(&options, CancellationToken::new()))?;
+    let mut station = Station::start(&args.out, &site.config, console)?;
+    station.wait_ready(&cancel)?;
+    println!("Station is up after {:.0} s. Page: http://{console}/", started.elapsed().as_secs_f64());
+
+    let mut flown = Vec::new();
+    let mut first_case: Option<Duration> = None;
+    for number in 1..=args.sorties {
+        if cancel.is_cancelled() {
+            break;
+        }
+        let sortie = station.fly(number, args.sorties, &cancel, || first_case.get_or_insert_with(|| started.elapsed()).to_owned())?;
+        println!("{}", closing_line(&sortie));
+        flown.push(sortie);
+    }
+    let truth = truth(&args.out)?;
+    let drained = station.wait_delivered(&args.out, &cancel)?;
+    let summary = summary(&args, &station, &flown, &truth, drained, first_case)?;
+    if let Some(path) = &args.summary {
+        std::fs::write(path, serde_json::to_string_pretty(&summary)?)
+            .with_context(|| format!("--summary {}: cannot be written", path.display()))?;
+    }
+    print_summary(&summary, &args.out);
+    let fine = summary["passed"] == true;
+    if !args.headless && std::io::IsTerminal::is_terminal(&std::io::stdin()) && !cancel.is_cancelled() {
+        println!("\nThe page stays up at http://{console}/ – press Ctrl-C to end.");
+        runtime.block_on(cancel.cancelled());
+    }
+    station.stop();
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// An empty folder: state of an earlier demo would count as this one's. Only a folder that a demo made is emptied.
+fn prepare(out: &Path) -> anyhow::Result<()> {
+    let marker = out.join(".aerie-demo");
+    if out.exists() {
+        let is_empty = out.read_dir().with_context(|| format!("--out {}", out.display()))?.next().is_none();
+        ensure!(is_empty || marker.exists(), "--out {}: is not empty and no earlier demo's; name another folder", out.display());
+        std::fs::remove_dir_all(out).with_context(|| format!("--out {}: cannot be emptied", out.display()))?;
+    }
+    std::fs::create_dir_all(out).with_context(|| format!("--out {}: cannot be made", out.display()))?;
+    std::fs::write(&marker, "made by aerie demo; emptied by the next one\n")?;
+    Ok(())
+}
+
+fn host_and_port(url: &str) -> anyhow::Result<(String, u16)> {
+    let rest = url.strip_prefix("mqtt://").with_context(|| format!("--broker {url}: write mqtt://HOST:PORT"))?;
+    let (host, port) = rest.trim_end_matches('/').rsplit_once(':').unwrap_or((rest, "1883"));
+    Ok((host.to_owned(), port.parse().with_context(|| format!("--broker {url}: {port:?} is not a port"))?))
+}
+
+/// The real station, as its own process.
+struct Station {
+    child: Child,
+    base: String,
+    agent: ureq::Agent,
+    log: PathBuf,
+}
+
+impl Station {
+    fn start(out: &Path, config: &Path, console: SocketAddr) -> anyhow::Result<Station> {
+        let log = out.join("station.log");
+        let child = Command::new(std::env::current_exe()?)
+            .args(["run", "--config"])
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&log)?)
+            .spawn()
+            .context("the station cannot be started")?;
+        let agent = ureq::Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(40)))
+            .http_status_as_error(false)
+            .build()
+            .into();
+        Ok(Station { child, base: format!("http://{console}/api/v1"), agent, log })
+    }
+
+    fn get(&self, path: &str) -> Option<Value> {
+        self.agent.get(format!("{}/{path}", self.base)).call().ok()?.body_mut().read_json().ok()
+    }
+
+    fn post(&self, path: &str) -> anyhow::Result<(u16, Value)> {
+        let mut answer = self
+            .agent
+            .post(format!("{}/{path}", self.base))
+            .header("X-Aerie-Console", "1")
+            .header("X-Aerie-Origin", "cli")
+            .header("X-Aerie-Operator", "demo")
+            .send_json(json!({}))?;
+        let status = answer.status().as_u16();
+        Ok((status, answer.body_mut().read_json().unwrap_or_default()))
+    }
+
+    fn alive(&mut self) -> anyhow::Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            let tail: Vec<&str> = log.lines().rev().take(5).collect();
+            let tail: Vec<&str> = tail.into_iter().rev().collect();
+            bail!("the station ended ({status}); the end of {}:\n{}", self.log.display(), tail.join("\n"));
+        }
+        Ok(())
+    }
+
+    /// Waits until every gate is open, or says which is not.
+    fn wait_ready(&mut self, cancel: &CancellationToken) -> anyhow::Result<()> {
+        let until = Instant::now() + READY_LIMIT;
+        loop {
+            self.alive()?;
+            let status = self.get("status").unwrap_or_default();
+            let gates = status["gates"].as_array().cloned().unwrap_or_default();
+            let unknown = gates.is_empty() || gates.iter().any(|g| g["passed"].is_null());
+            let seeing = status["perception"]["running"] == true;
+            if !unknown && seeing && status["uplink"]["connected"] == true {
+                return Ok(());
+            }
+            if cancel.is_cancelled() {
+                bail!("interrupted");
+            }
+            if Instant::now() > until {
+                bail!("the station was not ready within {READY_LIMIT:?}: {}; log: {}", status["problems"], self.log.display());
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// Starts a sortie and follows it to its end.
+    fn fly(
+        &mut self,
+        number: u32,
+        of: u32,
+        cancel: &CancellationToken,
+        mut case_seen: impl FnMut() -> Duration,
+    ) -> anyhow::Result<Value> {
+        let (code, answer) = self.post(&format!("patrols/{}/start", site::PATROL))?;
+        if code == 409 {
+            // Refused is an outcome, told like any other.
+            let newest = self.get("sorties").and_then(|s| s.get(0).cloned());
+            return Ok(newest.unwrap_or(answer));
+        }
+        ensure!(code == 202, "the patrol could not be started: HTTP {code} {answer}");
+        let id = answer["sortie"].as_str().or(answer["sortie"]["id"].as_str()).unwrap_or_default().to_owned();
+        let bar = ProgressBar::new(100);
+        bar.set_style(ProgressStyle::with_template(&format!("Sortie {number}/{of} {{bar:24}} {{pos:>3}} %  {{msg}}"))?);
+        let until = Instant::now() + SORTIE_LIMIT;
+        let mut cancelled = false;
+        loop {
+            self.alive()?;
+            if cancel.is_cancelled() && !cancelled {
+                cancelled = true;
+                self.post("sortie/cancel")?;
+            }
+            let sorties = self.get("sorties").unwrap_or_default();
+            let sortie = sorties.as_array().and_then(|all| all.iter().find(|s| s["id"] == id.as_str()).cloned()).unwrap_or_default();
+            let cases = self.get("cases").and_then(|c| c["features"].as_array().map(Vec::len)).unwrap_or(0);
+            if cases > 0 {
+                case_seen();
+            }
+            bar.set_position((sortie["progress"].as_f64().unwrap_or(0.0) * 100.0) as u64);
+            let state = sortie["state"].as_str().unwrap_or("starting");
+            bar.set_message(format!("{state:12} {:>3} pictures  {cases} cases", sortie["frames"].as_u64().unwrap_or(0)));
+            if !sortie["ended_at"].is_null() {
+                bar.finish_and_clear();
+                return Ok(sortie);
+            }
+            ensure!(Instant::now() < until, "sortie {id} did not end within {SORTIE_LIMIT:?}");
+            std::thread::sleep(Duration::from_millis(400));
+        }
+    }
+
+    /// Waits until nothing is queued and the independent subscriber has every event. Returns what it received.
+    fn wait_delivered(&mut self, out: &Path, cancel: &CancellationToken) -> anyhow::Result<Received> {
+        let until = Instant::now() + DELIVERY_LIMIT;
+        loop {
+            self.alive()?;
+            let received = score::received(&std::fs::read_to_string(out.join("received.ndjson")).unwrap_or_default());
+            let queued = self.get("delivery").and_then(|d| d["queued"].as_u64());
+            let known = self.cases();
+            let all = known.iter().all(|(id, sequence)| received.events.contains_key(&format!("{id}/{sequence}")));
+            if (queued == Some(0) && all) || Instant::now() > until || cancel.is_cancelled() {
+                return Ok(received);
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// Every case the station knows, with the sequence of its newest event.
+    fn cases(&self) -> Vec<(String, u64)> {
+        let features = self.get("cases").and_then(|c| c["features"].as_array().cloned()).unwrap_or_default();
+        let known = |f: &Value| Some((f["properties"]["id"].as_str()?.to_owned(), f["properties"]["sequence"].as_u64()?));
+        features.iter().filter_map(known).collect()
+    }
+
+    /// The station's process, and its perception child.
+    fn memory_mb(&self) -> Value {
+        let pid = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let others = tasks.filter_map(|t| std::fs::read_to_string(t.path().join("children")).ok()).collect::<String>();
+        let child = children.split_whitespace().chain(others.split_whitespace()).next().and_then(|p| p.parse().ok());
+        json!({"station": peak_mb(pid), "perception": child.and_then(peak_mb)})
+    }
+
+    fn stop(&mut self) {
+        // Gone already is as good.
+        let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
+        let until = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < until {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let _ = self.child.kill();
+    }
+}
+
+impl Drop for Station {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.stop();
+        }
+    }
+}
+
+/// The most memory a process ever had resident.
+fn peak_mb(pid: u32) -> Option<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
+    let kb: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some((kb / 1024.0).round())
+}
+
+fn truth(out: &Path) -> anyhow::Result<Vec<Placed>> {
+    let json: Value = serde_json::from_str(&std::fs::read_to_string(out.join("truth.geojson"))?)?;
+    let placed = |f: &Value| {
+        let at = &f["geometry"]["coordinates"];
+        let at = LatLon { lon: at[0].as_f64()?, lat: at[1].as_f64()? };
+        Some(Placed { kind: f["properties"]["kind"].as_str()?.to_owned(), at })
+    };
+    Ok(json["features"].as_array().into_iter().flatten().filter_map(placed).collect())
+}
+
+fn summary(
+    args: &DemoArgs,
+    station: &Station,
+    flown: &[Value],
+    truth: &[Placed],
+    received: Received,
+    first_case: Option<Duration>,
+) -> anyhow::Result<Value> {
+    let cases: Vec<Placed> = received.cases.values().cloned().collect();
+    let score = score::score(truth, &cases);
+    let known = station.cases();
+    let all_delivered = known.iter().all(|(id, newest)| (1..=*newest).all(|n| received.events.contains_key(&format!("{id}/{n}"))));
+    let done = flown.iter().filter(|s| s["state"] == "done").count();
+    let delivery = station.get("delivery").unwrap_or_default();
+    let passed = done == args.sorties as usize
+        && all_delivered
+        && received.disordered == 0
+        && score.duplicates == 0
+        && score.found * 10 >= score.planted * 8
+        && score.false_cases <= args.sorties as usize;
+    Ok(json!({
+        "seed": args.seed,
+        "speed": args.speed,
+        "sorties": done,
+        "planted": score.planted,
+        "found": score.found,
+        "missed": score.missed.len(),
+        "missed_kinds": score.missed,
+        "false_cases": score.false_cases,
+        "false_kinds": score.false_kinds,
+        "position_error_m": score.position_error_m,
+        "cases": known.len(),
+        "delivered": received.cases.len(),
+        "all_delivered": all_delivered,
+        "events": received.events.len(),
+        "repeats": received.events.values().map(|n| n - 1).sum::<usize>(),
+        "disordered": received.disordered,
+        "duplicates": score.duplicates,
+        "latency_ms": delivery["latency_ms"],
+        "memory_mb": station.memory_mb(),
+        "first_case_s": first_case.map(|d| (d.as_secs_f64() * 10.0).round() / 10.0),
+        "frames": flown.iter().filter_map(|s| s["frames"].as_u64()).sum::<u64>(),
+        "coverage": flown.iter().filter_map(|s| s["coverage"].as_f64()).fold(0.0, f64::max),
+        "sortie_states": flown.iter().map(|s| json!({"state": s["state"], "reason": s["reason"]})).collect::<Vec<_>>(),
+        "passed": passed,
+    }))
+}
+
+fn closing_line(sortie: &Value) -> String {
+    format!(
+        "Sortie {}: {} ({}), {} pictures, {:.0} % of the area seen, {} cases",
+        sortie["id"].as_str().unwrap_or("?"),
+        sortie["state"].as_str().unwrap_or("?"),
+        sortie["reason"].as_str().unwrap_or(""),
+        sortie["frames"],
+        sortie["coverage"].as_f64().unwrap_or(0.0) * 100.0,
+        sortie["cases"],
+    )
+}
+
+fn print_summary(s: &Value, out: &Path) {
+    let number = |v: &Value| v.as_f64().map_or("–".to_owned(), |n| format!("{n:.1}"));
+    let kinds = |v: &Value| {
+        let kinds: Vec<&str> = v.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join(", ")) }
+    };
+    println!("\n  sorties flown over MAVLink   {}", s["sorties"]);
+    println!("  planted violations found     {} of {}{}", s["found"], s["planted"], kinds(&s["missed_kinds"]));
+    println!("  false cases                  {}{}", s["false_cases"], kinds(&s["false_kinds"]));
+    println!("  duplicate cases              {}", s["duplicates"]);
+    let error = &s["position_error_m"];
+    println!("  position error               median {} m, 95 % {} m", number(&error["median"]), number(&error["p95"]));
+    println!("  cases received upstream      {} of {} ({} events, {} repeats)", s["delivered"], s["cases"], s["events"], s["repeats"]);
+    let latency = &s["latency_ms"];
+    println!("  shutter to broker's ack      p50 {} ms, p99 {} ms", latency["p50"], latency["p99"]);
+    println!("  peak memory                  station {} MB, perception {} MB", s["memory_mb"]["station"], s["memory_mb"]["perception"]);
+    println!("  first case after             {} s", number(&s["first_case_s"]));
+    println!("  files                        {}", out.display());
+    println!("  {}", if s["passed"] == true { "PASSED" } else { "NOT PASSED" });
+}
