@@ -20,13 +20,21 @@ pub struct Track {
 impl Track {
     /// Takes the drone's place, while it flies.
     pub fn note(&mut self, sortie: Option<&Sortie>, vehicle: &Telemetry) {
-        let Some(sortie) = sortie.filter(|s| s.state.is_flying() && s.started_at.is_some()) else { return };
+        let Some(sortie) = sortie.filter(|s| s.state.is_flying() && s.started_at.is_some()) else {
+            return;
+        };
         if self.sortie.as_ref() != Some(&sortie.id) {
             self.sortie = Some(sortie.id.clone());
             self.points.clear();
         }
-        let Some(fix) = vehicle.position.filter(|_| vehicle.linked) else { return };
-        if self.points.last().is_some_and(|last| last.distance_m(fix.at) < STEP_M) {
+        let Some(fix) = vehicle.position.filter(|_| vehicle.linked) else {
+            return;
+        };
+        if self
+            .points
+            .last()
+            .is_some_and(|last| last.distance_m(fix.at) < STEP_M)
+        {
             return;
         }
         if self.points.len() >= LIMIT {
@@ -60,8 +68,20 @@ mod tests {
     use crate::vehicle::Fix;
 
     fn flying(id: &str) -> Sortie {
-        let mut sortie = Sortie::new(id.into(), "p", "p", Trigger::Cli, None, Timestamp::UNIX_EPOCH);
-        for state in [State::Gating, State::DockOpening, State::Arming, State::Airborne] {
+        let mut sortie = Sortie::new(
+            id.into(),
+            "p",
+            "p",
+            Trigger::Cli,
+            None,
+            Timestamp::UNIX_EPOCH,
+        );
+        for state in [
+            State::Gating,
+            State::DockOpening,
+            State::Arming,
+            State::Airborne,
+        ] {
             sortie.become_(state, "", Timestamp::UNIX_EPOCH).unwrap();
         }
         sortie
@@ -69,8 +89,17 @@ mod tests {
 
     fn at(lat: f64) -> Telemetry {
         let at = LatLon { lat, lon: 113.0 };
-        let position = Some(Fix { at, height_m: 80.0, amsl_m: 90.0, received: Instant::now() });
-        Telemetry { linked: true, position, ..Telemetry::default() }
+        let position = Some(Fix {
+            at,
+            height_m: 80.0,
+            amsl_m: 90.0,
+            received: Instant::now(),
+        });
+        Telemetry {
+            linked: true,
+            position,
+            ..Telemetry::default()
+        }
     }
 
     #[tokio::test]
@@ -82,8 +111,12 @@ mod tests {
         for i in 0..10 {
             track.note(Some(&first), &at(23.0 + f64::from(i) * 1e-4));
         }
-        first.become_(State::Landing, "", Timestamp::UNIX_EPOCH).unwrap();
-        first.become_(State::DockClosing, "", Timestamp::UNIX_EPOCH).unwrap();
+        first
+            .become_(State::Landing, "", Timestamp::UNIX_EPOCH)
+            .unwrap();
+        first
+            .become_(State::DockClosing, "", Timestamp::UNIX_EPOCH)
+            .unwrap();
         track.note(Some(&first), &at(24.0));
         assert_eq!(track.points.len(), 10);
         track.note(Some(&flying("two")), &at(25.0));
@@ -94,7 +127,13 @@ mod tests {
     async fn a_lost_link_draws_nothing_and_a_long_flight_never_grows_without_bound() {
         let mut track = Track::default();
         let sortie = flying("one");
-        track.note(Some(&sortie), &Telemetry { linked: false, ..at(23.0) });
+        track.note(
+            Some(&sortie),
+            &Telemetry {
+                linked: false,
+                ..at(23.0)
+            },
+        );
         assert_eq!(track.points.len(), 0);
         for i in 0..20_000 {
             track.note(Some(&sortie), &at(23.0 + f64::from(i) * 1e-5));
