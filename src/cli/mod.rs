@@ -2,6 +2,7 @@
 
 mod case;
 mod command;
+mod common;
 mod config;
 mod demo;
 mod detect;

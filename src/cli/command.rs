@@ -1,0 +1,144 @@
+//! `aerie command`: keys, and signed commands for MQTT.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use clap::Subcommand;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use super::common::{say, say_json};
+use crate::uplink::commands::{self, Envelope};
+
+/// The door takes no command that is good for longer.
+const LONGEST_S: u64 = 24 * 3600;
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  aerie command keygen --out duty-officer.key\n  aerie command sign --key duty-officer.key --kid duty-officer --station danzao-01 \\\n      --name patrol.start --args '{\"patrol\": \"north\"}' > token\n  mosquitto_pub -V mqttv5 -q 1 -t aerie/v1/danzao-01/command/patrol.start -f token"
+)]
+pub struct CommandArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a key; prints the public half for the station's configuration
+    #[command(after_help = "Example:\n  aerie command keygen --out duty-officer.key")]
+    Keygen {
+        /// Where the private key goes; a file that is there is left alone
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Sign a command; prints the token to publish
+    #[command(
+        after_help = "Example:\n  aerie command sign --key duty-officer.key --kid duty-officer --station danzao-01 --name patrol.cancel --args '{}'"
+    )]
+    Sign {
+        /// The private key
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// How the station's configuration calls the key
+        #[arg(long)]
+        kid: String,
+        /// The one station that may act on it
+        #[arg(long, value_name = "ID")]
+        station: String,
+        /// For example patrol.start
+        #[arg(long)]
+        name: String,
+        /// The command's arguments
+        #[arg(long, value_name = "JSON", default_value = "{}")]
+        args: String,
+        /// Good for so long
+        #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=LONGEST_S))]
+        deadline_s: u64,
+        /// The same id again is the same command; a fresh one when left out
+        #[arg(long)]
+        id: Option<String>,
+        /// Who gives it, for the journal
+        #[arg(
+            long,
+            value_name = "NAME",
+            env = "USER",
+            default_value = "cli",
+            hide_env_values = true
+        )]
+        operator: String,
+        /// Print JSON: the token, its id and the topic
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub fn run(args: CommandArgs) -> anyhow::Result<ExitCode> {
+    match args.command {
+        Command::Keygen { out, json } => {
+            // Whoever has lost a key by a repeated command would have to visit every station.
+            ensure!(
+                !out.exists(),
+                "{} is there already; choose another name or remove it first",
+                out.display()
+            );
+            let key = commands::generate_key();
+            commands::write_key(&out, &key)?;
+            let public = commands::public_key_text(&key);
+            if json {
+                say_json(&json!({"private_key_file": out, "public_key": public}))?;
+            } else {
+                say(&format!(
+                    "{} holds the private key: keep it to yourself. In the station's configuration:\n\n[[commands.keys]]\nkid = {:?}\npublic_key = {public:?}\nmay = [\"patrol.start\", \"patrol.cancel\"]\n",
+                    out.display(),
+                    out.file_stem().unwrap_or_default().to_string_lossy(),
+                ))?;
+            }
+        }
+        Command::Sign {
+            key,
+            kid,
+            station,
+            name,
+            args,
+            deadline_s,
+            id,
+            operator,
+            json,
+        } => {
+            let key = commands::read_key(&key)?;
+            let args = serde_json::from_str(&args)
+                .with_context(|| format!("--args {args:?} is not JSON"))?;
+            let issued_at = Timestamp::now();
+            let seconds = i64::try_from(deadline_s).unwrap_or(i64::MAX);
+            let envelope = Envelope {
+                id: id.unwrap_or_else(|| ulid::Ulid::generate().to_string()),
+                station,
+                name,
+                args,
+                issued_at,
+                deadline: issued_at
+                    .saturating_add(SignedDuration::from_secs(seconds))
+                    .unwrap_or(issued_at),
+                operator,
+            };
+            let token = commands::sign(&envelope, &key, &kid);
+            if json {
+                let topic = format!(
+                    "{}command/{}",
+                    crate::uplink::prefix(&envelope.station),
+                    envelope.name
+                );
+                say_json(
+                    &json!({"id": envelope.id, "topic": topic, "deadline": envelope.deadline, "token": token}),
+                )?;
+            } else {
+                say(&token)?;
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

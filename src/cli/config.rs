@@ -1,0 +1,75 @@
+//! `aerie config`: every fault of a configuration at once, its schema, an example.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::common::{plain, say, say_json};
+use crate::config;
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  aerie config example > station.toml\n  aerie config check station.toml\n  aerie config schema > station.schema.json"
+)]
+pub struct ConfigArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Name every fault of a configuration and of the files it names; exit code 1 when there is one
+    #[command(after_help = "Example:\n  aerie config check /etc/aerie/station.toml --json")]
+    Check {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the JSON Schema of the configuration, which describes every key
+    #[command(after_help = "Example:\n  aerie config schema > station.schema.json")]
+    Schema,
+    /// Print a whole example with comments
+    #[command(after_help = "Example:\n  aerie config example > station.toml")]
+    Example,
+}
+
+pub fn run(args: ConfigArgs) -> anyhow::Result<ExitCode> {
+    match args.command {
+        Command::Check { file, json } => match config::load(&file) {
+            Ok(checked) => {
+                if json {
+                    say_json(&json!({"file": file, "faults": []}))?;
+                } else {
+                    let station = &checked.config.station;
+                    let name = plain(&station.name);
+                    say(&format!(
+                        "{}: no fault; station {} ({name}), {} patrol(s)",
+                        file.display(),
+                        station.id,
+                        checked.patrols.len()
+                    ))?;
+                }
+            }
+            Err(faults) => {
+                if json {
+                    let all: Vec<Value> = faults
+                        .faults
+                        .iter()
+                        .map(|f| json!({"key": f.key, "fault": f.fault}))
+                        .collect();
+                    say_json(&json!({"file": faults.path, "faults": all}))?;
+                } else {
+                    eprintln!("{faults}");
+                }
+                return Ok(ExitCode::FAILURE);
+            }
+        },
+        Command::Schema => say_json(&config::schema())?,
+        Command::Example => say(config::EXAMPLE)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,203 @@
+//! `aerie service`: what the daemon says of itself.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde_json::Value;
+
+use super::common::{StationArgs, list, number, say, say_json, table, text};
+use super::patrol::vehicle_words;
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  aerie service status\n  aerie service status --config /etc/aerie/station.toml --json"
+)]
+pub struct ServiceArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Whether the station can do its work, and what to do when it cannot; exit code 1 when it cannot
+    #[command(after_help = "Example:\n  aerie service status || echo 'look at the station'")]
+    Status {
+        #[command(flatten)]
+        station: StationArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub fn run(args: ServiceArgs) -> anyhow::Result<ExitCode> {
+    let Command::Status { station, json } = args.command;
+    let status = station.client()?.get("status")?;
+    if json {
+        say_json(&status)?
+    } else {
+        say(&words(&status))?
+    }
+    Ok(if status["state"] == "ok" {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn words(s: &Value) -> String {
+    let name = match s["name"].as_str() {
+        Some("") | None => "station".to_owned(),
+        Some(_) => format!("{} ({})", text(&s["name"]), text(&s["station"])),
+    };
+    let simulated = if s["demo"] == true { ", SIMULATED" } else { "" };
+    let mut out = format!(
+        "{name}, aerie {}{simulated}: {}\n",
+        text(&s["version"]),
+        text(&s["state"])
+    );
+    for problem in list(&s["problems"]) {
+        out.push_str(&format!(
+            "\nproblem   {}: {}\n",
+            text(&problem["part"]),
+            text(&problem["message"])
+        ));
+        if !problem["remedy"].is_null() {
+            out.push_str(&format!("remedy    {}\n", text(&problem["remedy"])));
+        }
+    }
+    if s["vehicle"].is_null() {
+        return out;
+    }
+    let w = &s["weather"];
+    let weather = if w.is_null() {
+        "not heard".to_owned()
+    } else {
+        let (wind, gust) = (
+            number(&w["wind_m_s"], 1, ""),
+            number(&w["gust_m_s"], 1, " m/s"),
+        );
+        let rain = number(&w["rain_mm_h"], 1, " mm/h");
+        format!(
+            "wind {wind}, gusts {gust}, rain {rain}, {}, {} ago",
+            number(&w["temperature_c"], 0, " °C"),
+            number(&w["age_s"], 0, " s")
+        )
+    };
+    let p = &s["perception"];
+    let model = match &p["model"] {
+        Value::Null => "no model".to_owned(),
+        model => format!("{} {}", text(&model["name"]), text(&model["version"])),
+    };
+    let running = if p["running"] == true {
+        "running"
+    } else {
+        "down"
+    };
+    let u = &s["uplink"];
+    let connected = if u["connected"] == true {
+        "connected"
+    } else {
+        "not connected"
+    };
+    let sortie = match &s["sortie"] {
+        Value::Null => "none yet".to_owned(),
+        sortie => format!(
+            "{} of {}, {}",
+            text(&sortie["id"]),
+            text(&sortie["patrol"]),
+            text(&sortie["state"])
+        ),
+    };
+    let rows = [
+        ("vehicle", vehicle_words(&s["vehicle"])),
+        ("dock", text(&s["dock"]["state"])),
+        ("weather", weather),
+        (
+            "seeing",
+            format!(
+                "{running}, {model}, {} pictures, {} waiting, {} restarts",
+                text(&p["frames"]),
+                text(&p["behind"]),
+                text(&p["restarts"])
+            ),
+        ),
+        (
+            "uplink",
+            format!(
+                "{connected}, {} queued, {} delivered",
+                text(&u["queued"]),
+                text(&u["delivered"])
+            ),
+        ),
+        ("sortie", sortie),
+    ];
+    out.push('\n');
+    for (key, value) in rows {
+        out.push_str(&format!("{key:<9} {value}\n"));
+    }
+    let gates = list(&s["gates"]);
+    let closed: Vec<Vec<String>> = gates
+        .iter()
+        .filter(|gate| gate["passed"] != true)
+        .map(|gate| {
+            let verdict = if gate["passed"].is_null() {
+                "unknown"
+            } else {
+                "closed"
+            };
+            vec![
+                text(&gate["gate"]),
+                verdict.to_owned(),
+                text(&gate["reason"]),
+            ]
+        })
+        .collect();
+    if closed.is_empty() {
+        out.push_str(&format!("gates     all {} open\n", gates.len()));
+    } else {
+        out.push_str(&format!(
+            "gates     {} of {} not open\n\n",
+            closed.len(),
+            gates.len()
+        ));
+        out.push_str(&table(&["GATE", "VERDICT", "WHY"], &closed));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn problems_and_closed_gates_are_said_and_open_ones_only_counted() {
+        let status = json!({
+            "station": "danzao-01", "name": "丹灶", "version": "0.1.0", "state": "degraded", "demo": false,
+            "problems": [{"part": "uplink", "message": "not connected", "remedy": "check the network"}],
+            "vehicle": {"linked": false}, "dock": {"state": "closed"}, "weather": null, "sortie": null,
+            "perception": {"running": true, "model": null, "frames": 0, "behind": 0, "restarts": 0},
+            "uplink": {"connected": false, "queued": 3, "delivered": 0},
+            "gates": [
+                {"gate": "wind", "passed": false, "reason": "12 m/s"},
+                {"gate": "battery", "passed": null, "reason": "not heard"},
+                {"gate": "dock", "passed": true, "reason": "the dock answers"},
+            ],
+        });
+        let words = words(&status);
+        for wanted in [
+            "degraded",
+            "uplink: not connected",
+            "check the network",
+            "vehicle   not heard",
+            "2 of 3 not open",
+            "wind",
+            "unknown",
+        ] {
+            assert!(words.contains(wanted), "{wanted} is missing in:\n{words}");
+        }
+        assert!(!words.contains("the dock answers"), "{words}");
+    }
+}

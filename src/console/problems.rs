@@ -1,0 +1,149 @@
+//! Pure: what keeps the station from its work, in words, with a remedy.
+//!
+//! The words hold still while nothing changes (no ages, no counters that run): they stand in the retained status.
+
+use serde::Serialize;
+
+use super::snapshot::Snapshot;
+use crate::vehicle::Hatch;
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Problem {
+    pub part: &'static str,
+    pub message: String,
+    pub remedy: Option<String>,
+}
+
+fn problem(part: &'static str, message: impl Into<String>, remedy: &str) -> Problem {
+    Problem {
+        part,
+        message: message.into(),
+        remedy: Some(remedy.to_owned()),
+    }
+}
+
+pub fn of(now: &Snapshot) -> Vec<Problem> {
+    let mut found = Vec::new();
+    if !now.vehicle.linked {
+        let remedy = "check the drone's power, its radio and vehicle.url";
+        found.push(problem("vehicle", "the drone is not heard", remedy));
+    }
+    let fresh = now.limits.weather_fresh_s;
+    let remedy = "check the weather station's power, the network and weather.url";
+    match now.weather_age_s() {
+        None => found.push(problem(
+            "weather",
+            "the weather station has not been heard",
+            remedy,
+        )),
+        Some(age) if age > fresh => {
+            let message = format!("the weather station has been silent for more than {fresh:.0} s");
+            found.push(problem("weather", message, remedy));
+        }
+        Some(_) => {}
+    }
+    if now.dock.hatch == Hatch::Unknown {
+        let remedy = "check the dock's power, the network, dock.url and the hatch's limit switches";
+        found.push(problem(
+            "dock",
+            "the position of the dock's hatch is not known",
+            remedy,
+        ));
+    }
+    if !now.perception.running {
+        let message = match &now.perception.last_error {
+            Some(error) => format!("pictures are not looked at: {error}"),
+            None => "pictures are not looked at: the process has not started yet".to_owned(),
+        };
+        let remedy = "see the log; `aerie detect IMAGE` tries the same model by hand";
+        found.push(problem("perception", message, remedy));
+    }
+    if !now.uplink.connected {
+        let message = match &now.uplink.last_error {
+            Some(error) => format!("not connected to the broker: {error}"),
+            None => "not connected to the broker yet".to_owned(),
+        };
+        let remedy =
+            "check the network and uplink.url; what is found meanwhile is kept and sent later";
+        found.push(problem("uplink", message, remedy));
+    }
+    if now.outbox.quarantined > 0 {
+        let message = format!(
+            "{} broken outbox database(s) were moved aside",
+            now.outbox.quarantined
+        );
+        let remedy = "check the disk; the files beside outbox.db in station.state_dir can be sent to the makers";
+        found.push(problem("outbox", message, remedy));
+    }
+    if now.outbox.aside > 0 {
+        let message = format!(
+            "{} record(s) were set aside because no broker could take them",
+            now.outbox.aside
+        );
+        found.push(problem(
+            "outbox",
+            message,
+            "`aerie outbox list --state aside` says which and why",
+        ));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::snapshot::tests::at_rest;
+    use super::*;
+    use crate::vehicle::DockState;
+
+    fn parts(now: &Snapshot) -> Vec<&'static str> {
+        of(now).into_iter().map(|p| p.part).collect()
+    }
+
+    #[tokio::test]
+    async fn a_station_at_rest_has_no_problem() {
+        assert_eq!(of(&at_rest()), []);
+    }
+
+    #[tokio::test]
+    async fn each_part_that_fails_is_named_with_a_remedy() {
+        type Break = fn(&mut Snapshot);
+        let table: [(&str, &str, Break); 8] = [
+            ("vehicle", "not heard", |s| s.vehicle.linked = false),
+            ("weather", "has not been heard", |s| s.weather = None),
+            ("weather", "more than 30 s", |s| {
+                s.now += Duration::from_secs(31)
+            }),
+            ("dock", "hatch", |s| s.dock = DockState::default()),
+            ("perception", "model.onnx is missing", |s| {
+                s.perception.running = false;
+                s.perception.last_error = Some("models/default/model.onnx is missing".to_owned());
+            }),
+            ("uplink", "connection refused", |s| {
+                s.uplink.connected = false;
+                s.uplink.last_error = Some("connection refused".to_owned());
+            }),
+            ("outbox", "moved aside", |s| s.outbox.quarantined = 1),
+            ("outbox", "set aside", |s| s.outbox.aside = 3),
+        ];
+        for (part, words, broken) in table {
+            let mut now = at_rest();
+            broken(&mut now);
+            let found = of(&now);
+            assert_eq!(parts(&now), [part]);
+            assert!(found[0].message.contains(words), "{}", found[0].message);
+            assert!(found[0].remedy.is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_words_hold_still_while_time_passes() {
+        let mut now = at_rest();
+        now.vehicle.linked = false;
+        now.now += Duration::from_secs(40);
+        let first = of(&now);
+        now.now += Duration::from_secs(40);
+        assert_eq!(of(&now), first);
+    }
+}
