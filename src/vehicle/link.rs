@@ -141,8 +141,9 @@ impl Link {
     }
 
     fn look_for_silence(&mut self) {
-        let timeout = self.timeout;
+        let (timeout, unreadable) = (self.timeout, self.splitter.skipped);
         self.telemetry.send_if_modified(|telemetry| {
+            let garbage = std::mem::replace(&mut telemetry.unreadable, unreadable) != unreadable;
             let silent = telemetry
                 .last_heartbeat
                 .is_none_or(|at| at.elapsed() > timeout);
@@ -151,7 +152,7 @@ impl Link {
                 tracing::warn!(?timeout, "no heartbeat from the drone: the link is lost");
                 telemetry.lost();
             }
-            lost
+            lost || garbage
         });
     }
 

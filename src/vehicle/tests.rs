@@ -34,12 +34,22 @@ struct Site {
     vehicle: Vehicle,
     drone: DroneHandle,
     exposures: std::sync::mpsc::Receiver<Exposure>,
-    _wind: watch::Sender<WindNow>,
+    wind: watch::Sender<WindNow>,
     station: CancellationToken,
     _all: DropGuard,
 }
 
 async fn site(speed: f64, parameters: &[(&str, f32)]) -> Site {
+    let (notes, exposures) = std::sync::mpsc::channel();
+    site_with(speed, parameters, Notebook(notes), exposures).await
+}
+
+async fn site_with(
+    speed: f64,
+    parameters: &[(&str, f32)],
+    camera: impl Camera,
+    exposures: std::sync::mpsc::Receiver<Exposure>,
+) -> Site {
     let all = CancellationToken::new();
     let station = all.child_token();
     let vehicle = Vehicle::spawn(Config::at("udpin:127.0.0.1:0"), station.clone())
@@ -49,7 +59,6 @@ async fn site(speed: f64, parameters: &[(&str, f32)]) -> Site {
         speed_m_s: 3.0,
         from_deg: 40.0,
     });
-    let (notes, exposures) = std::sync::mpsc::channel();
     let config = DroneConfig {
         home: HOME,
         seed: 7,
@@ -60,15 +69,14 @@ async fn site(speed: f64, parameters: &[(&str, f32)]) -> Site {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), *value))
             .collect(),
+        faults: Faults::default(),
     };
-    let drone = Drone::spawn(config, Notebook(notes), all.clone())
-        .await
-        .unwrap();
+    let drone = Drone::spawn(config, camera, all.clone()).await.unwrap();
     let site = Site {
         vehicle,
         drone,
         exposures,
-        _wind: wind,
+        wind,
         station,
         _all: all.drop_guard(),
     };
@@ -159,7 +167,6 @@ async fn a_drone_that_holds_another_item_than_was_sent_is_refused() {
         store_wrong_item: Some(6),
         ..Faults::default()
     });
-    sleep(Duration::from_millis(100)).await;
     let error = site.vehicle.upload(&mission()).await.unwrap_err();
     assert!(matches!(error, VehicleError::Mismatch { .. }));
     let error = error.to_string();
@@ -272,7 +279,70 @@ async fn garbage_and_unknown_messages_do_not_stop_the_link() {
         .await
         .unwrap()
         .unwrap();
-    assert!(site.vehicle.telemetry().borrow().linked);
+    site.until(|t| t.unreadable > 100 && t.linked).await;
+}
+
+#[tokio::test]
+async fn a_rally_point_that_would_pull_the_return_elsewhere_stops_the_upload() {
+    use mavlink::dialects::common::{MISSION_COUNT_DATA, MISSION_ITEM_INT_DATA, MavMissionType};
+    let site = site(1.0, &[]).await;
+    let kind = MavMissionType::MAV_MISSION_TYPE_RALLY;
+    // Somebody's other ground station puts one there.
+    for message in [
+        MavMessage::MISSION_COUNT(MISSION_COUNT_DATA {
+            count: 1,
+            target_system: 1,
+            mission_type: kind,
+            ..Default::default()
+        }),
+        MavMessage::MISSION_ITEM_INT(MISSION_ITEM_INT_DATA {
+            command: MavCmd::MAV_CMD_NAV_RALLY_POINT,
+            target_system: 1,
+            mission_type: kind,
+            ..Default::default()
+        }),
+    ] {
+        site.vehicle.shared.send.send(message).await.unwrap();
+    }
+    let error = site.vehicle.upload(&mission()).await.unwrap_err();
+    assert!(
+        matches!(error, VehicleError::RallyPoints { count: 1 }),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn outside_its_fence_the_drone_turns_back_by_itself() {
+    let site = site(60.0, &[("FENCE_ENABLE", 1.0)]).await;
+    site.vehicle.upload(&mission()).await.unwrap();
+    site.arm().await;
+    site.vehicle.start_mission().await.unwrap();
+    let mut truth = site.drone.truth();
+    timeout(LONG, truth.wait_for(|t| t.up_m > 10.0))
+        .await
+        .unwrap()
+        .unwrap();
+    // A storm carries it over the line: no word of ours is needed for the return.
+    site.wind.send_replace(WindNow {
+        speed_m_s: 22.0,
+        from_deg: 180.0,
+    });
+    site.until(|t| {
+        t.texts
+            .iter()
+            .any(|text| text.text.contains("Fence Breached"))
+    })
+    .await;
+    const RTL: u32 = 6;
+    timeout(LONG, truth.wait_for(|t| t.mode == RTL))
+        .await
+        .unwrap()
+        .unwrap();
+    site.wind.send_replace(WindNow::default());
+    timeout(LONG, truth.wait_for(|t| t.in_dock && !t.armed))
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 #[tokio::test]
@@ -284,7 +354,6 @@ async fn a_refusal_to_arm_carries_the_drones_own_words() {
         prearm: Some("PreArm: Compass not healthy".to_owned()),
         ..Faults::default()
     });
-    sleep(Duration::from_millis(100)).await;
     let error = site.vehicle.arm().await.unwrap_err().to_string();
     assert!(
         error.contains("arm: the drone answered \"failed\""),
@@ -303,7 +372,6 @@ async fn the_failsafes_are_set_once_and_one_that_does_not_stick_is_named() {
         parameters_stick: false,
         ..Faults::default()
     });
-    sleep(Duration::from_millis(100)).await;
     let error = site
         .vehicle
         .param_set("FS_GCS_ENABLE", 0.0)
@@ -315,6 +383,72 @@ async fn the_failsafes_are_set_once_and_one_that_does_not_stick_is_named() {
             .contains("FS_GCS_ENABLE: set to 0, the drone holds 1"),
         "{error}"
     );
+}
+
+/// Finishes a picture only when the test lets it.
+struct SlowCamera(std::sync::mpsc::Receiver<()>);
+
+impl Camera for SlowCamera {
+    fn expose(&mut self, exposure: &Exposure) -> io::Result<String> {
+        self.0.recv().map_err(io::Error::other)?;
+        Ok(format!("{}.jpg", exposure.index))
+    }
+}
+
+#[tokio::test]
+async fn the_flight_waits_for_a_slow_camera_and_loses_no_picture() {
+    let (develop, slow) = std::sync::mpsc::channel();
+    let (_, no_notes) = std::sync::mpsc::channel();
+    let site = site_with(60.0, &[], SlowCamera(slow), no_notes).await;
+    let mut shots = site.vehicle.shots();
+    site.vehicle.upload(&mission()).await.unwrap();
+    site.arm().await;
+    site.vehicle.start_mission().await.unwrap();
+    let mut truth = site.drone.truth();
+    timeout(LONG, truth.wait_for(|t| t.shots_taken == 3))
+        .await
+        .unwrap()
+        .unwrap();
+    let stood_at = truth.borrow().north_m;
+    // Eighteen simulated seconds, if they passed.
+    sleep(Duration::from_millis(300)).await;
+    let still = *truth.borrow();
+    assert_eq!((still.shots_taken, still.north_m), (3, stood_at));
+    for _ in 0..100 {
+        develop.send(()).unwrap();
+    }
+    for index in 0..14 {
+        let shot = timeout(LONG, shots.recv()).await.unwrap().unwrap();
+        assert_eq!(shot.index, index);
+    }
+}
+
+#[tokio::test]
+async fn a_drone_that_waits_to_be_spoken_to_is_found_by_its_address() {
+    let all = CancellationToken::new();
+    let _stop = all.clone().drop_guard();
+    let (_wind, wind) = watch::channel(WindNow::default());
+    let (notes, _exposures) = std::sync::mpsc::channel();
+    let config = DroneConfig {
+        home: HOME,
+        seed: 1,
+        speed: 1.0,
+        link: DroneLink::Listen(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
+        wind,
+        parameters: Vec::new(),
+        faults: Faults::default(),
+    };
+    let drone = Drone::spawn(config, Notebook(notes), all.clone())
+        .await
+        .unwrap();
+    let url = format!("udpout:{}", drone.local_addr());
+    let vehicle = Vehicle::spawn(Config::at(&url), all).await.unwrap();
+    let mut telemetry = vehicle.telemetry();
+    timeout(LONG, telemetry.wait_for(|t| t.linked))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(vehicle.param_get("SYSID_MYGCS").await.unwrap(), 255.0);
 }
 
 // ---- the dock and the weather station, over real HTTP --------------------------------------------------------------
