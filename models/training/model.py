@@ -2,8 +2,8 @@
 
 What shaped it:
 - A stem of stride 4 in one step. At 0.10 m a pixel the smallest thing we look for is about
-  18 px wide, so full- and half-resolution feature maps would cost memory traffic, which is what
-  a CPU is short of, and buy nothing.
+  18 px wide, so full- and half-resolution feature maps, and blocks at a quarter, would cost
+  memory traffic, which is what a CPU is short of, and buy little.
 - ReLU: it is folded into the convolution by ONNX Runtime; SiLU is not, and costs an `exp` a value.
 - Plain 3x3 convolutions in narrow cross-stage blocks: on a CPU they run near peak, while
   depthwise ones are bound by memory. Depthwise appears only in the heads, at one channel width.
@@ -120,30 +120,28 @@ class Head(nn.Module):
 
 
 class Detector(nn.Module):
-    def __init__(self, classes: int = len(CLASSES), widths: tuple[int, ...] = (32, 64, 128, 192), head: int = 64):
+    def __init__(self, classes: int = len(CLASSES)):
         super().__init__()
-        w1, w2, w3, w4 = widths
-        self.stem = ConvBN(3, w1, 6, 4, pad=1)
-        self.s1 = Cross(w1, w1, 1)
-        self.d2 = ConvBN(w1, w2, 3, 2)
-        self.s2 = Cross(w2, w2, 2)
-        self.d3 = ConvBN(w2, w3, 3, 2)
-        self.s3 = Cross(w3, w3, 2)
-        self.d4 = ConvBN(w3, w4, 3, 2)
-        self.s4 = nn.Sequential(Cross(w4, w4, 1), Context(w4))
+        self.stem = ConvBN(3, 32, 6, 4, pad=1)
+        self.d2 = ConvBN(32, 48, 3, 2)
+        self.s2 = Cross(48, 48, 1)
+        self.d3 = ConvBN(48, 96, 3, 2)
+        self.s3 = Cross(96, 96, 2)
+        self.d4 = ConvBN(96, 192, 3, 2)
+        self.s4 = nn.Sequential(Cross(192, 192, 1), Context(192))
         # Top-down, then bottom-up: every level ends with both fine edges and wide surroundings.
-        self.lat4 = ConvBN(w4, 96)
-        self.td3 = Cross(w3 + 96, 96, 1)
-        self.lat3 = ConvBN(96, 64)
-        self.td2 = Cross(w2 + 64, 64, 1)
-        self.up2 = ConvBN(64, 64, 3, 2)
-        self.bu3 = Cross(64 + 64, 96, 1)
-        self.up3 = ConvBN(96, 96, 3, 2)
-        self.bu4 = Cross(96 + 96, 128, 1)
-        self.heads = nn.ModuleList((Head(64, head, classes), Head(96, head, classes), Head(128, head, classes)))
+        self.lat4 = ConvBN(192, 112)
+        self.td3 = Cross(96 + 112, 80, 1)
+        self.lat3 = ConvBN(80, 48)
+        self.td2 = Cross(48 + 48, 48, 1)
+        self.up2 = ConvBN(48, 48, 3, 2)
+        self.bu3 = Cross(48 + 48, 80, 1)
+        self.up3 = ConvBN(80, 80, 3, 2)
+        self.bu4 = Cross(80 + 112, 112, 1)
+        self.heads = nn.ModuleList((Head(48, 48, classes), Head(80, 48, classes), Head(112, 48, classes)))
 
     def levels(self, x: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        c2 = self.s2(self.d2(self.s1(self.stem(x))))
+        c2 = self.s2(self.d2(self.stem(x)))
         c3 = self.s3(self.d3(c2))
         t4 = self.lat4(self.s4(self.d4(c3)))
         t3 = self.lat3(self.td3(torch.cat((c3, F.interpolate(t4, scale_factor=2.0, mode="nearest")), 1)))
