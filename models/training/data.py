@@ -47,7 +47,7 @@ class Source:
 
 
 SOURCES = {
-    "towns": Source(ALL, 0.46),
+    "towns": Source(ALL, 0.46, (0.75, 1.3)),
     "minsk": Source((VEHICLE, MACHINE, EARTHWORK, GARBAGE, DEBRIS, BURNING), 0.24),
     "banepa": Source((BUILDING, BLUE_ROOF, MACHINE, DEBRIS, BURNING), 0.12),
     "kampala": Source((BUILDING, MACHINE, DEBRIS, BURNING), 0.08, (0.9, 1.8)),
