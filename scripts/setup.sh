@@ -65,7 +65,7 @@ stamp=$web/dist/.built-from
 sources=$(find $web -path $web/node_modules -prune -o -path $web/dist -prune -o -type f -print0 | sort -z | xargs -0 cat | sha256sum)
 if [ "$(cat $stamp 2>/dev/null)" != "$sources" ]; then
   say "building the web page"
-  (cd $web && npm ci --silent --no-audit --no-fund && npm run --silent build) >/tmp/aerie-npm.log 2>&1 \
+  (cd $web && npm install --no-save --silent --no-audit --no-fund && npm run --silent build) >/tmp/aerie-npm.log 2>&1 \
     || { tail -5 /tmp/aerie-npm.log >&2; die "the web page could not be built (whole log: /tmp/aerie-npm.log)"; }
   echo "$sources" > $stamp
 fi

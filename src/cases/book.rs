@@ -96,6 +96,8 @@ pub struct Best {
     pub bbox: [f32; 4],
     pub score: f32,
     pub taken_at: Timestamp,
+    /// Of the newest look, which is the one that led to the finding.
+    pub newest: Timestamp,
 }
 
 struct Thing {
@@ -155,6 +157,14 @@ impl Book {
             }
             let index = self.place(sighted);
             if self.things[index].case.is_none() && self.believed(&self.things[index], false) {
+                findings.extend(self.settle(index, &mut new_id));
+            }
+        }
+        // What has left the picture is judged by what there was of it, not at the end of the sortie.
+        for index in 0..self.things.len() {
+            let thing = &self.things[index];
+            let gone = thing.case.is_none() && !view.shows(position(&thing.looks).at);
+            if gone && self.believed(thing, true) {
                 findings.extend(self.settle(index, &mut new_id));
             }
         }
@@ -326,7 +336,8 @@ fn position(looks: &[Sighted]) -> Located {
 fn best(looks: &[Sighted]) -> Best {
     let value = |l: &Sighted| l.score - if l.at_edge { 1.0 } else { 0.0 };
     let look = looks.iter().max_by(|a, b| value(a).total_cmp(&value(b))).unwrap_or(&looks[0]);
-    Best { frame: look.frame, bbox: look.bbox, score: look.score, taken_at: look.taken_at }
+    let newest = looks.iter().map(|l| l.taken_at).max().unwrap_or(look.taken_at);
+    Best { frame: look.frame, bbox: look.bbox, score: look.score, taken_at: look.taken_at, newest }
 }
 
 /// How much of an area the frames of a sortie have shown: a grid of points, each ticked once a frame showed it.

@@ -326,7 +326,9 @@ impl Task {
         case.event = Some(event);
         let case = case.clone();
         self.store.put(Table::Cases, &case.id, &case).await?;
-        let mut records: Vec<Record> = record_of(&case, Some(best.taken_at)).into_iter().collect();
+        // A refined position tells nothing new, so it counts for no latency.
+        let captured_at = show.then_some(best.newest);
+        let mut records: Vec<Record> = record_of(&case, captured_at).into_iter().collect();
         records.extend(picture.map(|digest| evidence_record(&digest, Some(best.taken_at))));
         self.outbox.accept(records).await?;
         tracing::info!(case = case.id, kind = case.kind.name(), sequence = case.sequence, "case event accepted");

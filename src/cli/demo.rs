@@ -51,6 +51,9 @@ pub struct DemoArgs {
     /// Use this broker instead of an own mosquitto
     #[arg(long, value_name = "URL")]
     broker: Option<String>,
+    /// Use the model in this directory instead of the one that comes with aerie
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
     /// Hold the wind at this speed, metres per second
     #[arg(long, value_name = "M_S")]
     wind: Option<f64>,
@@ -105,6 +108,7 @@ pub fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         speed: args.speed,
         wind_m_s: args.wind,
         broker_url,
+        model: args.model.as_deref().map(std::path::absolute).transpose()?,
         console,
     };
     println!("Generating town {} and starting the simulated drone, dock, weather and broker …", args.seed);

@@ -19,6 +19,9 @@ pub struct SimArgs {
     /// Simulated seconds a second
     #[arg(long, default_value_t = 4.0)]
     speed: f64,
+    /// Use the model in this directory instead of the one that comes with aerie
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
     /// Hold the wind at this speed, metres per second
     #[arg(long, value_name = "M_S")]
     wind: Option<f64>,
@@ -44,6 +47,7 @@ pub fn run(args: SimArgs) -> anyhow::Result<ExitCode> {
         speed: args.speed,
         wind_m_s: args.wind,
         broker_url,
+        model: args.model.as_deref().map(std::path::absolute).transpose()?,
         console: ([127, 0, 0, 1], site::free_tcp_port(8480)?).into(),
     };
     let cancel = CancellationToken::new();

@@ -42,6 +42,8 @@ pub struct Options {
     /// Hold the wind at this mean speed.
     pub wind_m_s: Option<f64>,
     pub broker_url: String,
+    /// A model in place of the one that comes with aerie.
+    pub model: Option<PathBuf>,
     /// The page's address.
     pub console: SocketAddr,
 }
@@ -119,6 +121,7 @@ pub async fn start(options: &Options, cancel: CancellationToken) -> Result<Site,
 fn configuration(options: &Options, town: &Town, hardware: &Hardware, mavlink: u16, public_key: &str) -> String {
     let dock = town.dock();
     let base = hardware.url();
+    let model = options.model.as_ref().map(|dir| format!("model = {:?}", dir.display().to_string()));
     format!(
         r#"# A simulated station, written by `aerie demo` or `aerie sim`. Run it alone with: aerie run --config FILE
 [station]
@@ -146,14 +149,17 @@ horizontal_fov_deg = {HORIZONTAL_FOV_DEG:.1}
 aspect = {aspect:.4}
 
 [dock]
-url = "{base}/dock"
+url = "{base}"
 
 [weather]
-url = "{base}/weather"
+url = "{base}"
 
 [gates]
 wind_m_s = 10.0
 gust_m_s = 16.0
+
+[perception]
+{model}
 
 [cases]
 register = "register.geojson"
@@ -188,6 +194,7 @@ gimbal_pitch_deg = -90.0
         console = options.console,
         aspect = f64::from(WIDTH) / f64::from(HEIGHT),
         broker = options.broker_url,
+        model = model.unwrap_or_default(),
     )
 }
 
