@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -737,6 +737,46 @@ fn a_known_case_is_shown_with_its_evidence_and_whether_upstream_has_it() {
 }
 
 #[test]
+fn a_case_that_upstream_took_is_news_to_the_page() {
+    if Command::new("mosquitto").arg("-h").output().is_err() {
+        println!("skipped: mosquitto is not installed");
+        return;
+    }
+    let (console, broker) = (free_port(), free_port());
+    let at = broker.to_string();
+    let dir = place(console, |text| {
+        text.replace("mqtt://127.0.0.1:9", &format!("mqtt://{at}"))
+    });
+    let state = dir.path().join("state");
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let case = a_case(&"0".repeat(64));
+        Store::open(&state)
+            .unwrap()
+            .put(Table::Cases, &case.id, &case)
+            .await
+            .unwrap();
+    });
+    let station = start_in(dir, console);
+    let mut events = station.events();
+    next_event(&mut events, "status", |s| s["uplink"]["connected"] == false);
+    let mut mosquitto = Command::new("mosquitto")
+        .args(["-p", &broker.port().to_string()])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        next_event(&mut events, "case", |case| {
+            case["properties"]["delivered"] == true
+        })
+    }));
+    let _ = mosquitto.kill();
+    let _ = mosquitto.wait();
+    let told = told.expect("word of the delivery");
+    assert_eq!(told["properties"]["id"], "01JD0000000000000000000000");
+    assert_eq!(station.get("/api/v1/delivery").json()["queued"], 0);
+}
+
+#[test]
 fn a_port_in_use_is_said_with_its_key_and_tried_again_while_the_station_runs() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let console = taken.local_addr().unwrap();
@@ -955,11 +995,4 @@ fn every_command_has_help_with_an_example() {
             out(&help)
         );
     }
-}
-
-/// Kept honest: the helper above reads what the file says.
-#[test]
-fn the_test_station_has_a_configuration_without_fault() {
-    let dir = place(free_port(), |text| text);
-    assert!(aerie::config::load(Path::new(&dir.path().join("station.toml"))).is_ok());
 }
