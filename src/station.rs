@@ -281,6 +281,7 @@ fn stop_on_signals(cancel: CancellationToken) -> std::io::Result<()> {
             }
             if cancel.is_cancelled() {
                 eprintln!("aerie: stopped by force");
+                #[expect(clippy::disallowed_methods, reason = "a second signal wants no orderly end")]
                 std::process::exit(130);
             }
             tracing::info!("stopping; a second signal forces");

@@ -124,7 +124,12 @@ pub async fn spawn(
 ) -> Result<CaseKeeper, KeeperError> {
     let mut cases: Vec<Case> = store.newest(Table::Cases, 100_000).await?;
     cases.reverse();
-    let owed = cases.iter().filter_map(|case| record_of(case, None)).collect();
+    // What is in the outbox already is passed over there. A picture that is gone can no longer be owed.
+    let owed = cases.iter().flat_map(|case| {
+        let pictures = case.evidence.iter().filter(|digest| outbox.picture_path(digest).is_file());
+        record_of(case, None).into_iter().chain(pictures.map(|digest| evidence_record(digest, None)))
+    });
+    let owed = owed.collect();
     outbox.accept(owed).await?;
     // A picture is announced once a second or two; the queue only bridges a slow disk.
     let (requests, inbox) = mpsc::channel(256);
@@ -322,15 +327,7 @@ impl Task {
         let case = case.clone();
         self.store.put(Table::Cases, &case.id, &case).await?;
         let mut records: Vec<Record> = record_of(&case, Some(best.taken_at)).into_iter().collect();
-        records.extend(picture.map(|digest| Record {
-            id: format!("evidence/{digest}"),
-            class: Class::Evidence,
-            key: String::new(),
-            topic: format!("evidence/{digest}"),
-            content_type: "image/jpeg".to_owned(),
-            payload: Payload::File(digest),
-            captured_at: Some(best.taken_at),
-        }));
+        records.extend(picture.map(|digest| evidence_record(&digest, Some(best.taken_at))));
         self.outbox.accept(records).await?;
         tracing::info!(case = case.id, kind = case.kind.name(), sequence = case.sequence, "case event accepted");
         Ok(())
@@ -347,6 +344,18 @@ impl Task {
                 Ok(None)
             }
         }
+    }
+}
+
+fn evidence_record(digest: &str, captured_at: Option<Timestamp>) -> Record {
+    Record {
+        id: format!("evidence/{digest}"),
+        class: Class::Evidence,
+        key: String::new(),
+        topic: format!("evidence/{digest}"),
+        content_type: "image/jpeg".to_owned(),
+        payload: Payload::File(digest.to_owned()),
+        captured_at,
     }
 }
 

@@ -1,6 +1,8 @@
 //! `aerie demo`: the whole job on a simulated station. Starts the hardware, a broker and an independent subscriber, runs
 //! the real station as its own process on a configuration file, flies, and says how well it went.
 
+#![expect(clippy::disallowed_methods, reason = "the demo's main thread is no runtime's")]
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};

@@ -43,8 +43,7 @@ impl Camera {
     /// `None` behind the camera and where the distortion polynomial folds back: there it would put points far outside
     /// the view into the middle of the picture.
     pub fn project(&self, point: Vector3<f64>) -> Option<[f64; 2]> {
-        // Written so that NaN fails too.
-        if !(point.z > 0.0) {
+        if !positive(point.z) {
             return None;
         }
         let [x, y] = [point.x / point.z, point.y / point.z];
@@ -95,6 +94,11 @@ impl Camera {
                 .distortion
                 .is_none_or(|d| d.iter().all(|k| k.is_finite()))
     }
+}
+
+/// Greater than zero, which NaN is not.
+pub(super) fn positive(v: f64) -> bool {
+    v > 0.0
 }
 
 /// Brown–Conrady, in normalised image coordinates.

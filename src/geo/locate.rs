@@ -6,6 +6,7 @@
 
 use nalgebra::{Matrix2, Rotation3, Vector2, Vector3};
 
+use super::camera::positive;
 use super::{Camera, Ellipse, LatLon, LocalFrame, Located, Pose};
 
 /// Beyond this slant range a place is refused: an object is then a few pixels, and half a degree of yaw is 17 metres.
@@ -47,6 +48,22 @@ pub enum LocateError {
     TooFar { slant_m: f64, limit_m: f64 },
 }
 
+impl LocateError {
+    /// A short stable name, for tables and programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::BadInput { .. } => "bad_input",
+            Self::OutsidePicture { .. } => "outside_picture",
+            Self::BeyondLens { .. } => "beyond_lens",
+            Self::BelowTarget { .. } => "below_target",
+            Self::AboveHorizon { .. } => "above_horizon",
+            Self::TooGrazing { .. } => "too_grazing",
+            Self::BehindCamera => "behind_camera",
+            Self::TooFar { .. } => "too_far",
+        }
+    }
+}
+
 /// Where the thing at `pixel` stands, within [`DEFAULT_MAX_RANGE_M`]; see [`locate_within`].
 pub fn locate(
     camera: &Camera,
@@ -83,7 +100,7 @@ pub fn locate_within(
             "the error of the seen point's height",
             !(target_height_sigma_m.is_finite() && target_height_sigma_m >= 0.0),
         ),
-        ("the range limit", !(max_range_m > 0.0)),
+        ("the range limit", !positive(max_range_m)),
     ] {
         if bad {
             return Err(LocateError::BadInput { what });
@@ -104,7 +121,7 @@ pub fn locate_within(
         rotation: pose.attitude.rotation(),
         above_m: pose.height_m - target_height_m,
     };
-    if !(look.above_m > 0.0) {
+    if !positive(look.above_m) {
         return Err(LocateError::BelowTarget {
             height_m: pose.height_m,
             target_m: target_height_m,
@@ -276,7 +293,7 @@ struct Look<'a> {
 impl Look<'_> {
     /// The point where a ray in camera axes meets the plane, east, north, up of the camera.
     fn meet(&self, ray: Vector3<f64>) -> Result<Vector3<f64>, LocateError> {
-        if !(ray.z > 0.0) {
+        if !positive(ray.z) {
             return Err(LocateError::BehindCamera);
         }
         meet(self.rotation * ray, self.above_m)
@@ -345,8 +362,7 @@ impl Look<'_> {
 
 /// Where a direction (east, north, up) from `above_m` over the plane meets it.
 fn meet(direction: Vector3<f64>, above_m: f64) -> Result<Vector3<f64>, LocateError> {
-    // Written so that NaN fails too.
-    if !(direction.z < 0.0) {
+    if !positive(-direction.z) {
         return Err(LocateError::AboveHorizon {
             elevation_deg: direction.z.clamp(-1.0, 1.0).asin().to_degrees(),
         });

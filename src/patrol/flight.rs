@@ -186,9 +186,16 @@ impl Crew {
     }
 
     async fn record(&self, sortie: &mut Sortie) -> Result<(), FlightError> {
-        record(&self.station, sortie, &self.store, &self.outbox).await?;
+        let recorded = record(&self.station, sortie, &self.store, &self.outbox).await;
         self.current.send_replace(Some(sortie.clone()));
-        Ok(())
+        match recorded {
+            // A full disk grounds a drone; it must not leave one in the air without anybody who follows it.
+            Err(error) if sortie.steps.iter().any(|s| s.state == State::Arming) => {
+                tracing::error!(%error, sortie = sortie.id, "a step in the air could not be recorded");
+                Ok(())
+            }
+            recorded => recorded,
+        }
     }
 
     async fn prepare(&self, mission: &crate::vehicle::Mission) -> Result<(), VehicleError> {
@@ -239,7 +246,9 @@ impl Crew {
                 shot = shots.recv() => {
                     if let Some(shot) = shot {
                         let picture = Picture { file: shot.file, taken_at: shot.taken_at, pose: shot.pose };
-                        self.keeper.picture(picture).await?;
+                        if let Err(error) = self.keeper.picture(picture).await {
+                            tracing::error!(%error, "a picture is not looked at");
+                        }
                     }
                     continue;
                 }
@@ -272,7 +281,7 @@ impl Crew {
                 return self.landed(sortie, Some("it never left the ground".to_owned())).await;
             }
             if Instant::now() > until && !now.linked {
-                self.keeper.finish().await?;
+                self.reap(sortie).await;
                 return self.step(sortie, State::Lost, "the drone is overdue and not heard").await;
             }
         }
@@ -298,15 +307,13 @@ impl Crew {
             self.step(sortie, State::Landing, "on the ground").await?;
         }
         if !self.drone_is_in_dock().await {
-            let harvest = self.keeper.finish().await?;
-            sortie.reap(&harvest);
+            self.reap(sortie).await;
             let away = "it landed, but the dock does not see it; the dock stays open";
             return self.step(sortie, State::LandedAway, away).await;
         }
         self.step(sortie, State::DockClosing, "landed, disarmed and in the dock").await?;
         // The dock closes while the last pictures are still looked at.
-        let (closed, harvest) = tokio::join!(self.dock.close(true), self.keeper.finish());
-        sortie.reap(&harvest?);
+        let (closed, ()) = tokio::join!(self.dock.close(true), self.reap(sortie));
         let (end, mut reason) = match early {
             None => (State::Done, "flown to its end".to_owned()),
             Some(reason) => (State::Aborted, reason),
@@ -319,6 +326,14 @@ impl Crew {
             sortie.progress = 1.0;
         }
         self.step(sortie, end, &reason).await
+    }
+
+    /// Closes the sortie's book; without a keeper the numbers stay as they were last heard.
+    async fn reap(&self, sortie: &mut Sortie) {
+        match self.keeper.finish().await {
+            Ok(harvest) => sortie.reap(&harvest),
+            Err(error) => tracing::error!(%error, sortie = sortie.id, "the sortie's book could not be closed"),
+        }
     }
 
     async fn drone_is_in_dock(&self) -> bool {

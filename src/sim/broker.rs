@@ -2,6 +2,8 @@
 //!
 //! Both keep their state on disk, and both are started again when they end: who kills the broker sees it come back.
 
+#![expect(clippy::disallowed_methods, reason = "its threads are its own; no runtime waits for them")]
+
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -46,7 +48,7 @@ pub fn mosquitto(out: &Path, port: u16) -> Result<Kept, BrokerError> {
     let config = out.join("mosquitto.conf");
     let text = format!(
         "listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {dir}/\n\
-         persistence_file mosquitto.db\nautosave_interval 1\nautosave_on_changes true\nmax_queued_messages 0\n\
+         persistence_file mosquitto.db\nautosave_interval 1\nautosave_on_changes true\nmax_queued_messages 0\nmax_inflight_messages 0\n\
          log_dest file {dir}/mosquitto.log\nuser root\n",
         dir = out.display()
     );

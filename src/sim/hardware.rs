@@ -169,7 +169,7 @@ impl HatchDrive {
 
     fn hatch(&self) -> Hatch {
         let position = self.position();
-        if position <= 0.0 && !(self.opening && !self.jammed) {
+        if position <= 0.0 && (self.jammed || !self.opening) {
             Hatch::Closed
         } else if position >= 1.0 && self.opening {
             Hatch::Open

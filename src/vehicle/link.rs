@@ -28,7 +28,8 @@ pub(crate) fn spawn(config: Config, wire: Wire, cancel: CancellationToken) -> Ve
     let (telemetry_tx, telemetry) = watch::channel(Telemetry::default());
     let (commanded_pitch, commanded_pitch_rx) = watch::channel(None);
     let encoder = Encoder::new(config.system_id, config.component_id);
-    tokio::spawn(write(encoder, to_send, wire.send, cancel.clone()));
+    let found = wire.peer.subscribe();
+    tokio::spawn(write(encoder, to_send, wire.send, found, cancel.clone()));
     let link = Link {
         timeout: Duration::from_secs_f64(config.heartbeat_timeout_s),
         us: config.system_id,
@@ -63,6 +64,7 @@ async fn write(
     mut encoder: Encoder,
     mut to_send: mpsc::Receiver<MavMessage>,
     wire: mpsc::Sender<Vec<u8>>,
+    mut found: watch::Receiver<Option<SocketAddr>>,
     cancel: CancellationToken,
 ) {
     let heartbeat = MavMessage::HEARTBEAT(HEARTBEAT_DATA {
@@ -81,6 +83,12 @@ async fn write(
             biased;
             () = cancel.cancelled() => return,
             _ = beat.tick() => Some(heartbeat.clone()),
+            // At once to a drone that was just found: its link-loss failsafe counts from the first one it hears, and
+            // nothing may be commanded before.
+            Ok(()) = found.changed() => {
+                beat.reset();
+                Some(heartbeat.clone())
+            }
             message = to_send.recv() => message,
         };
         let Some(message) = message else { return };
@@ -133,8 +141,9 @@ impl Link {
     }
 
     fn look_for_silence(&mut self) {
-        let timeout = self.timeout;
+        let (timeout, unreadable) = (self.timeout, self.splitter.skipped);
         self.telemetry.send_if_modified(|telemetry| {
+            let garbage = std::mem::replace(&mut telemetry.unreadable, unreadable) != unreadable;
             let silent = telemetry
                 .last_heartbeat
                 .is_none_or(|at| at.elapsed() > timeout);
@@ -143,7 +152,7 @@ impl Link {
                 tracing::warn!(?timeout, "no heartbeat from the drone: the link is lost");
                 telemetry.lost();
             }
-            lost
+            lost || garbage
         });
     }
 

@@ -257,6 +257,10 @@ pub enum VehicleError {
         "parameter {name}: the drone did not answer {tries} requests; it may not know the name"
     )]
     ParameterUnknown { name: String, tries: u32 },
+    #[error(
+        "the drone holds {count} rally points, which would pull its return away from the dock; clear them"
+    )]
+    RallyPoints { count: u16 },
     #[error("the vehicle's task has stopped")]
     Gone,
 }
@@ -319,7 +323,8 @@ impl Vehicle {
         self.shared.local
     }
 
-    /// Sends a mission with its geofence and reads both back. `Ok` means: the drone holds exactly this flight.
+    /// Sends a mission with its geofence and reads both back. `Ok` means: the drone holds exactly this flight, and no
+    /// rally point that would pull its return elsewhere. A mission without a fence leaves the drone's own in place.
     pub async fn upload(&self, mission: &Mission) -> Result<(), VehicleError> {
         transfer::upload(&self.shared, mission).await
     }
@@ -328,9 +333,14 @@ impl Vehicle {
     pub async fn arm(&self) -> Result<(), VehicleError> {
         let autopilot = self.autopilot()?;
         let _turn = self.shared.command.lock().await;
-        if autopilot == Autopilot::ArduPilot && self.mode() != Some(FlightMode::Guided) {
-            // ArduPilot does not arm in AUTO unless told to by a parameter; GUIDED waits on the ground for the mission.
-            command::set_mode(&self.shared, "arm", FlightMode::Guided).await?;
+        // Neither arms in the mission's mode on its own, and both wait on the ground in these.
+        let ready = match autopilot {
+            Autopilot::ArduPilot => Some(FlightMode::Guided),
+            Autopilot::Px4 => Some(FlightMode::Hold),
+            Autopilot::Other(_) => None,
+        };
+        if let Some(ready) = ready.filter(|ready| self.mode() != Some(*ready)) {
+            command::set_mode(&self.shared, "arm", ready).await?;
         }
         command::send(
             &self.shared,

@@ -173,6 +173,8 @@ pub struct Telemetry {
     pub mission_reached: Option<u16>,
     /// The last few, oldest first.
     pub texts: VecDeque<Text>,
+    /// Bytes and messages on the link that could not be read: garbage, bad checksums, unknown messages.
+    pub unreadable: u64,
     /// Autopilots and others heard on the link that are not ours, with how many messages of each were ignored.
     pub foreign_systems: BTreeMap<String, u64>,
 }

@@ -34,12 +34,22 @@ struct Site {
     vehicle: Vehicle,
     drone: DroneHandle,
     exposures: std::sync::mpsc::Receiver<Exposure>,
-    _wind: watch::Sender<WindNow>,
+    wind: watch::Sender<WindNow>,
     station: CancellationToken,
     _all: DropGuard,
 }
 
 async fn site(speed: f64, parameters: &[(&str, f32)]) -> Site {
+    let (notes, exposures) = std::sync::mpsc::channel();
+    site_with(speed, parameters, Notebook(notes), exposures).await
+}
+
+async fn site_with(
+    speed: f64,
+    parameters: &[(&str, f32)],
+    camera: impl Camera,
+    exposures: std::sync::mpsc::Receiver<Exposure>,
+) -> Site {
     let all = CancellationToken::new();
     let station = all.child_token();
     let vehicle = Vehicle::spawn(Config::at("udpin:127.0.0.1:0"), station.clone())
@@ -49,7 +59,6 @@ async fn site(speed: f64, parameters: &[(&str, f32)]) -> Site {
         speed_m_s: 3.0,
         from_deg: 40.0,
     });
-    let (notes, exposures) = std::sync::mpsc::channel();
     let config = DroneConfig {
         home: HOME,
         seed: 7,
@@ -60,15 +69,14 @@ async fn site(speed: f64, parameters: &[(&str, f32)]) -> Site {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), *value))
             .collect(),
+        faults: Faults::default(),
     };
-    let drone = Drone::spawn(config, Notebook(notes), all.clone())
-        .await
-        .unwrap();
+    let drone = Drone::spawn(config, camera, all.clone()).await.unwrap();
     let site = Site {
         vehicle,
         drone,
         exposures,
-        _wind: wind,
+        wind,
         station,
         _all: all.drop_guard(),
     };
@@ -159,7 +167,6 @@ async fn a_drone_that_holds_another_item_than_was_sent_is_refused() {
         store_wrong_item: Some(6),
         ..Faults::default()
     });
-    sleep(Duration::from_millis(100)).await;
     let error = site.vehicle.upload(&mission()).await.unwrap_err();
     assert!(matches!(error, VehicleError::Mismatch { .. }));
     let error = error.to_string();
@@ -272,7 +279,70 @@ async fn garbage_and_unknown_messages_do_not_stop_the_link() {
         .await
         .unwrap()
         .unwrap();
-    assert!(site.vehicle.telemetry().borrow().linked);
+    site.until(|t| t.unreadable > 100 && t.linked).await;
+}
+
+#[tokio::test]
+async fn a_rally_point_that_would_pull_the_return_elsewhere_stops_the_upload() {
+    use mavlink::dialects::common::{MISSION_COUNT_DATA, MISSION_ITEM_INT_DATA, MavMissionType};
+    let site = site(1.0, &[]).await;
+    let kind = MavMissionType::MAV_MISSION_TYPE_RALLY;
+    // Somebody's other ground station puts one there.
+    for message in [
+        MavMessage::MISSION_COUNT(MISSION_COUNT_DATA {
+            count: 1,
+            target_system: 1,
+            mission_type: kind,
+            ..Default::default()
+        }),
+        MavMessage::MISSION_ITEM_INT(MISSION_ITEM_INT_DATA {
+            command: MavCmd::MAV_CMD_NAV_RALLY_POINT,
+            target_system: 1,
+            mission_type: kind,
+            ..Default::default()
+        }),
+    ] {
+        site.vehicle.shared.send.send(message).await.unwrap();
+    }
+    let error = site.vehicle.upload(&mission()).await.unwrap_err();
+    assert!(
+        matches!(error, VehicleError::RallyPoints { count: 1 }),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn outside_its_fence_the_drone_turns_back_by_itself() {
+    let site = site(60.0, &[("FENCE_ENABLE", 1.0)]).await;
+    site.vehicle.upload(&mission()).await.unwrap();
+    site.arm().await;
+    site.vehicle.start_mission().await.unwrap();
+    let mut truth = site.drone.truth();
+    timeout(LONG, truth.wait_for(|t| t.up_m > 10.0))
+        .await
+        .unwrap()
+        .unwrap();
+    // A storm carries it over the line: no word of ours is needed for the return.
+    site.wind.send_replace(WindNow {
+        speed_m_s: 22.0,
+        from_deg: 180.0,
+    });
+    site.until(|t| {
+        t.texts
+            .iter()
+            .any(|text| text.text.contains("Fence Breached"))
+    })
+    .await;
+    const RTL: u32 = 6;
+    timeout(LONG, truth.wait_for(|t| t.mode == RTL))
+        .await
+        .unwrap()
+        .unwrap();
+    site.wind.send_replace(WindNow::default());
+    timeout(LONG, truth.wait_for(|t| t.in_dock && !t.armed))
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 #[tokio::test]
@@ -284,7 +354,6 @@ async fn a_refusal_to_arm_carries_the_drones_own_words() {
         prearm: Some("PreArm: Compass not healthy".to_owned()),
         ..Faults::default()
     });
-    sleep(Duration::from_millis(100)).await;
     let error = site.vehicle.arm().await.unwrap_err().to_string();
     assert!(
         error.contains("arm: the drone answered \"failed\""),
@@ -303,7 +372,6 @@ async fn the_failsafes_are_set_once_and_one_that_does_not_stick_is_named() {
         parameters_stick: false,
         ..Faults::default()
     });
-    sleep(Duration::from_millis(100)).await;
     let error = site
         .vehicle
         .param_set("FS_GCS_ENABLE", 0.0)
@@ -315,4 +383,407 @@ async fn the_failsafes_are_set_once_and_one_that_does_not_stick_is_named() {
             .contains("FS_GCS_ENABLE: set to 0, the drone holds 1"),
         "{error}"
     );
+}
+
+/// Finishes a picture only when the test lets it.
+struct SlowCamera(std::sync::mpsc::Receiver<()>);
+
+impl Camera for SlowCamera {
+    fn expose(&mut self, exposure: &Exposure) -> io::Result<String> {
+        self.0.recv().map_err(io::Error::other)?;
+        Ok(format!("{}.jpg", exposure.index))
+    }
+}
+
+#[tokio::test]
+async fn the_flight_waits_for_a_slow_camera_and_loses_no_picture() {
+    let (develop, slow) = std::sync::mpsc::channel();
+    let (_, no_notes) = std::sync::mpsc::channel();
+    let site = site_with(60.0, &[], SlowCamera(slow), no_notes).await;
+    let mut shots = site.vehicle.shots();
+    site.vehicle.upload(&mission()).await.unwrap();
+    site.arm().await;
+    site.vehicle.start_mission().await.unwrap();
+    let mut truth = site.drone.truth();
+    timeout(LONG, truth.wait_for(|t| t.shots_taken == 3))
+        .await
+        .unwrap()
+        .unwrap();
+    let stood_at = truth.borrow().north_m;
+    // Eighteen simulated seconds, if they passed.
+    sleep(Duration::from_millis(300)).await;
+    let still = *truth.borrow();
+    assert_eq!((still.shots_taken, still.north_m), (3, stood_at));
+    for _ in 0..100 {
+        develop.send(()).unwrap();
+    }
+    for index in 0..14 {
+        let shot = timeout(LONG, shots.recv()).await.unwrap().unwrap();
+        assert_eq!(shot.index, index);
+    }
+}
+
+#[tokio::test]
+async fn a_drone_that_waits_to_be_spoken_to_is_found_by_its_address() {
+    let all = CancellationToken::new();
+    let _stop = all.clone().drop_guard();
+    let (_wind, wind) = watch::channel(WindNow::default());
+    let (notes, _exposures) = std::sync::mpsc::channel();
+    let config = DroneConfig {
+        home: HOME,
+        seed: 1,
+        speed: 1.0,
+        link: DroneLink::Listen(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
+        wind,
+        parameters: Vec::new(),
+        faults: Faults::default(),
+    };
+    let drone = Drone::spawn(config, Notebook(notes), all.clone())
+        .await
+        .unwrap();
+    let url = format!("udpout:{}", drone.local_addr());
+    let vehicle = Vehicle::spawn(Config::at(&url), all).await.unwrap();
+    let mut telemetry = vehicle.telemetry();
+    timeout(LONG, telemetry.wait_for(|t| t.linked))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(vehicle.param_get("SYSID_MYGCS").await.unwrap(), 255.0);
+}
+
+// ---- the dock and the weather station, over real HTTP --------------------------------------------------------------
+
+mod devices {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use super::*;
+    use crate::sim::drone::Truth;
+    use crate::sim::hardware::{self, Air, Hardware, HardwareConfig};
+
+    struct Devices {
+        hardware: Hardware,
+        drone: watch::Sender<Truth>,
+        air: Air,
+        _all: DropGuard,
+    }
+
+    async fn devices() -> Devices {
+        let all = CancellationToken::new();
+        let (drone, drone_rx) = watch::channel(Truth {
+            at: HOME,
+            east_m: 0.0,
+            north_m: 0.0,
+            up_m: 0.0,
+            yaw_deg: 0.0,
+            armed: false,
+            mode: 0,
+            in_dock: true,
+            battery_pct: 100.0,
+            shots_taken: 0,
+        });
+        let config = HardwareConfig {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            seed: 1,
+            speed: 50.0,
+            travel_s: 10.0,
+        };
+        let air = Air::new();
+        let hardware = hardware::spawn(config, air.clone(), drone_rx, all.clone())
+            .await
+            .unwrap();
+        Devices {
+            hardware,
+            drone,
+            air,
+            _all: all.drop_guard(),
+        }
+    }
+
+    async fn post(url: String, body: &'static str) {
+        let sent = tokio::task::spawn_blocking(move || {
+            ureq::post(url)
+                .header("content-type", "application/json")
+                .send(body)
+                .map(drop)
+        });
+        sent.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_hatch_opens_for_a_launch_and_closes_over_the_drone_only() {
+        let devices = devices().await;
+        let config = DockConfig {
+            url: devices.hardware.url(),
+            travel_limit_s: 30.0,
+        };
+        let dock = Dock::spawn(config, CancellationToken::new()).unwrap();
+        dock.open().await.unwrap();
+        assert_eq!(dock.state().borrow().hatch, Hatch::Open);
+        let refused = dock.close(false).await.unwrap_err();
+        assert!(matches!(refused, DockError::DroneNotInDock));
+        // The sensor outweighs a caller who is mistaken.
+        devices.drone.send_modify(|truth| truth.in_dock = false);
+        let refused = dock.close(true).await.unwrap_err();
+        assert!(matches!(refused, DockError::DroneNotInDock));
+        devices.drone.send_modify(|truth| truth.in_dock = true);
+        dock.close(true).await.unwrap();
+        assert_eq!(dock.state().borrow().hatch, Hatch::Closed);
+    }
+
+    #[tokio::test]
+    async fn a_hatch_that_sticks_is_reported_with_its_limit() {
+        let devices = devices().await;
+        post(
+            format!("{}/dock", devices.hardware.url()),
+            r#"{"jammed": true}"#,
+        )
+        .await;
+        let config = DockConfig {
+            url: devices.hardware.url(),
+            travel_limit_s: 1.0,
+        };
+        let dock = Dock::spawn(config, CancellationToken::new()).unwrap();
+        let error = dock.open().await.unwrap_err().to_string();
+        assert!(error.contains("did not reach Open within 1s"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_dock_that_is_not_there_is_unknown_and_says_where_it_was_looked_for() {
+        let config = DockConfig {
+            url: "http://127.0.0.1:9".to_owned(),
+            travel_limit_s: 1.0,
+        };
+        let dock = Dock::spawn(config, CancellationToken::new()).unwrap();
+        let error = dock.open().await.unwrap_err().to_string();
+        assert!(
+            error.contains("127.0.0.1:9") && error.contains("dock.url"),
+            "{error}"
+        );
+        assert_eq!(*dock.state().borrow(), DockState::default());
+    }
+
+    #[tokio::test]
+    async fn wind_set_at_the_weather_station_is_read_and_felt() {
+        let devices = devices().await;
+        let url = devices.hardware.url();
+        let config = WeatherConfig { url: url.clone() };
+        let weather = Weather::spawn(config, CancellationToken::new()).unwrap();
+        let mut latest = weather.latest();
+        let calm = |reading: &Option<Reading>| reading.is_some_and(|r| r.wind_m_s < 7.0);
+        timeout(LONG, latest.wait_for(calm)).await.unwrap().unwrap();
+        let set = Box::leak(format!("{url}/weather").into_boxed_str());
+        post((*set).to_owned(), r#"{"wind_m_s": 15}"#).await;
+        let windy = |reading: &Option<Reading>| reading.is_some_and(|r| r.wind_m_s == 15.0);
+        timeout(LONG, latest.wait_for(windy))
+            .await
+            .unwrap()
+            .unwrap();
+        let mut felt = devices.air.wind();
+        timeout(LONG, felt.wait_for(|wind| wind.speed_m_s >= 15.0))
+            .await
+            .unwrap()
+            .unwrap();
+        // No reading is one that cannot be true; the last good one keeps its age.
+        let before = latest.borrow().unwrap();
+        post((*set).to_owned(), r#"{"wind_m_s": -4}"#).await;
+        sleep(Duration::from_millis(1500)).await;
+        assert_eq!(latest.borrow().unwrap().wind_m_s, before.wind_m_s);
+    }
+}
+
+// ---- the link, over channels and on paused time --------------------------------------------------------------------
+
+mod wire {
+    use mavlink::dialects::common::{
+        COMMAND_ACK_DATA, HEARTBEAT_DATA, MavAutopilot, MavModeFlag, MavResult, MavState, MavType,
+    };
+    use std::net::SocketAddr;
+    use tokio::time::Instant;
+
+    use super::super::frame::{Encoder, Splitter};
+    use super::super::transport::{Received, Wire};
+    use super::*;
+
+    /// The drone's end of a wire.
+    struct Far {
+        to_vehicle: mpsc::Sender<Received>,
+        from_vehicle: mpsc::Receiver<Vec<u8>>,
+        splitter: Splitter,
+    }
+
+    fn wired() -> (Vehicle, Far, DropGuard) {
+        let (to_vehicle, received) = mpsc::channel(256);
+        let (send, from_vehicle) = mpsc::channel(64);
+        let (peer, _) = watch::channel(None);
+        let cancel = CancellationToken::new();
+        let wire = Wire {
+            received,
+            send,
+            peer,
+            local: None,
+        };
+        let vehicle = link::spawn(Config::at("udpin:0.0.0.0:14550"), wire, cancel.clone());
+        let far = Far {
+            to_vehicle,
+            from_vehicle,
+            splitter: Splitter::default(),
+        };
+        (vehicle, far, cancel.drop_guard())
+    }
+
+    fn heartbeat() -> MavMessage {
+        MavMessage::HEARTBEAT(HEARTBEAT_DATA {
+            custom_mode: 4,
+            mavtype: MavType::MAV_TYPE_QUADROTOR,
+            autopilot: MavAutopilot::MAV_AUTOPILOT_ARDUPILOTMEGA,
+            base_mode: MavModeFlag::empty(),
+            system_status: MavState::MAV_STATE_STANDBY,
+            mavlink_version: 3,
+        })
+    }
+
+    impl Far {
+        async fn say(&self, system: u8, port: u16, message: &MavMessage) {
+            let bytes = Encoder::new(system, 1).encode(message);
+            let from = Some(SocketAddr::from(([127, 0, 0, 1], port)));
+            self.to_vehicle
+                .send(Received { from, bytes })
+                .await
+                .unwrap();
+        }
+
+        async fn hear(&mut self) -> MavMessage {
+            loop {
+                let bytes = self.from_vehicle.recv().await.unwrap();
+                if let Some(frame) = self.splitter.datagram(&bytes).pop() {
+                    return frame.message;
+                }
+            }
+        }
+
+        /// The next command other than the requests for streams, which are refused on the way.
+        async fn command(&mut self) -> MavCmd {
+            loop {
+                match self.hear().await {
+                    MavMessage::COMMAND_LONG(c)
+                        if c.command == MavCmd::MAV_CMD_SET_MESSAGE_INTERVAL =>
+                    {
+                        self.answer(c.command, MavResult::MAV_RESULT_DENIED).await;
+                    }
+                    MavMessage::COMMAND_LONG(c) => return c.command,
+                    _ => {}
+                }
+            }
+        }
+
+        async fn answer(&self, command: MavCmd, result: MavResult) {
+            let ack = MavMessage::COMMAND_ACK(COMMAND_ACK_DATA {
+                command,
+                result,
+                ..Default::default()
+            });
+            self.say(1, 1, &ack).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_autopilot_is_ours_and_every_other_is_named_and_ignored() {
+        let (vehicle, far, _running) = wired();
+        let mut telemetry = vehicle.telemetry();
+        far.say(1, 1, &heartbeat()).await;
+        telemetry.wait_for(|t| t.linked).await.unwrap();
+        let armed = MavMessage::HEARTBEAT(HEARTBEAT_DATA {
+            base_mode: MavModeFlag::MAV_MODE_FLAG_SAFETY_ARMED,
+            mavtype: MavType::MAV_TYPE_QUADROTOR,
+            autopilot: MavAutopilot::MAV_AUTOPILOT_ARDUPILOTMEGA,
+            ..Default::default()
+        });
+        // Another drone, and one that pretends to be ours from elsewhere.
+        far.say(2, 2, &armed).await;
+        far.say(1, 3, &armed).await;
+        telemetry
+            .wait_for(|t| t.foreign_systems.len() == 2)
+            .await
+            .unwrap();
+        let known = telemetry.borrow();
+        assert_eq!((known.system_id, known.armed), (Some(1), Some(false)));
+        assert!(known.foreign_systems.contains_key("system 2 component 1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_a_lost_link_and_a_word_brings_it_back() {
+        let (vehicle, far, _running) = wired();
+        let mut telemetry = vehicle.telemetry();
+        assert!(matches!(vehicle.arm().await, Err(VehicleError::NotLinked)));
+        far.say(1, 1, &heartbeat()).await;
+        telemetry.wait_for(|t| t.linked).await.unwrap();
+        let began = Instant::now();
+        telemetry.wait_for(|t| !t.linked).await.unwrap();
+        assert!(
+            began.elapsed() >= Duration::from_secs(5) && began.elapsed() < Duration::from_secs(6)
+        );
+        assert!(matches!(
+            vehicle.return_home().await,
+            Err(VehicleError::NotLinked)
+        ));
+        // Restarted, it speaks from another port.
+        far.say(1, 9, &heartbeat()).await;
+        telemetry.wait_for(|t| t.linked).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn our_heartbeat_comes_every_second_whatever_else_goes_on() {
+        let (_vehicle, mut far, _running) = wired();
+        let began = Instant::now();
+        let mut beats = 0;
+        while began.elapsed() < Duration::from_millis(9500) {
+            if let Ok(MavMessage::HEARTBEAT(beat)) =
+                timeout(Duration::from_secs(2), far.hear()).await
+            {
+                assert_eq!(beat.mavtype, MavType::MAV_TYPE_GCS);
+                beats += 1;
+            }
+        }
+        assert!((10..=11).contains(&beats), "{beats} beats");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_is_repeated_until_answered_and_silence_is_an_error_with_its_name() {
+        let (vehicle, mut far, _running) = wired();
+        far.say(1, 1, &heartbeat()).await;
+        vehicle.telemetry().wait_for(|t| t.linked).await.unwrap();
+        let beating = far.to_vehicle.clone();
+        let drone = async {
+            // The first two are lost, the third is refused.
+            let mut heard = 0;
+            loop {
+                let command = far.command().await;
+                assert_eq!(command, MavCmd::MAV_CMD_COMPONENT_ARM_DISARM);
+                heard += 1;
+                if heard == 3 {
+                    far.answer(command, MavResult::MAV_RESULT_TEMPORARILY_REJECTED)
+                        .await;
+                }
+            }
+        };
+        tokio::pin!(drone);
+        let refused = tokio::select! {
+            done = vehicle.arm() => done.unwrap_err(),
+            () = &mut drone => unreachable!(),
+        };
+        assert!(
+            refused
+                .to_string()
+                .contains("arm: the drone answered \"not now\"")
+        );
+        let silent = tokio::select! {
+            done = vehicle.disarm() => done.unwrap_err(),
+            () = &mut drone => unreachable!(),
+        };
+        assert!(
+            matches!(silent, VehicleError::NoAnswer { tries: 4, .. }),
+            "{silent}"
+        );
+        drop(beating);
+    }
 }

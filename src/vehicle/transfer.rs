@@ -44,6 +44,11 @@ pub(super) async fn upload(shared: &Shared, plan: &Mission) -> Result<(), Vehicl
     };
     mission::check(plan, home, &limits)?;
     let _turn = shared.transfer.lock().await;
+    let rally = List::new(shared, MavMissionType::MAV_MISSION_TYPE_RALLY)?;
+    let count = rally.count(&mut shared.frames.subscribe()).await?;
+    if count > 0 {
+        return Err(VehicleError::RallyPoints { count });
+    }
     // The fence first: there is no moment in which the drone holds the flight without its bounds.
     if let Some(fence) = &plan.fence {
         let items = mission::fence_items(fence);
@@ -167,25 +172,33 @@ impl<'a> List<'a> {
         .await
     }
 
-    async fn read(&self) -> Result<Vec<MissionItem>, VehicleError> {
-        let mut frames = self.shared.frames.subscribe();
+    /// How many items the drone holds. One that does not know such lists says so in place of a count, and holds none.
+    async fn count(
+        &self,
+        frames: &mut broadcast::Receiver<Arc<Frame>>,
+    ) -> Result<u16, VehicleError> {
         let ask = MavMessage::MISSION_REQUEST_LIST(MISSION_REQUEST_LIST_DATA {
             target_system: self.target_system,
             target_component: AUTOPILOT,
             mission_type: self.kind,
         });
-        let count = self
-            .ask(
-                &mut frames,
-                &ask,
-                ANSWER,
-                "the count to read back",
-                |message| match message {
-                    MavMessage::MISSION_COUNT(c) if c.mission_type == self.kind => Some(c.count),
-                    _ => None,
-                },
-            )
-            .await?;
+        let step = "the count to read back";
+        self.ask(frames, &ask, ANSWER, step, |message| match message {
+            MavMessage::MISSION_COUNT(c) if c.mission_type == self.kind => Some(c.count),
+            MavMessage::MISSION_ACK(ack)
+                if ack.mission_type == self.kind
+                    && ack.mavtype == MavMissionResult::MAV_MISSION_UNSUPPORTED =>
+            {
+                Some(0)
+            }
+            _ => None,
+        })
+        .await
+    }
+
+    async fn read(&self) -> Result<Vec<MissionItem>, VehicleError> {
+        let mut frames = self.shared.frames.subscribe();
+        let count = self.count(&mut frames).await?;
         let mut items = Vec::with_capacity(usize::from(count).min(mission::MOST_ITEMS));
         for seq in 0..count {
             let ask = MavMessage::MISSION_REQUEST_INT(MISSION_REQUEST_INT_DATA {

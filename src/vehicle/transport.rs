@@ -189,13 +189,12 @@ async fn keep_stream(
     loop {
         let connected = tokio::select! {
             connected = TcpStream::connect(&at) => connected,
+            () = discard(&mut to_send) => return,
             () = cancel.cancelled() => return,
         };
         match connected {
             Ok(stream) => {
                 pause = first;
-                // What waited while there was no link is stale.
-                while to_send.try_recv().is_ok() {}
                 let (mut reader, mut writer) = stream.into_split();
                 let forward = received.clone();
                 let reading = tokio::spawn(async move {
@@ -234,15 +233,47 @@ async fn keep_stream(
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
+            () = discard(&mut to_send) => return,
             () = cancel.cancelled() => return,
         }
         pause = (pause * 2).min(Duration::from_secs(5));
     }
 }
 
+/// While there is no connection, what is said is lost: a command kept for later would be a stale command.
+/// Ends when nobody can say anything any more.
+async fn discard(to_send: &mut mpsc::Receiver<Vec<u8>>) {
+    while to_send.recv().await.is_some() {}
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_was_said_without_a_connection_is_not_said_later() {
+        let held = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = held.local_addr().unwrap();
+        drop(held);
+        let url = format!("tcpout:{at}");
+        let cancel = CancellationToken::new();
+        let mut wire = open(&Address::parse(&url).unwrap(), &url, cancel.clone())
+            .await
+            .unwrap();
+        // More than all queues hold: this returns only because it is thrown away.
+        for _ in 0..200 {
+            wire.send.send(b"stale".to_vec()).await.unwrap();
+        }
+        let listener = tokio::net::TcpListener::bind(at).await.unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"hello").await.unwrap();
+        assert_eq!(wire.received.recv().await.unwrap().bytes, b"hello");
+        wire.send.send(b"fresh".to_vec()).await.unwrap();
+        let mut heard = [0; 5];
+        stream.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"fresh");
+        cancel.cancel();
+    }
 
     #[test]
     fn a_wrong_address_says_which_key_and_why() {

@@ -82,6 +82,7 @@ pub struct Autopilot {
     pub(super) armed: bool,
     pub(super) mission: Store,
     fence: Store,
+    rally: Store,
     fence_polygon: (u64, Vec<LatLon>),
     mission_generation: u64,
     /// The navigation item being flown.
@@ -108,6 +109,8 @@ pub struct Autopilot {
     pub(super) heartbeat_due_s: f64,
     outbox: Vec<(u8, MavMessage)>,
     pub faults: Faults,
+    /// The wall's clock at the last step: what pictures are dated by.
+    now: Timestamp,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -128,7 +131,7 @@ const CHARGE_S: f64 = 1800.0;
 const GIMBAL_RATE_DEG_S: f64 = 60.0;
 
 impl Autopilot {
-    pub fn new(home: LatLon, seed: u64, parameters: &[(String, f32)]) -> Self {
+    pub fn new(home: LatLon, seed: u64, parameters: &[(String, f32)], faults: Faults) -> Self {
         Autopilot {
             body: Body::new(seed),
             ground: Ground::new(home),
@@ -137,6 +140,7 @@ impl Autopilot {
             armed: false,
             mission: Store::new(MavMissionType::MAV_MISSION_TYPE_MISSION),
             fence: Store::new(MavMissionType::MAV_MISSION_TYPE_FENCE),
+            rally: Store::new(MavMissionType::MAV_MISSION_TYPE_RALLY),
             fence_polygon: (0, Vec::new()),
             mission_generation: 0,
             active: None,
@@ -161,7 +165,8 @@ impl Autopilot {
             streams: BTreeMap::new(),
             heartbeat_due_s: 0.0,
             outbox: Vec::new(),
-            faults: Faults::default(),
+            faults,
+            now: Timestamp::UNIX_EPOCH,
         }
     }
 
@@ -320,6 +325,7 @@ impl Autopilot {
                 if m.mission_type == MavMissionType::MAV_MISSION_TYPE_ALL =>
             {
                 self.fence.clear(from);
+                self.rally.clear(from);
                 Some(self.mission.clear(from))
             }
             MavMessage::MISSION_CLEAR_ALL(m) => {
@@ -349,6 +355,7 @@ impl Autopilot {
         match kind {
             MavMissionType::MAV_MISSION_TYPE_MISSION => Some(&mut self.mission),
             MavMissionType::MAV_MISSION_TYPE_FENCE => Some(&mut self.fence),
+            MavMissionType::MAV_MISSION_TYPE_RALLY => Some(&mut self.rally),
             _ => None,
         }
     }
@@ -490,6 +497,8 @@ impl Autopilot {
         self.idle_armed_s = 0.0;
         self.fenced = false;
         self.battery_stage = 0;
+        // What a mission changed holds for its flight only.
+        self.speed_m_s = self.params.get("WPNAV_SPEED") / 100.0;
         self.text(MavSeverity::MAV_SEVERITY_INFO, "Arming motors");
         self.heartbeat();
         MavResult::MAV_RESULT_ACCEPTED
@@ -539,7 +548,8 @@ impl Autopilot {
     // ---- flying ----------------------------------------------------------------------------------------------------
 
     /// Moves the drone by `dt` of simulated time.
-    pub fn step(&mut self, dt: f64, wind: WindNow) {
+    pub fn step(&mut self, dt: f64, wind: WindNow, now: Timestamp) {
+        self.now = now;
         self.sim_s += dt;
         let before = self.body.position;
         let command = self.guide();
@@ -741,7 +751,7 @@ impl Autopilot {
     fn expose(&mut self) {
         let index = self.next_index;
         self.next_index += 1;
-        let taken_at = Timestamp::now();
+        let taken_at = self.now;
         let attitude = geo::Attitude {
             yaw_deg: self.body.attitude.yaw_deg,
             pitch_deg: self.gimbal_deg,
@@ -838,9 +848,13 @@ impl Autopilot {
     /// What goes by the wall's clock: the conversation, and whether there is one.
     pub fn wall(&mut self, dt: f64) {
         self.uptime_s += dt;
-        for answer in [self.mission.tick(dt), self.fence.tick(dt)]
-            .into_iter()
-            .flatten()
+        for answer in [
+            self.mission.tick(dt),
+            self.fence.tick(dt),
+            self.rally.tick(dt),
+        ]
+        .into_iter()
+        .flatten()
         {
             self.say(answer);
         }

@@ -59,6 +59,8 @@ pub struct DroneConfig {
     pub wind: watch::Receiver<WindNow>,
     /// Parameters that differ from the shipped ones.
     pub parameters: Vec<(String, f32)>,
+    /// How it misbehaves from the start; [`DroneHandle::set_faults`] changes it.
+    pub faults: Faults,
 }
 
 /// Switches that make it misbehave.
@@ -122,6 +124,7 @@ impl DroneHandle {
         self.truth.clone()
     }
 
+    /// Holds for everything that is sent to the drone from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.faults.send_replace(faults);
     }

@@ -145,8 +145,8 @@ impl Body {
         let most = VERTICAL_ACCELERATION * dt;
         self.velocity[2] += (enu[2] - self.velocity[2]).clamp(-most, most);
         // Gusts push it about by some centimetres.
-        for axis in 0..2 {
-            let gust = 0.01 * wind[axis] * gauss(&mut self.rng);
+        for (axis, wind) in wind.into_iter().enumerate() {
+            let gust = 0.01 * wind * gauss(&mut self.rng);
             self.position[axis] += (self.velocity[axis] + gust) * dt;
         }
         self.position[2] += self.velocity[2] * dt;

@@ -167,6 +167,7 @@ fn has_place(command: MavCmd) -> bool {
             | MavCmd::MAV_CMD_NAV_LAND
             | MavCmd::MAV_CMD_NAV_LOITER_UNLIM
             | MavCmd::MAV_CMD_NAV_FENCE_POLYGON_VERTEX_INCLUSION
+            | MavCmd::MAV_CMD_NAV_RALLY_POINT
     )
 }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
@@ -38,9 +39,14 @@ pub(super) async fn spawn(
         DroneLink::Listen(at) => (UdpSocket::bind(at).await?, None),
     };
     let local = socket.local_addr()?;
-    let autopilot = Autopilot::new(config.home, config.seed, &config.parameters);
+    let autopilot = Autopilot::new(
+        config.home,
+        config.seed,
+        &config.parameters,
+        config.faults.clone(),
+    );
     let (truth_tx, truth) = watch::channel(truth_of(&autopilot));
-    let (faults, faults_rx) = watch::channel(Faults::default());
+    let (faults, faults_rx) = watch::channel(config.faults);
     // Never full: no more than the waiting pictures and those of one step are on the way.
     let (to_camera, exposures) = mpsc::channel(16);
     let (finished_tx, finished) = mpsc::channel(16);
@@ -116,6 +122,9 @@ impl Task {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 _ = tick.tick() => {
+                    if faults.has_changed().unwrap_or(false) {
+                        self.autopilot.faults = faults.borrow_and_update().clone();
+                    }
                     let now = tokio::time::Instant::now();
                     let wall = now.duration_since(last).as_secs_f64();
                     last = now;
@@ -124,6 +133,10 @@ impl Task {
                     self.truth.send_replace(truth_of(&self.autopilot));
                 }
                 read = self.socket.recv_from(&mut buffer) => {
+                    // Before the message that was sent after the switch was thrown.
+                    if faults.has_changed().unwrap_or(false) {
+                        self.autopilot.faults = faults.borrow_and_update().clone();
+                    }
                     // An error is the echo of a station that does not listen yet.
                     if let Ok((length, from)) = read
                         && !self.autopilot.faults.mute
@@ -139,9 +152,6 @@ impl Task {
                 Some((index, file)) = finished.recv() => {
                     self.autopilot.picture_done(index, file.as_deref().ok_or(()));
                 }
-                Ok(()) = faults.changed() => {
-                    self.autopilot.faults = faults.borrow_and_update().clone();
-                }
             }
             self.send().await;
         }
@@ -153,7 +163,7 @@ impl Task {
         while left > 1e-9 && self.autopilot.pictures_pending() <= PICTURES_WAITING {
             let dt = left.min(STEP_S);
             left -= dt;
-            self.autopilot.step(dt, wind);
+            self.autopilot.step(dt, wind, Timestamp::now());
             for exposure in self.autopilot.take_exposures() {
                 let index = exposure.index;
                 if self.to_camera.send(exposure).await.is_err() {

@@ -1,0 +1,56 @@
+# `make demo` and `make test` are all that a newcomer needs: both install what is missing first (Debian 12, as root, with Rust).
+#   make demo DEMO_ARGS="--headless --sorties 2 --seed 1 --summary summary.json"
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+DEMO_ARGS ?=
+
+.PHONY: help setup build demo test lint fmt-check clippy deny clean
+
+help:
+	@echo "make demo    a simulated station on this machine; prints the address of its page (DEMO_ARGS=\"...\" for its options)"
+	@echo "make test    all tests"
+	@echo "make build   target/release/aerie"
+	@echo "make lint    formatting, clippy, licences and sources of the dependencies"
+	@echo "make setup   only what the others install: Debian packages, ONNX Runtime, the web page"
+	@echo "make clean   what was built and fetched into this folder"
+
+setup:
+	@scripts/setup.sh
+
+build: setup
+	@if [ -e target/release/aerie ]; then $(CARGO) build --release --locked --quiet; \
+	else echo "building aerie; the first time takes some minutes"; $(CARGO) build --release --locked; fi
+
+# The demo prints the address of its page as soon as that is up. `exec`: Ctrl-C ends the demo in good order, not make in front of it.
+demo: build
+	@exec target/release/aerie demo $(DEMO_ARGS)
+
+test:
+	@scripts/setup.sh test
+	@[ -n "$${AERIE_TEST_DATA:-}" ] || [ -d ../shared/data ] || \
+	  echo "skipped: what compares with real pictures and surveyed points, ../shared/data is absent (or name it in AERIE_TEST_DATA)"
+	@$(CARGO) nextest run --locked
+
+lint: fmt-check clippy deny
+
+fmt-check:
+	@$(CARGO) fmt --check
+
+# The profile of the tests, so that build scripts and macros are compiled once for both.
+clippy: setup
+	@$(CARGO) clippy --quiet --locked --all-targets -- -D warnings
+
+# Without vulnerabilities: that database is not in the registry, and CI must pass without further network.
+deny:
+	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "installing cargo-deny (some minutes, once)"; \
+	  CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --quiet --locked --debug --no-default-features cargo-deny; }
+	@$(CARGO) deny --locked check --hide-inclusion-graph bans licenses sources
+
+clean:
+	@$(CARGO) clean --quiet
+	@rm -rf .deps demo-out src/console/web/dist src/console/web/node_modules

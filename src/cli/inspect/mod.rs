@@ -1,0 +1,290 @@
+//! `aerie inspect`: drone photos in; findings as GeoJSON, annotated pictures and a report out.
+//!
+//! One bad file never stops the others: it stands in the report with its reason. A photo without a pose is looked at all
+//! the same, its detections just have no place. [`findings`] decides what is one thing seen several times and is pure;
+//! [`photo`] works on one picture; [`output`] writes, each file whole or not at all; [`watch`] follows a folder.
+
+pub mod findings;
+mod output;
+mod photo;
+mod watch;
+
+use std::collections::HashSet;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context;
+use image::RgbImage;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::perception::detect::{DetectError, Detection, Detector};
+use crate::perception::{self, Class, Manifest};
+pub use photo::{ImageReport, Status};
+
+/// Folders within folders are followed this deep: a camera card needs three.
+const MAX_DEPTH: usize = 8;
+const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
+
+/// Find things in drone photos and say where they are.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  aerie inspect DJI_0010.JPG DJI_0012.JPG --out found
+  aerie inspect /media/card/DCIM --out found --ground 6
+  aerie inspect /srv/dock/media --out found --watch      until Ctrl-C
+
+DIR gets findings.geojson (RFC 7946; one feature for each thing, however many photos show it), report.json (what was found
+in each photo, and why one could not be used) and evidence/ (the photos with their boxes).
+Exit code: 0 if at least one photo could be looked at, 1 if none, 2 for wrong usage.")]
+pub struct InspectArgs {
+    /// Photos, or folders of photos (JPEG, PNG).
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Where the results go; made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Folder of the model to look with, instead of the one that came with aerie.
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// Height of the ground above the take-off point, metres; negative where the ground is lower. Photos tell only their
+    /// height above take-off.
+    #[arg(
+        long,
+        value_name = "METRES",
+        default_value_t = 0.0,
+        allow_negative_numbers = true
+    )]
+    pub ground: f64,
+    /// Stay and look at every new photo as it arrives in the folders.
+    #[arg(long)]
+    pub watch: bool,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is used of a model, apart from its looking.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct ModelInfo {
+    pub name: String,
+    pub version: String,
+    pub sha256: String,
+    /// Native ground sample distance.
+    pub gsd_m: f64,
+    #[serde(skip)]
+    pub classes: Vec<Class>,
+}
+
+impl From<&Manifest> for ModelInfo {
+    fn from(m: &Manifest) -> Self {
+        Self {
+            name: m.name.clone(),
+            version: m.version.clone(),
+            sha256: m.sha256.clone(),
+            gsd_m: m.gsd_m,
+            classes: m.classes.clone(),
+        }
+    }
+}
+
+/// Looks at one picture: its path (for what the boxes may depend on beside the pixels), its pixels, and the ground size
+/// of a pixel where that is known.
+pub type Eye<'a> =
+    dyn FnMut(&Path, &RgbImage, Option<f64>) -> Result<Vec<Detection>, DetectError> + 'a;
+
+pub fn run(args: InspectArgs) -> anyhow::Result<ExitCode> {
+    let mut detector = Detector::load(&perception::model_dir(args.model.as_deref()))?;
+    let model = ModelInfo::from(detector.manifest());
+    run_with(args, model, &mut |_, picture, gsd_m| {
+        detector.detect(picture, gsd_m)
+    })
+}
+
+/// [`run`] with any eye.
+pub fn run_with(args: InspectArgs, model: ModelInfo, eye: &mut Eye) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(
+        args.ground.is_finite(),
+        "--ground must be a number of metres"
+    );
+    let mut inspection = Inspection::new(&args.out, model, args.ground)?;
+    if args.watch {
+        watch::follow(&args.paths, &mut inspection, eye)?;
+    } else {
+        let (photos, ignored) = list(&args.paths, &args.out);
+        inspection.ignored = ignored;
+        let bar = progress(photos.len());
+        for path in &photos {
+            bar.set_message(
+                path.file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned(),
+            );
+            let report = inspection.add(path, eye);
+            if let (Status::Failed, Some(reason)) = (report.status, &report.reason) {
+                let line = format!("{}: {reason}", path.display());
+                bar.suspend(|| eprintln!("{line}"));
+            }
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        inspection.write()?;
+    }
+
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&inspection.report())?);
+    } else {
+        println!("{}", inspection.summary());
+    }
+    // A watch that saw nothing did what it was asked; a look at given photos that could use none did not.
+    if inspection.processed() == 0 && !args.watch {
+        eprintln!(
+            "no photo could be looked at; {} says why",
+            args.out.join(output::REPORT).display()
+        );
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn progress(photos: usize) -> ProgressBar {
+    let target = if std::io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let bar = ProgressBar::with_draw_target(Some(photos as u64), target);
+    if let Ok(style) =
+        ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} (left: {eta}) {msg}")
+    {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Everything seen so far, and where it goes.
+pub struct Inspection {
+    out: PathBuf,
+    model: ModelInfo,
+    ground_m: f64,
+    images: Vec<ImageReport>,
+    sightings: Vec<findings::Sighting>,
+    evidence_names: HashSet<String>,
+    /// Files in the folders that are no photos.
+    ignored: usize,
+    started: Instant,
+}
+
+impl Inspection {
+    pub fn new(out: &Path, model: ModelInfo, ground_m: f64) -> anyhow::Result<Self> {
+        let evidence = out.join(output::EVIDENCE);
+        std::fs::create_dir_all(&evidence)
+            .with_context(|| format!("cannot make {}", evidence.display()))?;
+        Ok(Self {
+            out: out.to_owned(),
+            model,
+            ground_m,
+            images: Vec::new(),
+            sightings: Vec::new(),
+            evidence_names: HashSet::new(),
+            ignored: 0,
+            started: Instant::now(),
+        })
+    }
+
+    /// Looks at one file. Whatever is wrong with it stands in what comes back.
+    pub fn add(&mut self, path: &Path, eye: &mut Eye) -> &ImageReport {
+        let (mut report, picture) = photo::look(path, &self.model, self.ground_m, eye);
+        let index = self.images.len();
+        for seen in &report.detections {
+            if let Some(located) = seen.located {
+                self.sightings.push(findings::Sighting {
+                    image: index,
+                    class: seen.class.clone(),
+                    score: seen.score,
+                    bbox: seen.bbox,
+                    located,
+                });
+            }
+        }
+        if let Some(picture) = picture.filter(|_| !report.detections.is_empty()) {
+            let name = output::evidence_name(path, &mut self.evidence_names);
+            match output::evidence(&self.out, &name, &picture, &report.detections) {
+                Ok(()) => report.evidence = Some(format!("{}/{name}", output::EVIDENCE)),
+                Err(error) => report.notes.push(format!("no evidence picture: {error:#}")),
+            }
+        }
+        self.images.push(report);
+        &self.images[index]
+    }
+
+    /// How many photos were looked at, with or without a place.
+    pub fn processed(&self) -> usize {
+        self.images
+            .iter()
+            .filter(|i| i.status != Status::Failed)
+            .count()
+    }
+
+    pub fn findings(&self) -> Vec<findings::Finding> {
+        findings::fuse(&self.sightings)
+    }
+}
+
+/// The photos among files and folders, sorted within each folder, each once; and how many other files were passed over.
+fn list(paths: &[PathBuf], out: &Path) -> (Vec<PathBuf>, usize) {
+    let mut photos = Vec::new();
+    let mut ignored = 0;
+    let out = out.canonicalize().unwrap_or_else(|_| out.to_owned());
+    for path in paths {
+        if path.is_dir() {
+            walk(path, &out, MAX_DEPTH, &mut photos, &mut ignored);
+        } else {
+            // A named file is looked at whatever its name; if it is not there, the report says so.
+            photos.push(path.clone());
+        }
+    }
+    let mut seen = HashSet::new();
+    photos.retain(|p| seen.insert(p.canonicalize().unwrap_or_else(|_| p.clone())));
+    (photos, ignored)
+}
+
+fn walk(folder: &Path, out: &Path, depth: usize, photos: &mut Vec<PathBuf>, ignored: &mut usize) {
+    // The results' own pictures are no input, also when DIR lies within the photos' folder.
+    if depth == 0 || folder.canonicalize().is_ok_and(|f| f == out) {
+        return;
+    }
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        eprintln!("{}: cannot be listed, passed over", folder.display());
+        return;
+    };
+    let mut entries: Vec<_> = entries.filter_map(Result::ok).collect();
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        // Links are not followed: they could lead in circles.
+        let Ok(kind) = entry.file_type() else {
+            continue;
+        };
+        if kind.is_dir() {
+            walk(&path, out, depth - 1, photos, ignored);
+        } else if kind.is_file() && is_photo(&path) {
+            photos.push(path);
+        } else {
+            *ignored += 1;
+        }
+    }
+}
+
+fn is_photo(path: &Path) -> bool {
+    // macOS leaves "._NAME.JPG" beside every photo on a card; they are no pictures.
+    let hidden = path
+        .file_name()
+        .is_some_and(|n| n.to_string_lossy().starts_with('.'));
+    !hidden
+        && path
+            .extension()
+            .is_some_and(|e| EXTENSIONS.iter().any(|known| e.eq_ignore_ascii_case(known)))
+}

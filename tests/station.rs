@@ -1,0 +1,216 @@
+//! The station as a whole, through its command line, its page's interface and its broker, on simulated hardware.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const AERIE: &str = env!("CARGO_BIN_EXE_aerie");
+
+/// Ends its process with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        let until = Instant::now() + Duration::from_secs(10);
+        while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn until<T>(what: &str, seconds: u64, mut look: impl FnMut() -> Option<T>) -> T {
+    let limit = Instant::now() + Duration::from_secs(seconds);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < limit, "{what}: not within {seconds} s");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Simulated hardware and broker; returns the configuration it wrote.
+fn simulate(dir: &Path, more: &[&str]) -> (Running, PathBuf) {
+    let mut child = Command::new(AERIE)
+        .args(["sim", "--seed", "2", "--speed", "10", "--out"])
+        .arg(dir)
+        .args(more)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let sim = Running(child);
+    assert!(lines.by_ref().any(|line| line.unwrap().contains("Ctrl-C")), "the simulation ended early");
+    (sim, dir.join("config.toml"))
+}
+
+fn run(config: &Path) -> Running {
+    let log = std::fs::File::create(config.with_file_name("station.log")).unwrap();
+    Running(Command::new(AERIE).args(["run", "--config"]).arg(config).stderr(log).spawn().unwrap())
+}
+
+fn cli(config: &Path, args: &[&str]) -> (bool, String) {
+    let done = Command::new(AERIE).args(args).arg("--config").arg(config).output().unwrap();
+    let text = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+    (done.status.success(), text)
+}
+
+fn address(config: &Path, key: &str) -> String {
+    let text = std::fs::read_to_string(config).unwrap();
+    let value: toml::Value = toml::from_str(&text).unwrap();
+    let (table, key) = key.split_once('.').unwrap();
+    value[table][key].as_str().unwrap().to_owned()
+}
+
+fn get(config: &Path, path: &str) -> Option<Value> {
+    let url = format!("http://{}/api/v1/{path}", address(config, "console.listen"));
+    ureq::get(&url).call().ok()?.body_mut().read_json().ok()
+}
+
+/// All gates known, so that a refusal is one of a gate that is red.
+fn ready(config: &Path) {
+    until("the station knows all its gates", 60, || {
+        let status = get(config, "status")?;
+        let gates = status["gates"].as_array()?;
+        (!gates.is_empty() && gates.iter().all(|g| !g["passed"].is_null()) && status["uplink"]["connected"] == true).then_some(())
+    });
+}
+
+fn listen(config: &Path, topic: &str) -> Running {
+    let broker = address(config, "uplink.url");
+    let port = broker.rsplit(':').next().unwrap().to_owned();
+    let file = std::fs::File::create(config.with_file_name("heard.ndjson")).unwrap();
+    let topic = format!("aerie/v1/demo-01/{topic}");
+    let child = Command::new("mosquitto_sub")
+        .args(["-V", "mqttv5", "-p", &port, "-q", "1", "-F", "%J", "-t", &topic])
+        .stdout(file)
+        .spawn()
+        .expect("mosquitto_sub is missing: apt-get install mosquitto-clients");
+    Running(child)
+}
+
+fn heard(config: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(config.with_file_name("heard.ndjson")).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+#[test]
+fn with_too_much_wind_a_patrol_is_refused_by_hand_and_by_schedule_and_everyone_hears_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_sim, config) = simulate(dir.path(), &["--wind", "15"]);
+    let _ear = listen(&config, "sortie/#");
+    // Due in a few seconds, in the station's own time zone.
+    let due = jiff::Timestamp::now().checked_add(jiff::Span::new().seconds(12)).unwrap();
+    let due = due.in_tz("Asia/Shanghai").unwrap().strftime("%H:%M:%S").to_string();
+    let mut text = std::fs::read_to_string(&config).unwrap();
+    text.push_str(&format!("\n[patrols.schedule]\nat = [\"{due}\"]\n"));
+    std::fs::write(&config, text).unwrap();
+    let _station = run(&config);
+    ready(&config);
+
+    let (started, said) = cli(&config, &["patrol", "start", "town"]);
+    assert!(!started && said.contains("wind"), "{said}");
+    let refused = until("both were refused", 60, || {
+        let sorties = get(&config, "sorties")?;
+        let refused: Vec<Value> = sorties.as_array()?.iter().filter(|s| s["state"] == "refused").cloned().collect();
+        (refused.len() >= 2).then_some(refused)
+    });
+    let triggers: Vec<_> = refused.iter().map(|s| s["trigger"].as_str().unwrap()).collect();
+    assert!(triggers.contains(&"schedule") && triggers.contains(&"cli"), "{triggers:?}");
+    assert!(refused.iter().all(|s| s["reason"].as_str().unwrap().contains("wind")), "{refused:?}");
+    let (_, status) = cli(&config, &["patrol", "status"]);
+    assert!(status.contains("wind"), "{status}");
+    until("both refusals are heard upstream", 30, || {
+        let reasons = heard(&config).into_iter().filter(|m| m["payload"]["data"]["state"] == "refused");
+        let windy = reasons.filter(|m| m["payload"]["data"]["reason"].as_str().is_some_and(|r| r.contains("wind")));
+        (windy.count() >= 2).then_some(())
+    });
+}
+
+#[test]
+fn a_scheduled_patrol_flies_by_itself_and_is_called_back_by_a_signed_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_sim, config) = simulate(dir.path(), &[]);
+    let _ear = listen(&config, "sortie/#");
+    let due = jiff::Timestamp::now().checked_add(jiff::Span::new().seconds(15)).unwrap();
+    let due = due.in_tz("Asia/Shanghai").unwrap().strftime("%H:%M:%S").to_string();
+    let mut text = std::fs::read_to_string(&config).unwrap();
+    text.push_str(&format!("\n[patrols.schedule]\nat = [\"{due}\"]\n"));
+    std::fs::write(&config, text).unwrap();
+    let _station = run(&config);
+
+    until("it is in the air", 90, || {
+        let sorties = get(&config, "sorties")?;
+        sorties.as_array()?.iter().find(|s| s["state"] == "airborne" && s["trigger"] == "schedule").map(|_| ())
+    });
+    let (started, said) = cli(&config, &["patrol", "start", "town"]);
+    assert!(!started && said.contains("one flies at a time"), "{said}");
+
+    let key = config.with_file_name("operator.key");
+    let sign = ["command", "sign", "--kid", "demo-operator", "--station", "demo-01", "--name", "patrol.cancel", "--key"];
+    let token = Command::new(AERIE).args(sign).arg(&key).output().unwrap();
+    assert!(token.status.success(), "{token:?}");
+    let port = address(&config, "uplink.url").rsplit(':').next().unwrap().to_owned();
+    let topic = "aerie/v1/demo-01/command/patrol.cancel";
+    let token = String::from_utf8(token.stdout).unwrap();
+    let sent = Command::new("mosquitto_pub")
+        .args(["-V", "mqttv5", "-p", &port, "-q", "1", "-t", topic, "-m", token.trim()])
+        .status()
+        .unwrap();
+    assert!(sent.success());
+    let ended = until("it came back and ended", 120, || {
+        let sorties = get(&config, "sorties")?;
+        sorties.as_array()?.iter().find(|s| s["trigger"] == "schedule" && !s["ended_at"].is_null()).cloned()
+    });
+    assert_eq!(ended["state"], "aborted", "{ended}");
+    assert_eq!(ended["reason"], "called back");
+    until("the end is heard upstream", 30, || {
+        heard(&config).iter().any(|m| m["payload"]["data"]["state"] == "aborted").then_some(())
+    });
+}
+
+#[test]
+fn a_bad_configuration_flies_nothing_and_the_page_names_every_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("station.toml");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let text = aerie::config::EXAMPLE
+        .replace("127.0.0.1:8480", &format!("127.0.0.1:{port}"))
+        .replace("wind_m_s", "wind_ms")
+        .replace("aspect = 1.3333", "aspect = \"wide\"");
+    std::fs::write(&config, text).unwrap();
+    let _station = run(&config);
+    let status = until("the page is up", 30, || get(&config, "status"));
+    assert_eq!(status["state"], "degraded");
+    let problems = status["problems"].to_string();
+    assert!(problems.contains("gates.wind_ms") && problems.contains("camera.aspect"), "{problems}");
+}
+
+#[test]
+fn the_demo_flies_finds_places_and_delivers() {
+    let dir = tempfile::tempdir().unwrap();
+    let summary = dir.path().join("summary.json");
+    let out = dir.path().join("out");
+    let done = Command::new(AERIE)
+        .args(["demo", "--headless", "--sorties", "1", "--seed", "3", "--summary"])
+        .arg(&summary)
+        .arg("--out")
+        .arg(&out)
+        .output()
+        .unwrap();
+    let text = std::fs::read_to_string(&summary).unwrap_or_else(|_| panic!("no summary: {done:?}"));
+    let summary: Value = serde_json::from_str(&text).unwrap();
+    assert!(done.status.success(), "{text}");
+    assert_eq!(summary["sorties"], 1, "{text}");
+    assert!(summary["found"].as_u64().unwrap() * 10 >= summary["planted"].as_u64().unwrap() * 8, "{text}");
+    assert!(summary["false_cases"].as_u64().unwrap() <= 1, "{text}");
+    assert!(summary["position_error_m"]["median"].as_f64().unwrap() < 3.0, "{text}");
+    assert_eq!(summary["delivered"], summary["cases"], "{text}");
+    assert_eq!(summary["duplicates"], 0, "{text}");
+}
