@@ -9,9 +9,7 @@ use serde_json::Value;
 use super::common::{StationArgs, list, moment, number, say, say_json, table, text};
 
 #[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  aerie case list\n  aerie case show 01JD…\n  aerie case export > cases.geojson"
-)]
+#[command(after_help = "Examples:\n  aerie case list\n  aerie case show 01JD…\n  aerie case export > cases.geojson")]
 pub struct CaseArgs {
     #[command(subcommand)]
     command: Command,
@@ -55,11 +53,7 @@ enum Command {
 
 pub fn run(args: CaseArgs) -> anyhow::Result<ExitCode> {
     match args.command {
-        Command::List {
-            station,
-            kind,
-            json,
-        } => {
+        Command::List { station, kind, json } => {
             let mut cases = station.client()?.get("cases")?;
             if let (Some(kind), Some(features)) = (&kind, cases["features"].as_array_mut()) {
                 features.retain(|case| case["properties"]["kind"] == kind.as_str());
@@ -73,17 +67,11 @@ pub fn run(args: CaseArgs) -> anyhow::Result<ExitCode> {
         }
         Command::Show { id, station, json } => {
             let cases = station.client()?.get("cases")?;
-            let Some(case) = list(&cases["features"])
-                .iter()
-                .find(|case| case["properties"]["id"] == id.as_str())
+            let Some(case) = list(&cases["features"]).iter().find(|case| case["properties"]["id"] == id.as_str())
             else {
                 bail!("there is no case {id:?}; `aerie case list` lists them");
             };
-            if json {
-                say_json(case)?
-            } else {
-                say(&case_words(case))?
-            }
+            if json { say_json(case)? } else { say(&case_words(case))? }
         }
         Command::Export { station, json: _ } => say_json(&station.client()?.get("cases")?)?,
     }
@@ -95,11 +83,7 @@ fn case_table(features: &[Value]) -> String {
         .iter()
         .map(|case| {
             let p = &case["properties"];
-            let told = if p["delivered"] == true {
-                "delivered"
-            } else {
-                "queued"
-            };
+            let told = if p["delivered"] == true { "delivered" } else { "queued" };
             vec![
                 text(&p["id"]),
                 text(&p["kind"]),
@@ -114,12 +98,7 @@ fn case_table(features: &[Value]) -> String {
             ]
         })
         .collect();
-    table(
-        &[
-            "ID", "KIND", "STATE", "SCORE", "LAT", "LON", "95 %", "SEEN", "LAST", "UPSTREAM",
-        ],
-        &rows,
-    )
+    table(&["ID", "KIND", "STATE", "SCORE", "LAT", "LON", "95 %", "SEEN", "LAST", "UPSTREAM"], &rows)
 }
 
 fn case_words(case: &Value) -> String {
@@ -127,32 +106,19 @@ fn case_words(case: &Value) -> String {
     let u = &p["uncertainty"];
     let place = |name: &str| {
         let at = &p["position"][name];
-        format!(
-            "{}, {}",
-            number(&at["lat"], 7, ""),
-            number(&at["lon"], 7, "")
-        )
+        format!("{}, {}", number(&at["lat"], 7, ""), number(&at["lon"], 7, ""))
     };
     let evidence: Vec<String> = list(&p["evidence"]).iter().map(text).collect();
     let mut rows = vec![
         ("case", text(&p["id"])),
-        (
-            "kind",
-            format!("{} {}", text(&p["kind"]), text(&p["kind_zh"])),
-        ),
-        (
-            "code",
-            format!("{} ({})", text(&p["code"]), text(&p["code_system"])),
-        ),
+        ("kind", format!("{} {}", text(&p["kind"]), text(&p["kind_zh"]))),
+        ("code", format!("{} ({})", text(&p["code"]), text(&p["code_system"]))),
         ("department", text(&p["department"])),
         ("state", text(&p["state"])),
         ("confidence", number(&p["confidence"], 3, "")),
         ("WGS 84", place("wgs84")),
         ("CGCS2000", place("cgcs2000")),
-        (
-            "GCJ-02",
-            format!("{} (for maps in China alone)", place("gcj02")),
-        ),
+        ("GCJ-02", format!("{} (for maps in China alone)", place("gcj02"))),
         (
             "95 % lies in",
             format!(
@@ -164,35 +130,13 @@ fn case_words(case: &Value) -> String {
         ),
         ("first seen", moment(&p["first_seen"])),
         ("last seen", moment(&p["last_seen"])),
-        (
-            "sorties",
-            format!("{}, the last {}", text(&p["count"]), text(&p["sortie"])),
-        ),
-        (
-            "model",
-            format!(
-                "{} {}",
-                text(&p["model"]["name"]),
-                text(&p["model"]["version"])
-            ),
-        ),
-        (
-            "upstream",
-            if p["delivered"] == true {
-                "delivered".to_owned()
-            } else {
-                "queued".to_owned()
-            },
-        ),
+        ("sorties", format!("{}, the last {}", text(&p["count"]), text(&p["sortie"]))),
+        ("model", format!("{} {}", text(&p["model"]["name"]), text(&p["model"]["version"]))),
+        ("upstream", if p["delivered"] == true { "delivered".to_owned() } else { "queued".to_owned() }),
         ("evidence", evidence.join(" ")),
     ];
     if p["experimental"] == true {
-        rows.push((
-            "note",
-            "experimental: the model knows this kind from generated pictures alone".to_owned(),
-        ));
+        rows.push(("note", "experimental: the model knows this kind from generated pictures alone".to_owned()));
     }
-    rows.iter()
-        .map(|(key, value)| format!("{key:<13} {value}\n"))
-        .collect()
+    rows.iter().map(|(key, value)| format!("{key:<13} {value}\n")).collect()
 }

@@ -62,13 +62,7 @@ enum Command {
         #[arg(long)]
         id: Option<String>,
         /// Who gives it, for the journal
-        #[arg(
-            long,
-            value_name = "NAME",
-            env = "USER",
-            default_value = "cli",
-            hide_env_values = true
-        )]
+        #[arg(long, value_name = "NAME", env = "USER", default_value = "cli", hide_env_values = true)]
         operator: String,
         /// Print JSON: the token, its id and the topic
         #[arg(long)]
@@ -80,11 +74,7 @@ pub fn run(args: CommandArgs) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Keygen { out, json } => {
             // Whoever has lost a key by a repeated command would have to visit every station.
-            ensure!(
-                !out.exists(),
-                "{} is there already; choose another name or remove it first",
-                out.display()
-            );
+            ensure!(!out.exists(), "{} is there already; choose another name or remove it first", out.display());
             let key = commands::generate_key();
             commands::write_key(&out, &key)?;
             let public = commands::public_key_text(&key);
@@ -98,20 +88,9 @@ pub fn run(args: CommandArgs) -> anyhow::Result<ExitCode> {
                 ))?;
             }
         }
-        Command::Sign {
-            key,
-            kid,
-            station,
-            name,
-            args,
-            deadline_s,
-            id,
-            operator,
-            json,
-        } => {
+        Command::Sign { key, kid, station, name, args, deadline_s, id, operator, json } => {
             let key = commands::read_key(&key)?;
-            let args = serde_json::from_str(&args)
-                .with_context(|| format!("--args {args:?} is not JSON"))?;
+            let args = serde_json::from_str(&args).with_context(|| format!("--args {args:?} is not JSON"))?;
             let issued_at = Timestamp::now();
             let seconds = i64::try_from(deadline_s).unwrap_or(i64::MAX);
             let envelope = Envelope {
@@ -120,21 +99,13 @@ pub fn run(args: CommandArgs) -> anyhow::Result<ExitCode> {
                 name,
                 args,
                 issued_at,
-                deadline: issued_at
-                    .saturating_add(SignedDuration::from_secs(seconds))
-                    .unwrap_or(issued_at),
+                deadline: issued_at.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(issued_at),
                 operator,
             };
             let token = commands::sign(&envelope, &key, &kid);
             if json {
-                let topic = format!(
-                    "{}command/{}",
-                    crate::uplink::prefix(&envelope.station),
-                    envelope.name
-                );
-                say_json(
-                    &json!({"id": envelope.id, "topic": topic, "deadline": envelope.deadline, "token": token}),
-                )?;
+                let topic = format!("{}command/{}", crate::uplink::prefix(&envelope.station), envelope.name);
+                say_json(&json!({"id": envelope.id, "topic": topic, "deadline": envelope.deadline, "token": token}))?;
             } else {
                 say(&token)?;
             }

@@ -22,13 +22,7 @@ pub struct StationArgs {
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Who gives the command, for the journal
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "USER",
-        default_value = "cli",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "NAME", env = "USER", default_value = "cli", hide_env_values = true)]
     operator: String,
 }
 
@@ -41,10 +35,7 @@ impl StationArgs {
         }
         if let Some(file) = &self.token_file {
             token = Some(client::read_token("--token-file", file)?);
-        } else if let Some(from_env) = std::env::var("AERIE_TOKEN")
-            .ok()
-            .filter(|t| !t.trim().is_empty())
-        {
+        } else if let Some(from_env) = std::env::var("AERIE_TOKEN").ok().filter(|t| !t.trim().is_empty()) {
             token = Some(from_env.trim().to_owned());
         }
         let url = url.as_deref().unwrap_or(client::DEFAULT_URL);
@@ -69,18 +60,10 @@ pub fn say_json(value: &Value) -> anyhow::Result<()> {
 /// Plain columns: a head, then the rows.
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let head: Vec<String> = head.iter().map(|cell| cell.to_string()).collect();
-    let rows: Vec<Vec<String>> = std::iter::once(&head)
-        .chain(rows)
-        .map(|row| row.iter().map(|cell| plain(cell)).collect())
-        .collect();
+    let rows: Vec<Vec<String>> =
+        std::iter::once(&head).chain(rows).map(|row| row.iter().map(|cell| plain(cell)).collect()).collect();
     let widths: Vec<usize> = (0..head.len())
-        .map(|i| {
-            rows.iter()
-                .filter_map(|row| row.get(i))
-                .map(|c| width(c))
-                .max()
-                .unwrap_or(0)
-        })
+        .map(|i| rows.iter().filter_map(|row| row.get(i)).map(|c| width(c)).max().unwrap_or(0))
         .collect();
     let mut text = String::new();
     for row in &rows {
@@ -97,9 +80,7 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 
 /// One line, whatever somebody put into a name: nothing may move a terminal's cursor.
 pub fn plain(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Columns of a terminal that a text takes: Chinese signs take two.
@@ -122,23 +103,13 @@ pub fn text(value: &Value) -> String {
 
 /// A number with a unit; "–" for none.
 pub fn number(value: &Value, digits: usize, unit: &str) -> String {
-    value.as_f64().map_or_else(
-        || "–".to_owned(),
-        |number| format!("{number:.digits$}{unit}"),
-    )
+    value.as_f64().map_or_else(|| "–".to_owned(), |number| format!("{number:.digits$}{unit}"))
 }
 
 /// A time of a JSON answer, by this machine's clock face.
 pub fn moment(value: &Value) -> String {
     let at: Option<Timestamp> = value.as_str().and_then(|text| text.parse().ok());
-    at.map_or_else(
-        || text(value),
-        |at| {
-            at.to_zoned(TimeZone::system())
-                .strftime("%Y-%m-%d %H:%M:%S")
-                .to_string()
-        },
-    )
+    at.map_or_else(|| text(value), |at| at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
 pub fn list(value: &Value) -> &[Value] {
@@ -155,10 +126,7 @@ mod tests {
             vec!["north".to_owned(), "北片".to_owned(), "x".to_owned()],
             vec!["s".to_owned(), "South".to_owned(), "y".to_owned()],
         ];
-        assert_eq!(
-            table(&["ID", "NAME", "NEXT"], &rows),
-            "ID     NAME   NEXT\nnorth  北片   x\ns      South  y\n"
-        );
+        assert_eq!(table(&["ID", "NAME", "NEXT"], &rows), "ID     NAME   NEXT\nnorth  北片   x\ns      South  y\n");
     }
 
     #[test]

@@ -56,11 +56,8 @@ pub fn run(args: ConfigArgs) -> anyhow::Result<ExitCode> {
             }
             Err(faults) => {
                 if json {
-                    let all: Vec<Value> = faults
-                        .faults
-                        .iter()
-                        .map(|f| json!({"key": f.key, "fault": f.fault}))
-                        .collect();
+                    let all: Vec<Value> =
+                        faults.faults.iter().map(|f| json!({"key": f.key, "fault": f.fault})).collect();
                     say_json(&json!({"file": faults.path, "faults": all}))?;
                 } else {
                     eprintln!("{faults}");

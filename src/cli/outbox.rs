@@ -86,11 +86,7 @@ impl Where {
             (None, Some(config)) => station::state_dir(config)?,
             (None, None) => anyhow::bail!("give --config FILE or --state-dir DIR"),
         };
-        ensure!(
-            dir.is_dir(),
-            "{} is not a directory; has the station run yet?",
-            dir.display()
-        );
+        ensure!(dir.is_dir(), "{} is not a directory; has the station run yet?", dir.display());
         Ok(dir)
     }
 }
@@ -115,18 +111,9 @@ pub fn run(args: OutboxArgs) -> anyhow::Result<ExitCode> {
             } else {
                 say(&report_words(&report))?
             }
-            return Ok(if report.is_sound() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            });
+            return Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Command::List {
-            at,
-            state,
-            limit,
-            json,
-        } => {
+        Command::List { at, state, limit, json } => {
             let rows = rows(&at, state)?;
             let rows = rows.get(..limit.min(rows.len())).unwrap_or_default();
             match (json, rows.is_empty()) {
@@ -141,10 +128,7 @@ pub fn run(args: OutboxArgs) -> anyhow::Result<ExitCode> {
             for row in rows(&at, state)?.iter().rev() {
                 let mut line = serde_json::to_value(row)?;
                 if let Some(digest) = row.topic.strip_prefix("evidence/") {
-                    line["file"] = evidence
-                        .join(format!("{digest}.jpg"))
-                        .to_string_lossy()
-                        .into();
+                    line["file"] = evidence.join(format!("{digest}.jpg")).to_string_lossy().into();
                 }
                 out.push_str(&line.to_string());
                 out.push('\n');
@@ -159,9 +143,7 @@ pub fn run(args: OutboxArgs) -> anyhow::Result<ExitCode> {
 
 fn rows(at: &Where, state: Option<State>) -> anyhow::Result<Vec<Listed>> {
     let dir = at.dir()?;
-    let mut rows = Reader::open(&dir)?
-        .list(usize::MAX)
-        .with_context(|| format!("in {}", dir.display()))?;
+    let mut rows = Reader::open(&dir)?.list(usize::MAX).with_context(|| format!("in {}", dir.display()))?;
     rows.retain(|row| state.is_none_or(|state| state.name() == row.state));
     Ok(rows)
 }
@@ -171,32 +153,18 @@ fn row_table(rows: &[Listed]) -> anyhow::Result<String> {
         .iter()
         .map(|row| {
             let row = serde_json::to_value(row)?;
-            let fields =
-                ["seq", "state", "class", "topic", "bytes", "attempts"].map(|key| text(&row[key]));
+            let fields = ["seq", "state", "class", "topic", "bytes", "attempts"].map(|key| text(&row[key]));
             let times = ["accepted_at", "ended_at"].map(|key| moment(&row[key]));
-            Ok(fields
-                .into_iter()
-                .chain(times)
-                .chain([text(&row["reason"])])
-                .collect())
+            Ok(fields.into_iter().chain(times).chain([text(&row["reason"])]).collect())
         })
         .collect();
-    Ok(table(
-        &[
-            "SEQ", "STATE", "CLASS", "TOPIC", "BYTES", "TRIES", "ACCEPTED", "ENDED", "REASON",
-        ],
-        &rows?,
-    ))
+    Ok(table(&["SEQ", "STATE", "CLASS", "TOPIC", "BYTES", "TRIES", "ACCEPTED", "ENDED", "REASON"], &rows?))
 }
 
 fn report_words(report: &CheckReport) -> String {
     let mut out = format!(
         "{}: {} queued, {} delivered, {} set aside, {} evicted, {} pictures that no record needs\n",
-        if report.is_sound() {
-            "sound"
-        } else {
-            "DAMAGED"
-        },
+        if report.is_sound() { "sound" } else { "DAMAGED" },
         report.queued,
         report.delivered,
         report.aside,
@@ -204,16 +172,10 @@ fn report_words(report: &CheckReport) -> String {
         report.unowned_pictures
     );
     for fault in &report.faults {
-        out.push_str(&format!(
-            "fault     {}\n",
-            text(&Value::from(fault.as_str()))
-        ));
+        out.push_str(&format!("fault     {}\n", text(&Value::from(fault.as_str()))));
     }
     for id in &report.missing_pictures {
-        out.push_str(&format!(
-            "missing   the picture of {}\n",
-            text(&Value::from(id.as_str()))
-        ));
+        out.push_str(&format!("missing   the picture of {}\n", text(&Value::from(id.as_str()))));
     }
     if !report.is_sound() {
         out.push_str("remedy    check the disk; at its next start the station moves a broken database aside, saves what can be read and reports the loss\n");

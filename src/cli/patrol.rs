@@ -40,9 +40,7 @@ enum Command {
         json: bool,
     },
     /// Start a patrol now, if its gates let it go
-    #[command(
-        after_help = "Examples:\n  aerie patrol start north\n  aerie patrol start north --watch"
-    )]
+    #[command(after_help = "Examples:\n  aerie patrol start north\n  aerie patrol start north --watch")]
     Start {
         /// Of the configuration's `[[patrols]]`
         id: String,
@@ -65,9 +63,7 @@ enum Command {
         json: bool,
     },
     /// Show the sortie under way, or the last one
-    #[command(
-        after_help = "Examples:\n  aerie patrol status\n  aerie patrol status --watch --json"
-    )]
+    #[command(after_help = "Examples:\n  aerie patrol status\n  aerie patrol status --watch --json")]
     Status {
         #[command(flatten)]
         station: StationArgs,
@@ -98,27 +94,15 @@ pub fn run(args: PatrolArgs) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::List { station, json } => {
             let patrols = station.client()?.get("patrols")?;
-            if json {
-                say_json(&patrols)?
-            } else {
-                say(&patrol_table(&patrols))?
-            }
+            if json { say_json(&patrols)? } else { say(&patrol_table(&patrols))? }
         }
-        Command::Start {
-            id,
-            station,
-            watch,
-            json,
-        } => {
+        Command::Start { id, station, watch, json } => {
             let client = station.client()?;
             let answer = client.post(&format!("patrols/{}/start", in_path(&id)))?;
             if json {
                 say_json(&answer)?;
             } else {
-                say(&format!(
-                    "sortie {} of patrol {id} is under way",
-                    text(&answer["sortie"])
-                ))?;
+                say(&format!("sortie {} of patrol {id} is under way", text(&answer["sortie"])))?;
             }
             if watch {
                 return follow(&client, json);
@@ -129,17 +113,10 @@ pub fn run(args: PatrolArgs) -> anyhow::Result<ExitCode> {
             if json {
                 say_json(&answer)?;
             } else {
-                say(&format!(
-                    "sortie {} is called back",
-                    text(&answer["sortie"])
-                ))?;
+                say(&format!("sortie {} is called back", text(&answer["sortie"])))?;
             }
         }
-        Command::Status {
-            station,
-            watch,
-            json,
-        } => {
+        Command::Status { station, watch, json } => {
             let client = station.client()?;
             if watch {
                 return follow(&client, json);
@@ -159,13 +136,7 @@ pub fn run(args: PatrolArgs) -> anyhow::Result<ExitCode> {
 /// An id as one part of a path, whatever was typed.
 fn in_path(id: &str) -> String {
     id.bytes()
-        .map(|b| {
-            if b.is_ascii_alphanumeric() || b == b'-' {
-                char::from(b).to_string()
-            } else {
-                format!("%{b:02X}")
-            }
-        })
+        .map(|b| if b.is_ascii_alphanumeric() || b == b'-' { char::from(b).to_string() } else { format!("%{b:02X}") })
         .collect()
 }
 
@@ -177,13 +148,7 @@ fn patrol_table(patrols: &Value) -> String {
                 Value::Null => "–".to_owned(),
                 last => format!("{} {}", moment(&last["ended_at"]), text(&last["state"])),
             };
-            vec![
-                text(&p["id"]),
-                text(&p["name"]),
-                text(&p["schedule"]),
-                moment(&p["next_at"]),
-                last,
-            ]
+            vec![text(&p["id"]), text(&p["name"]), text(&p["schedule"]), moment(&p["next_at"]), last]
         })
         .collect();
     if rows.is_empty() {
@@ -199,10 +164,7 @@ fn sortie_words(s: &Value) -> String {
     };
     let rows = [
         ("sortie", text(&s["id"])),
-        (
-            "patrol",
-            format!("{} ({})", text(&s["patrol_name"]), text(&s["patrol"])),
-        ),
+        ("patrol", format!("{} ({})", text(&s["patrol_name"]), text(&s["patrol"]))),
         ("asked by", asked),
         ("state", text(&s["state"])),
         ("reason", text(&s["reason"])),
@@ -214,15 +176,11 @@ fn sortie_words(s: &Value) -> String {
         ("pictures", text(&s["frames"])),
         ("cases", text(&s["cases"])),
     ];
-    rows.iter()
-        .map(|(key, value)| format!("{key:<11} {value}\n"))
-        .collect()
+    rows.iter().map(|(key, value)| format!("{key:<11} {value}\n")).collect()
 }
 
 fn percent(share: &Value) -> String {
-    share
-        .as_f64()
-        .map_or_else(|| "–".to_owned(), |share| format!("{:.0} %", share * 100.0))
+    share.as_f64().map_or_else(|| "–".to_owned(), |share| format!("{:.0} %", share * 100.0))
 }
 
 /// Says each change of the sortie under way until it has ended. A station that cannot be reached for a moment is asked
@@ -230,13 +188,15 @@ fn percent(share: &Value) -> String {
 fn follow(client: &crate::console::client::Client, json: bool) -> anyhow::Result<ExitCode> {
     let mut said = String::new();
     let mut failures = 0;
+    #[expect(clippy::disallowed_methods, reason = "no runtime here whose threads it could hold")]
+    let pause = |seconds| std::thread::sleep(Duration::from_secs(seconds));
     loop {
         let mut status = match client.get("status") {
             Ok(status) => status,
             Err(error) if failures < 10 && !said.is_empty() => {
                 failures += 1;
                 eprintln!("aerie: {error}; asking again");
-                std::thread::sleep(Duration::from_secs(2));
+                pause(2);
                 continue;
             }
             Err(error) => return Err(error.into()),
@@ -244,36 +204,20 @@ fn follow(client: &crate::console::client::Client, json: bool) -> anyhow::Result
         failures = 0;
         let sortie = status["sortie"].take();
         if sortie.is_null() {
-            say(if json {
-                "null"
-            } else {
-                "no sortie has been flown since the station's start"
-            })?;
+            say(if json { "null" } else { "no sortie has been flown since the station's start" })?;
             return Ok(ExitCode::SUCCESS);
         }
-        let line = if json {
-            sortie.to_string()
-        } else {
-            step_line(&sortie)
-        };
+        let line = if json { sortie.to_string() } else { step_line(&sortie) };
         if line != said {
-            let at = if json {
-                String::new()
-            } else {
-                format!("{}  ", moment(&status["time"]))
-            };
+            let at = if json { String::new() } else { format!("{}  ", moment(&status["time"])) };
             say(&format!("{at}{line}"))?;
             said = line;
         }
         if !sortie["ended_at"].is_null() {
             let flown = sortie["state"] == "done";
-            return Ok(if flown {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            });
+            return Ok(if flown { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        std::thread::sleep(Duration::from_secs(1));
+        pause(1);
     }
 }
 
@@ -290,31 +234,14 @@ fn step_line(s: &Value) -> String {
 
 fn show_plan(id: &str, config: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
     let checked = config::load(config)?;
-    let known = || {
-        checked
-            .patrols
-            .iter()
-            .map(|p| p.config.id.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
+    let known = || checked.patrols.iter().map(|p| p.config.id.as_str()).collect::<Vec<_>>().join(", ");
     let patrol = checked
         .patrols
         .iter()
         .find(|p| p.config.id == id)
-        .with_context(|| {
-            format!(
-                "{}: there is no patrol {id:?}; known are: {}",
-                config.display(),
-                known()
-            )
-        })?;
+        .with_context(|| format!("{}: there is no patrol {id:?}; known are: {}", config.display(), known()))?;
     let (dock, camera) = (checked.config.station.dock, &checked.config.camera);
-    let plan = Plan::of(
-        patrol,
-        dock,
-        patrol.mission(dock, camera.horizontal_fov_deg, camera.aspect),
-    );
+    let plan = Plan::of(patrol, dock, patrol.mission(dock, camera.horizontal_fov_deg, camera.aspect));
     if json {
         say_json(&plan.geojson(patrol))?
     } else {
@@ -341,20 +268,10 @@ impl Plan {
         let ends = way.first().into_iter().chain(way.last());
         let whole_m = length_m + ends.map(|end| end.distance_m(dock)).sum::<f64>();
         let vertical_s = mission.takeoff_height_m / CLIMB_M_S + mission.takeoff_height_m / SINK_M_S;
-        let pictures = if way.is_empty() {
-            0
-        } else {
-            (length_m / mission.camera.trigger_distance_m).floor() as u64 + 1
-        };
+        let pictures =
+            if way.is_empty() { 0 } else { (length_m / mission.camera.trigger_distance_m).floor() as u64 + 1 };
         let duration_s = whole_m / patrol.config.speed_m_s + vertical_s;
-        Plan {
-            mission,
-            dock,
-            length_m,
-            whole_m,
-            duration_s,
-            pictures,
-        }
+        Plan { mission, dock, length_m, whole_m, duration_s, pictures }
     }
 
     fn words(&self, patrol: &Patrol) -> String {
@@ -363,31 +280,14 @@ impl Plan {
         let rows = [
             ("patrol", format!("{} ({})", plain(&c.name), c.id)),
             ("waypoints", self.mission.waypoints.len().to_string()),
-            (
-                "way",
-                format!(
-                    "{:.0} m, with the ways there and back {:.0} m",
-                    self.length_m, self.whole_m
-                ),
-            ),
+            ("way", format!("{:.0} m, with the ways there and back {:.0} m", self.length_m, self.whole_m)),
             (
                 "flight",
-                format!(
-                    "height {:.0} m, {:.1} m/s, about {minutes:.0} min {seconds:.0} s",
-                    c.height_m, c.speed_m_s
-                ),
+                format!("height {:.0} m, {:.1} m/s, about {minutes:.0} min {seconds:.0} s", c.height_m, c.speed_m_s),
             ),
-            (
-                "pictures",
-                format!(
-                    "{}, one every {:.1} m",
-                    self.pictures, self.mission.camera.trigger_distance_m
-                ),
-            ),
+            ("pictures", format!("{}, one every {:.1} m", self.pictures, self.mission.camera.trigger_distance_m)),
         ];
-        rows.iter()
-            .map(|(key, value)| format!("{key:<10} {value}\n"))
-            .collect()
+        rows.iter().map(|(key, value)| format!("{key:<10} {value}\n")).collect()
     }
 
     fn geojson(&self, patrol: &Patrol) -> Value {
@@ -396,12 +296,7 @@ impl Plan {
             properties["what"] = what.into();
             json!({"type": "Feature", "properties": properties, "geometry": {"type": kind, "coordinates": coordinates}})
         };
-        let way: Vec<[f64; 2]> = self
-            .mission
-            .waypoints
-            .iter()
-            .map(|w| place(&w.at))
-            .collect();
+        let way: Vec<[f64; 2]> = self.mission.waypoints.iter().map(|w| place(&w.at)).collect();
         let facts = json!({
             "patrol": patrol.config.id,
             "name": patrol.config.name,
@@ -424,12 +319,7 @@ impl Plan {
             let ring: Vec<_> = fence.iter().chain(fence.first()).map(place).collect();
             features.push(feature("fence", "Polygon", json!([ring]), json!({})));
         }
-        features.push(feature(
-            "dock",
-            "Point",
-            json!(place(&self.dock)),
-            json!({}),
-        ));
+        features.push(feature("dock", "Point", json!(place(&self.dock)), json!({})));
         json!({"type": "FeatureCollection", "features": features})
     }
 }
@@ -439,11 +329,7 @@ pub fn vehicle_words(v: &Value) -> String {
     if v["linked"] != true {
         return "not heard".to_owned();
     }
-    let armed = if v["armed"] == true {
-        "armed"
-    } else {
-        "disarmed"
-    };
+    let armed = if v["armed"] == true { "armed" } else { "disarmed" };
     format!(
         "{armed}, {}, battery {}, {} satellites, height {}",
         text(&v["mode"]),
@@ -458,26 +344,14 @@ mod tests {
     use super::*;
     use crate::geo::LocalFrame;
 
-    const DOCK: LatLon = LatLon {
-        lat: 23.05,
-        lon: 113.0,
-    };
+    const DOCK: LatLon = LatLon { lat: 23.05, lon: 113.0 };
 
     fn patrol() -> Patrol {
         let text = "id = \"n\"\nname = \"N\"\narea = \"a\"\nheight_m = 75.0\nspeed_m_s = 10.0";
         let frame = LocalFrame::new(DOCK);
-        let corners = [
-            (0.0, 0.0),
-            (400.0, 0.0),
-            (400.0, 150.0),
-            (0.0, 150.0),
-            (0.0, 0.0),
-        ];
+        let corners = [(0.0, 0.0), (400.0, 0.0), (400.0, 150.0), (0.0, 150.0), (0.0, 0.0)];
         let ring = corners.map(|(e, n)| frame.to_latlon(e, n)).to_vec();
-        Patrol {
-            config: toml::from_str(text).unwrap(),
-            ground: Ground::Area(ring),
-        }
+        Patrol { config: toml::from_str(text).unwrap(), ground: Ground::Area(ring) }
     }
 
     #[test]
@@ -490,15 +364,9 @@ mod tests {
         assert!(plan.whole_m > plan.length_m + 400.0);
         let wanted = plan.whole_m / 10.0 + 75.0 / 2.5 + 75.0 / 1.5;
         assert!((plan.duration_s - wanted).abs() < 0.1);
-        assert_eq!(
-            plan.pictures,
-            (plan.length_m / plan.mission.camera.trigger_distance_m) as u64 + 1
-        );
+        assert_eq!(plan.pictures, (plan.length_m / plan.mission.camera.trigger_distance_m) as u64 + 1);
         let shown = plan.geojson(&patrol);
-        let what: Vec<_> = list(&shown["features"])
-            .iter()
-            .map(|f| f["properties"]["what"].as_str().unwrap())
-            .collect();
+        let what: Vec<_> = list(&shown["features"]).iter().map(|f| f["properties"]["what"].as_str().unwrap()).collect();
         assert_eq!(what, ["way", "area", "fence", "dock"]);
     }
 

@@ -38,11 +38,7 @@ pub fn run(args: ServiceArgs) -> anyhow::Result<ExitCode> {
     } else {
         say(&words(&status))?
     }
-    Ok(if status["state"] == "ok" {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if status["state"] == "ok" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn words(s: &Value) -> String {
@@ -51,17 +47,9 @@ fn words(s: &Value) -> String {
         Some(_) => format!("{} ({})", text(&s["name"]), text(&s["station"])),
     };
     let simulated = if s["demo"] == true { ", SIMULATED" } else { "" };
-    let mut out = format!(
-        "{name}, aerie {}{simulated}: {}\n",
-        text(&s["version"]),
-        text(&s["state"])
-    );
+    let mut out = format!("{name}, aerie {}{simulated}: {}\n", text(&s["version"]), text(&s["state"]));
     for problem in list(&s["problems"]) {
-        out.push_str(&format!(
-            "\nproblem   {}: {}\n",
-            text(&problem["part"]),
-            text(&problem["message"])
-        ));
+        out.push_str(&format!("\nproblem   {}: {}\n", text(&problem["part"]), text(&problem["message"])));
         if !problem["remedy"].is_null() {
             out.push_str(&format!("remedy    {}\n", text(&problem["remedy"])));
         }
@@ -73,10 +61,7 @@ fn words(s: &Value) -> String {
     let weather = if w.is_null() {
         "not heard".to_owned()
     } else {
-        let (wind, gust) = (
-            number(&w["wind_m_s"], 1, ""),
-            number(&w["gust_m_s"], 1, " m/s"),
-        );
+        let (wind, gust) = (number(&w["wind_m_s"], 1, ""), number(&w["gust_m_s"], 1, " m/s"));
         let rain = number(&w["rain_mm_h"], 1, " mm/h");
         format!(
             "wind {wind}, gusts {gust}, rain {rain}, {}, {} ago",
@@ -89,25 +74,12 @@ fn words(s: &Value) -> String {
         Value::Null => "no model".to_owned(),
         model => format!("{} {}", text(&model["name"]), text(&model["version"])),
     };
-    let running = if p["running"] == true {
-        "running"
-    } else {
-        "down"
-    };
+    let running = if p["running"] == true { "running" } else { "down" };
     let u = &s["uplink"];
-    let connected = if u["connected"] == true {
-        "connected"
-    } else {
-        "not connected"
-    };
+    let connected = if u["connected"] == true { "connected" } else { "not connected" };
     let sortie = match &s["sortie"] {
         Value::Null => "none yet".to_owned(),
-        sortie => format!(
-            "{} of {}, {}",
-            text(&sortie["id"]),
-            text(&sortie["patrol"]),
-            text(&sortie["state"])
-        ),
+        sortie => format!("{} of {}, {}", text(&sortie["id"]), text(&sortie["patrol"]), text(&sortie["state"])),
     };
     let rows = [
         ("vehicle", vehicle_words(&s["vehicle"])),
@@ -122,14 +94,7 @@ fn words(s: &Value) -> String {
                 text(&p["restarts"])
             ),
         ),
-        (
-            "uplink",
-            format!(
-                "{connected}, {} queued, {} delivered",
-                text(&u["queued"]),
-                text(&u["delivered"])
-            ),
-        ),
+        ("uplink", format!("{connected}, {} queued, {} delivered", text(&u["queued"]), text(&u["delivered"]))),
         ("sortie", sortie),
     ];
     out.push('\n');
@@ -141,26 +106,14 @@ fn words(s: &Value) -> String {
         .iter()
         .filter(|gate| gate["passed"] != true)
         .map(|gate| {
-            let verdict = if gate["passed"].is_null() {
-                "unknown"
-            } else {
-                "closed"
-            };
-            vec![
-                text(&gate["gate"]),
-                verdict.to_owned(),
-                text(&gate["reason"]),
-            ]
+            let verdict = if gate["passed"].is_null() { "unknown" } else { "closed" };
+            vec![text(&gate["gate"]), verdict.to_owned(), text(&gate["reason"])]
         })
         .collect();
     if closed.is_empty() {
         out.push_str(&format!("gates     all {} open\n", gates.len()));
     } else {
-        out.push_str(&format!(
-            "gates     {} of {} not open\n\n",
-            closed.len(),
-            gates.len()
-        ));
+        out.push_str(&format!("gates     {} of {} not open\n\n", closed.len(), gates.len()));
         out.push_str(&table(&["GATE", "VERDICT", "WHY"], &closed));
     }
     out

@@ -16,28 +16,16 @@ pub struct No {
 
 impl No {
     pub fn new(status: StatusCode, error: &'static str, reason: impl Into<String>) -> No {
-        No {
-            status,
-            error,
-            reason: reason.into(),
-            remedy: None,
-        }
+        No { status, error, reason: reason.into(), remedy: None }
     }
 
     pub fn remedy(self, remedy: impl Into<String>) -> No {
-        No {
-            remedy: Some(remedy.into()),
-            ..self
-        }
+        No { remedy: Some(remedy.into()), ..self }
     }
 
     /// A part of the station did not answer.
     pub fn broken(error: impl std::fmt::Display) -> No {
-        No::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "failed",
-            error.to_string(),
-        )
+        No::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", error.to_string())
     }
 }
 
@@ -46,10 +34,7 @@ impl IntoResponse for No {
         let body = Json(json!({"error": self.error, "reason": self.reason, "remedy": self.remedy}));
         let mut response = (self.status, body).into_response();
         if self.status == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(
-                header::WWW_AUTHENTICATE,
-                header::HeaderValue::from_static("Bearer"),
-            );
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
         }
         response
     }
@@ -57,18 +42,10 @@ impl IntoResponse for No {
 
 /// For addresses that lead nowhere.
 pub async fn nothing_here() -> No {
-    No::new(
-        StatusCode::NOT_FOUND,
-        "not_found",
-        "there is nothing at this address",
-    )
+    No::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this address")
 }
 
 /// For a method that an address does not have.
 pub async fn not_so() -> No {
-    No::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method",
-        "this address does not take this method",
-    )
+    No::new(StatusCode::METHOD_NOT_ALLOWED, "method", "this address does not take this method")
 }

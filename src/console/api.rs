@@ -73,20 +73,13 @@ async fn status(State(api): State<Api>) -> Json<Value> {
 /// 200 while the station can do all of its work, 503 while something keeps it from it.
 async fn health(State(api): State<Api>) -> Response {
     let problems = super::problems(&api.station);
-    let (code, state) = if problems.is_empty() {
-        (StatusCode::OK, "ok")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "degraded")
-    };
+    let (code, state) =
+        if problems.is_empty() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "degraded") };
     (code, Json(json!({"state": state, "problems": problems}))).into_response()
 }
 
 async fn stored(station: &Station) -> Result<Vec<Sortie>, No> {
-    station
-        .store
-        .newest(Table::Sorties, SORTIES)
-        .await
-        .map_err(No::broken)
+    station.store.newest(Table::Sorties, SORTIES).await.map_err(No::broken)
 }
 
 async fn sorties(State(api): State<Api>) -> Result<Json<Value>, No> {
@@ -100,9 +93,7 @@ async fn patrols(State(api): State<Api>) -> Result<Json<Value>, No> {
     let dispatcher = &api.station.dispatcher;
     let shown = dispatcher.patrols().iter().map(|patrol| {
         let id = &patrol.config.id;
-        let last = stored
-            .iter()
-            .find(|s| s.patrol == *id && s.state.is_terminal());
+        let last = stored.iter().find(|s| s.patrol == *id && s.state.is_terminal());
         view::patrol(patrol, dispatcher.next_due(id), last)
     });
     Ok(Json(shown.collect()))
@@ -116,25 +107,13 @@ async fn cases(State(api): State<Api>) -> Result<Json<Value>, No> {
     let deliveries = Deliveries::new(rows, &stats);
     let config = &station.checked.config;
     let (kinds, division) = (config.cases.kinds(), &config.station.division);
-    let features = cases
-        .iter()
-        .rev()
-        .map(|case| view::case(case, &kinds, division, deliveries.has(case)));
+    let features = cases.iter().rev().map(|case| view::case(case, &kinds, division, deliveries.has(case)));
     Ok(Json(view::collection(features.collect())))
 }
 
 async fn evidence(State(api): State<Api>, Path(digest): Path<String>) -> Result<Response, No> {
-    let none = || {
-        No::new(
-            StatusCode::NOT_FOUND,
-            "not_found",
-            "there is no such picture",
-        )
-    };
-    let plain = digest.len() == 64
-        && digest
-            .bytes()
-            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let none = || No::new(StatusCode::NOT_FOUND, "not_found", "there is no such picture");
+    let plain = digest.len() == 64 && digest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     if !plain {
         return Err(none());
     }
@@ -144,13 +123,8 @@ async fn evidence(State(api): State<Api>, Path(digest): Path<String>) -> Result<
         Err(error) => return Err(No::broken(error)),
     };
     // Its name is its content's digest: it never changes.
-    let headers = [
-        (header::CONTENT_TYPE, "image/jpeg"),
-        (
-            header::CACHE_CONTROL,
-            "private, max-age=31536000, immutable",
-        ),
-    ];
+    let headers =
+        [(header::CONTENT_TYPE, "image/jpeg"), (header::CACHE_CONTROL, "private, max-age=31536000, immutable")];
     Ok((headers, jpeg).into_response())
 }
 
@@ -159,10 +133,8 @@ async fn frame(State(api): State<Api>) -> Response {
     match preview {
         None => StatusCode::NO_CONTENT.into_response(),
         Some(preview) => {
-            let headers = [
-                ("content-type", "image/jpeg".to_owned()),
-                ("x-aerie-taken-at", preview.taken_at.to_string()),
-            ];
+            let headers =
+                [("content-type", "image/jpeg".to_owned()), ("x-aerie-taken-at", preview.taken_at.to_string())];
             (headers, preview.jpeg.to_vec()).into_response()
         }
     }
@@ -189,33 +161,15 @@ async fn stream(State(api): State<Api>) -> Result<Response, No> {
 
 async fn delivery(State(api): State<Api>) -> Result<Json<Value>, No> {
     let station = &api.station;
-    let latencies = station
-        .outbox
-        .latencies(station.started)
-        .await
-        .map_err(No::broken)?;
+    let latencies = station.outbox.latencies(station.started).await.map_err(No::broken)?;
     let queued = station.outbox.stats().borrow().queued;
     let delivered = station.uplink.borrow().delivered;
     Ok(Json(view::delivery(queued, delivered, &latencies)))
 }
 
-async fn start(
-    State(api): State<Api>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, No> {
-    if api
-        .station
-        .dispatcher
-        .patrols()
-        .iter()
-        .all(|patrol| patrol.config.id != id)
-    {
-        let no = No::new(
-            StatusCode::NOT_FOUND,
-            "unknown_patrol",
-            format!("there is no patrol {id:?}"),
-        );
+async fn start(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, No> {
+    if api.station.dispatcher.patrols().iter().all(|patrol| patrol.config.id != id) {
+        let no = No::new(StatusCode::NOT_FOUND, "unknown_patrol", format!("there is no patrol {id:?}"));
         return Err(no.remedy("`aerie patrol list` names those in the configuration"));
     }
     let (origin, operator) = caller(&headers);
@@ -229,13 +183,7 @@ async fn cancel_sortie(State(api): State<Api>, headers: HeaderMap) -> Result<Res
 }
 
 /// Through the one door, as a caller that was authorised on the way in.
-async fn command(
-    api: &Api,
-    name: &str,
-    args: Value,
-    origin: &str,
-    operator: String,
-) -> Result<Response, No> {
+async fn command(api: &Api, name: &str, args: Value, origin: &str, operator: String) -> Result<Response, No> {
     let submission = Submission::Local {
         operator,
         origin: origin.to_owned(),
@@ -245,13 +193,7 @@ async fn command(
         deadline: None,
     };
     let reply = api.station.door.submit(submission).await;
-    let busy = api
-        .station
-        .dispatcher
-        .current()
-        .borrow()
-        .as_ref()
-        .is_some_and(|s| !s.state.is_terminal());
+    let busy = api.station.dispatcher.current().borrow().as_ref().is_some_and(|s| !s.state.is_terminal());
     answer(reply, busy)
 }
 
@@ -270,25 +212,19 @@ fn answer(reply: Reply, busy: bool) -> Result<Response, No> {
             };
             Err(No::new(StatusCode::CONFLICT, "refused", reason).remedy(remedy))
         }
-        Status::Failed => Err(No::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", reason)
-            .remedy("see the station's log")),
-        Status::Expired => {
-            Err(No::new(StatusCode::SERVICE_UNAVAILABLE, "expired", reason).remedy("try again"))
+        Status::Failed => {
+            Err(No::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", reason).remedy("see the station's log"))
         }
+        Status::Expired => Err(No::new(StatusCode::SERVICE_UNAVAILABLE, "expired", reason).remedy("try again")),
     }
 }
 
 /// Who asks: `page` unless it says that it is the command line.
 fn caller(headers: &HeaderMap) -> (&'static str, String) {
-    let cli = headers
-        .get("x-aerie-origin")
-        .is_some_and(|origin| origin == "cli");
-    let operator = headers
-        .get("x-aerie-operator")
-        .map(|name| String::from_utf8_lossy(name.as_bytes()).trim().to_owned());
-    let operator = operator
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "console".to_owned());
+    let cli = headers.get("x-aerie-origin").is_some_and(|origin| origin == "cli");
+    let operator =
+        headers.get("x-aerie-operator").map(|name| String::from_utf8_lossy(name.as_bytes()).trim().to_owned());
+    let operator = operator.filter(|name| !name.is_empty()).unwrap_or_else(|| "console".to_owned());
     (if cli { "cli" } else { "page" }, operator)
 }
 
@@ -297,30 +233,15 @@ mod tests {
     use super::*;
 
     fn reply(status: Status) -> Reply {
-        Reply {
-            id: Some("c".into()),
-            status,
-            reason: Some("wind: 12 m/s".into()),
-            data: json!({"sortie": "s"}),
-        }
+        Reply { id: Some("c".into()), status, reason: Some("wind: 12 m/s".into()), data: json!({"sortie": "s"}) }
     }
 
     #[test]
     fn each_end_of_a_command_has_its_own_answer_with_its_reason() {
-        assert_eq!(
-            answer(reply(Status::Done), false).unwrap().status(),
-            StatusCode::ACCEPTED
-        );
-        for (status, code) in [
-            (Status::Refused, 409),
-            (Status::Failed, 500),
-            (Status::Expired, 503),
-        ] {
+        assert_eq!(answer(reply(Status::Done), false).unwrap().status(), StatusCode::ACCEPTED);
+        for (status, code) in [(Status::Refused, 409), (Status::Failed, 500), (Status::Expired, 503)] {
             let no = answer(reply(status), false).unwrap_err();
-            assert_eq!(
-                (no.status.as_u16(), no.reason.as_str()),
-                (code, "wind: 12 m/s")
-            );
+            assert_eq!((no.status.as_u16(), no.reason.as_str()), (code, "wind: 12 m/s"));
             assert!(no.remedy.is_some());
         }
     }
@@ -330,10 +251,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         assert_eq!(caller(&headers), ("page", "console".to_owned()));
         headers.insert("x-aerie-origin", "cli".parse().unwrap());
-        headers.insert(
-            "x-aerie-operator",
-            axum::http::HeaderValue::from_bytes("李".as_bytes()).unwrap(),
-        );
+        headers.insert("x-aerie-operator", axum::http::HeaderValue::from_bytes("李".as_bytes()).unwrap());
         assert_eq!(caller(&headers), ("cli", "李".to_owned()));
     }
 }

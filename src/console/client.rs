@@ -13,9 +13,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    #[error(
-        "no station answers at {url}; start it with `aerie run --config FILE`, or name it with --url or --config"
-    )]
+    #[error("no station answers at {url}; start it with `aerie run --config FILE`, or name it with --url or --config")]
     Unreachable {
         url: String,
         #[source]
@@ -26,14 +24,8 @@ pub enum ClientError {
     )]
     Url { url: String },
     #[error("{error}: {reason}{}", remedy.as_ref().map(|r| format!("; {r}")).unwrap_or_default())]
-    Refused {
-        error: String,
-        reason: String,
-        remedy: Option<String>,
-    },
-    #[error(
-        "the station wants a token; give it with --token-file, in AERIE_TOKEN, or name the station's --config"
-    )]
+    Refused { error: String, reason: String, remedy: Option<String> },
+    #[error("the station wants a token; give it with --token-file, in AERIE_TOKEN, or name the station's --config")]
     TokenWanted,
     #[error("{url} answered HTTP {status} and not as a station does; is it the console's address?")]
     Strange { url: String, status: u16 },
@@ -70,12 +62,7 @@ impl Client {
             // A station is asked directly: a proxy of the surroundings has no business with its token.
             .proxy(None)
             .build();
-        Ok(Client {
-            agent: config.into(),
-            url,
-            token,
-            operator,
-        })
+        Ok(Client { agent: config.into(), url, token, operator })
     }
 
     pub fn url(&self) -> &str {
@@ -91,11 +78,7 @@ impl Client {
 
     pub fn post(&self, path: &str) -> Result<Value, ClientError> {
         let url = format!("{}/api/v1/{path}", self.url);
-        let mut request = self
-            .agent
-            .post(&url)
-            .header("X-Aerie-Console", "1")
-            .header("X-Aerie-Origin", "cli");
+        let mut request = self.agent.post(&url).header("X-Aerie-Console", "1").header("X-Aerie-Origin", "cli");
         if let Ok(operator) = ureq::http::HeaderValue::from_bytes(self.operator.as_bytes()) {
             request = request.header("X-Aerie-Operator", operator);
         }
@@ -110,15 +93,10 @@ impl Client {
         url: &str,
         answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
     ) -> Result<Value, ClientError> {
-        let mut answer = answer.map_err(|source| ClientError::Unreachable {
-            url: self.url.clone(),
-            source: Box::new(source),
-        })?;
+        let mut answer =
+            answer.map_err(|source| ClientError::Unreachable { url: self.url.clone(), source: Box::new(source) })?;
         let status = answer.status();
-        let strange = || ClientError::Strange {
-            url: url.to_owned(),
-            status: status.as_u16(),
-        };
+        let strange = || ClientError::Strange { url: url.to_owned(), status: status.as_u16() };
         if status.as_u16() == 401 {
             return Err(ClientError::TokenWanted);
         }
@@ -128,11 +106,9 @@ impl Client {
         }
         let text = |key: &str| body[key].as_str().map(str::to_owned);
         match text("error") {
-            Some(error) => Err(ClientError::Refused {
-                error,
-                reason: text("reason").unwrap_or_default(),
-                remedy: text("remedy"),
-            }),
+            Some(error) => {
+                Err(ClientError::Refused { error, reason: text("reason").unwrap_or_default(), remedy: text("remedy") })
+            }
             None => Err(strange()),
         }
     }
@@ -150,11 +126,7 @@ pub fn from_config(path: &Path) -> Result<(String, Option<String>), ClientError>
         why: format!("not TOML: {}", error.message()),
     })?;
     let console = value.get("console");
-    let text = |key: &str| {
-        console
-            .and_then(|c| c.get(key))
-            .and_then(toml::Value::as_str)
-    };
+    let text = |key: &str| console.and_then(|c| c.get(key)).and_then(toml::Value::as_str);
     let url = match text("listen") {
         None => DEFAULT_URL.to_owned(),
         Some(listen) => url_of(listen).ok_or_else(|| ClientError::Config {
@@ -164,33 +136,25 @@ pub fn from_config(path: &Path) -> Result<(String, Option<String>), ClientError>
     };
     let token = match text("token_file") {
         None => None,
-        Some(file) => Some(read_token(
-            "console.token_file",
-            &path.parent().unwrap_or(Path::new("")).join(file),
-        )?),
+        Some(file) => Some(read_token("console.token_file", &path.parent().unwrap_or(Path::new("")).join(file))?),
     };
     Ok((url, token))
 }
 
 pub fn read_token(key: &'static str, path: &Path) -> Result<String, ClientError> {
-    std::fs::read_to_string(path)
-        .map(|text| text.trim().to_owned())
-        .map_err(|source| ClientError::File {
-            key,
-            path: path.to_owned(),
-            source,
-        })
+    std::fs::read_to_string(path).map(|text| text.trim().to_owned()).map_err(|source| ClientError::File {
+        key,
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// An address to listen at, as one to ask: "everywhere" is asked on this machine.
 fn url_of(listen: &str) -> Option<String> {
     let mut at: std::net::SocketAddr = listen.parse().ok()?;
     if at.ip().is_unspecified() {
-        let here: std::net::IpAddr = if at.is_ipv4() {
-            [127, 0, 0, 1].into()
-        } else {
-            std::net::Ipv6Addr::LOCALHOST.into()
-        };
+        let here: std::net::IpAddr =
+            if at.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
         at.set_ip(here);
     }
     Some(format!("http://{at}"))
@@ -212,47 +176,21 @@ mod tests {
         let none = found("[station]\nnonsense = 3").unwrap();
         assert_eq!(none, (DEFAULT_URL.to_owned(), None));
         let both = found("[console]\nlisten = \"0.0.0.0:9000\"\ntoken_file = \"token\"").unwrap();
-        assert_eq!(
-            both,
-            (
-                "http://127.0.0.1:9000".to_owned(),
-                Some("secret".to_owned())
-            )
-        );
+        assert_eq!(both, ("http://127.0.0.1:9000".to_owned(), Some("secret".to_owned())));
         let v6 = found("[console]\nlisten = \"[::]:9000\"").unwrap();
         assert_eq!(v6.0, "http://[::1]:9000");
-        let error = found("[console]\nlisten = \"here\"")
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("station.toml") && error.contains("console.listen"),
-            "{error}"
-        );
-        let error = found("[console]\ntoken_file = \"gone\"")
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("console.token_file") && error.contains("gone"),
-            "{error}"
-        );
+        let error = found("[console]\nlisten = \"here\"").unwrap_err().to_string();
+        assert!(error.contains("station.toml") && error.contains("console.listen"), "{error}");
+        let error = found("[console]\ntoken_file = \"gone\"").unwrap_err().to_string();
+        assert!(error.contains("console.token_file") && error.contains("gone"), "{error}");
     }
 
     #[test]
     fn an_address_that_is_none_says_what_to_write() {
         for url in ["127.0.0.1:8480", "https://station", "http://", "http://a b"] {
-            let error = Client::new(url, None, String::new())
-                .err()
-                .map(|e| e.to_string());
-            assert!(
-                error.is_some_and(|e| e.contains("http://HOST:PORT")),
-                "{url}"
-            );
+            let error = Client::new(url, None, String::new()).err().map(|e| e.to_string());
+            assert!(error.is_some_and(|e| e.contains("http://HOST:PORT")), "{url}");
         }
-        assert_eq!(
-            Client::new("http://[::1]:1/", None, String::new())
-                .unwrap()
-                .url(),
-            "http://[::1]:1"
-        );
+        assert_eq!(Client::new("http://[::1]:1/", None, String::new()).unwrap().url(), "http://[::1]:1");
     }
 }

@@ -83,10 +83,7 @@ impl Hub {
 
     fn tell(&self, event: &'static str, data: &Value) {
         // Nobody listens while no page is open.
-        let _ = self.news.send(News {
-            event,
-            data: Arc::from(data.to_string()),
-        });
+        let _ = self.news.send(News { event, data: Arc::from(data.to_string()) });
     }
 
     /// A new reader: the status at once, then whatever comes.
@@ -98,13 +95,7 @@ impl Hub {
         let (out, events) = mpsc::channel(QUEUE);
         let mut status = self.status.subscribe();
         status.mark_changed();
-        tokio::spawn(pump(
-            place,
-            status,
-            self.news.subscribe(),
-            out,
-            self.cancel.clone(),
-        ));
+        tokio::spawn(pump(place, status, self.news.subscribe(), out, self.cancel.clone()));
         Ok(Sse::new(Events(events)))
     }
 }
@@ -192,9 +183,7 @@ impl Watcher {
 
     async fn look(&mut self) {
         let now = Snapshot::take(&self.station);
-        self.hub
-            .lock_track()
-            .note(now.sortie.as_ref(), &now.vehicle);
+        self.hub.lock_track().note(now.sortie.as_ref(), &now.vehicle);
         let status = view::status(&now, &problems::of(&now));
         let worth = view::worth_telling(&status);
         if worth != self.said || self.spoke.elapsed() >= SPEAK_EVERY {
@@ -209,11 +198,8 @@ impl Watcher {
                 self.hub.tell("sortie", &view::sortie(sortie));
             }
         }
-        let preview = if self.preview.has_changed().unwrap_or(false) {
-            self.preview.borrow_and_update().clone()
-        } else {
-            None
-        };
+        let preview =
+            if self.preview.has_changed().unwrap_or(false) { self.preview.borrow_and_update().clone() } else { None };
         if let Some(preview) = preview {
             let words = json!({"taken_at": preview.taken_at, "file": preview.frame.to_string()});
             self.hub.tell("frame", &words);
@@ -242,11 +228,7 @@ impl CaseNews {
         let cases = station.keeper.cases().borrow().clone();
         let stats = station.outbox.stats().borrow().clone();
         let grown = cases.len() != self.told.len()
-            || cases.iter().any(|case| {
-                self.told
-                    .get(&case.id)
-                    .is_none_or(|told| told.0 != case.sequence)
-            });
+            || cases.iter().any(|case| self.told.get(&case.id).is_none_or(|told| told.0 != case.sequence));
         let owed = self.told.values().any(|told| !told.1) && self.outbox.as_ref() != Some(&stats);
         if !grown && !owed && !self.rest {
             return Vec::new();
@@ -292,16 +274,7 @@ mod tests {
         let (out, events) = mpsc::channel(QUEUE);
         let mut status = hub.status.subscribe();
         status.mark_changed();
-        (
-            events,
-            tokio::spawn(pump(
-                place,
-                status,
-                hub.news.subscribe(),
-                out,
-                hub.cancel.clone(),
-            )),
-        )
+        (events, tokio::spawn(pump(place, status, hub.news.subscribe(), out, hub.cancel.clone())))
     }
 
     fn words(event: Event) -> String {
@@ -325,10 +298,7 @@ mod tests {
             hub.tell("case", &json!({"n": n}));
         }
         // It takes nothing: after its patience it is gone, with no more than its queue held for it.
-        timeout(PATIENCE * 3, pump)
-            .await
-            .expect("the pump ends")
-            .unwrap();
+        timeout(PATIENCE * 3, pump).await.expect("the pump ends").unwrap();
         let mut held = 0;
         while events.recv().await.is_some() {
             held += 1;
@@ -340,13 +310,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_reader_more_than_there_are_places_is_told_so() {
         let hub = hub();
-        let all: Vec<_> = (0..READERS)
-            .map(|_| hub.stream().ok().expect("a place"))
-            .collect();
-        assert_eq!(
-            hub.stream().err().expect("no place").status,
-            StatusCode::SERVICE_UNAVAILABLE
-        );
+        let all: Vec<_> = (0..READERS).map(|_| hub.stream().ok().expect("a place")).collect();
+        assert_eq!(hub.stream().err().expect("no place").status, StatusCode::SERVICE_UNAVAILABLE);
         drop(all);
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert!(hub.stream().is_ok());
@@ -357,9 +322,6 @@ mod tests {
         let hub = hub();
         let (_events, pump) = read(&hub).await;
         hub.cancel.cancel();
-        timeout(Duration::from_secs(1), pump)
-            .await
-            .expect("the pump ends")
-            .unwrap();
+        timeout(Duration::from_secs(1), pump).await.expect("the pump ends").unwrap();
     }
 }

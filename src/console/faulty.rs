@@ -27,22 +27,14 @@ struct Faulty {
 
 impl Faulty {
     fn status(&self) -> Value {
-        view::faulty_status(
-            Timestamp::now(),
-            &self.faults.faults,
-            &self.faults.path.display().to_string(),
-        )
+        view::faulty_status(Timestamp::now(), &self.faults.faults, &self.faults.path.display().to_string())
     }
 }
 
 pub fn router(listen: &str, faults: Faults, cancel: CancellationToken) -> Router {
     let cancel = cancel.child_token();
     let hub = Hub::new(&Value::Null, cancel.clone());
-    let faulty = Arc::new(Faulty {
-        faults,
-        hub,
-        _ended: cancel.clone().drop_guard(),
-    });
+    let faulty = Arc::new(Faulty { faults, hub, _ended: cancel.clone().drop_guard() });
     faulty.hub.tell_status(&faulty.status());
     let teller = Arc::downgrade(&faulty);
     tokio::spawn(async move {
@@ -59,27 +51,15 @@ pub fn router(listen: &str, faults: Faults, cancel: CancellationToken) -> Router
         }
     });
     let api = Router::new()
-        .route(
-            "/status",
-            get(|State(f): State<Arc<Faulty>>| async move { Json(f.status()) }),
-        )
+        .route("/status", get(|State(f): State<Arc<Faulty>>| async move { Json(f.status()) }))
         .route("/events", get(stream))
         .route("/sorties", get(|| async { Json(json!([])) }))
         .route("/patrols", get(|| async { Json(json!([])) }))
-        .route(
-            "/cases",
-            get(|| async { Json(view::collection(Vec::new())) }),
-        )
+        .route("/cases", get(|| async { Json(view::collection(Vec::new())) }))
         .route("/map", get(|| async { Json(view::collection(Vec::new())) }))
-        .route(
-            "/track",
-            get(|| async { Json(json!({"type": "LineString", "coordinates": []})) }),
-        )
+        .route("/track", get(|| async { Json(json!({"type": "LineString", "coordinates": []})) }))
         .route("/frame/latest", get(|| async { StatusCode::NO_CONTENT }))
-        .route(
-            "/delivery",
-            get(|| async { Json(view::delivery(0, 0, &[])) }),
-        )
+        .route("/delivery", get(|| async { Json(view::delivery(0, 0, &[])) }))
         .route("/patrols/{id}/start", post(refuse))
         .route("/sortie/cancel", post(refuse));
     Router::new()
@@ -90,10 +70,7 @@ pub fn router(listen: &str, faults: Faults, cancel: CancellationToken) -> Router
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_so)
         // The token's file stands in a configuration that cannot be trusted; nothing here needs one.
-        .layer(middleware::from_fn_with_state(
-            Arc::new(Guard::new(listen, None)),
-            guard,
-        ))
+        .layer(middleware::from_fn_with_state(Arc::new(Guard::new(listen, None)), guard))
         .with_state(faulty)
 }
 
@@ -108,10 +85,6 @@ async fn health(State(faulty): State<Arc<Faulty>>) -> Response {
 
 async fn refuse(State(faulty): State<Arc<Faulty>>) -> No {
     let count = faulty.faults.faults.len();
-    let reason = format!(
-        "the configuration {} has {count} fault(s): nothing flies",
-        faulty.faults.path.display()
-    );
-    No::new(StatusCode::CONFLICT, "configuration", reason)
-        .remedy("correct the file, then start the station again")
+    let reason = format!("the configuration {} has {count} fault(s): nothing flies", faulty.faults.path.display());
+    No::new(StatusCode::CONFLICT, "configuration", reason).remedy("correct the file, then start the station again")
 }

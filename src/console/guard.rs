@@ -28,38 +28,24 @@ pub struct Guard {
 
 impl Guard {
     pub fn new(listen: &str, token_file: Option<PathBuf>) -> Guard {
-        let local = listen
-            .parse()
-            .ok()
-            .filter(|at: &SocketAddr| at.ip().is_loopback());
+        let local = listen.parse().ok().filter(|at: &SocketAddr| at.ip().is_loopback());
         Guard { local, token_file }
     }
 
     /// Not the whole request: its body must not be shared between threads.
     async fn admit(&self, method: &Method, headers: &HeaderMap) -> Result<(), No> {
-        let host = headers
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok());
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
         if self.local.is_some() && !host.is_some_and(is_this_machine) {
-            let reason = format!(
-                "this console answers to this machine's names alone, not to {:?}",
-                host.unwrap_or_default()
-            );
+            let reason =
+                format!("this console answers to this machine's names alone, not to {:?}", host.unwrap_or_default());
             return Err(No::new(StatusCode::FORBIDDEN, "host", reason)
                 .remedy("open it as http://127.0.0.1:PORT or http://localhost:PORT"));
         }
         if matches!(*method, Method::GET | Method::HEAD) {
             return Ok(());
         }
-        if headers
-            .get("x-aerie-console")
-            .is_none_or(|value| value != "1")
-        {
-            let no = No::new(
-                StatusCode::FORBIDDEN,
-                "forbidden",
-                "the header X-Aerie-Console: 1 is missing",
-            );
+        if headers.get("x-aerie-console").is_none_or(|value| value != "1") {
+            let no = No::new(StatusCode::FORBIDDEN, "forbidden", "the header X-Aerie-Console: 1 is missing");
             return Err(no.remedy("use the page or `aerie patrol`"));
         }
         let Some(file) = &self.token_file else {
@@ -67,26 +53,18 @@ impl Guard {
         };
         // Read anew each time, so that a changed token needs no restart.
         let token = tokio::fs::read_to_string(file).await.map_err(|error| {
-            let reason = format!(
-                "console.token_file: {} cannot be read: {error}",
-                file.display()
-            );
+            let reason = format!("console.token_file: {} cannot be read: {error}", file.display());
             No::new(StatusCode::SERVICE_UNAVAILABLE, "token", reason)
         })?;
         let token = token.trim();
         if token.is_empty() {
             let reason = format!("console.token_file: {} is empty", file.display());
-            return Err(No::new(StatusCode::SERVICE_UNAVAILABLE, "token", reason)
-                .remedy("put a token into it"));
+            return Err(No::new(StatusCode::SERVICE_UNAVAILABLE, "token", reason).remedy("put a token into it"));
         }
         if bearer(headers).is_some_and(|given| same(given, token.as_bytes())) {
             return Ok(());
         }
-        let no = No::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthorised",
-            "the token is missing or not the right one",
-        );
+        let no = No::new(StatusCode::UNAUTHORIZED, "unauthorised", "the token is missing or not the right one");
         Err(no.remedy("give the content of the file that console.token_file names"))
     }
 }
@@ -100,18 +78,9 @@ pub async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next
         Err(no) => no.into_response(),
     };
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static(POLICY),
-    );
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    headers.insert(
-        header::REFERRER_POLICY,
-        HeaderValue::from_static("no-referrer"),
-    );
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     if is_api && !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
@@ -124,26 +93,19 @@ fn is_this_machine(host: &str) -> bool {
         Some(v6) => v6.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
     };
-    name.eq_ignore_ascii_case("localhost")
-        || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get(header::AUTHORIZATION)?.as_bytes();
     let (scheme, token) = value.split_at_checked(7)?;
-    scheme
-        .eq_ignore_ascii_case(b"Bearer ")
-        .then(|| token.trim_ascii())
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
 }
 
 /// Equal, in a time that tells nothing of where two differ: their digests are compared, all of them.
 fn same(given: &[u8], wanted: &[u8]) -> bool {
     let (given, wanted) = (Sha256::digest(given), Sha256::digest(wanted));
-    given
-        .iter()
-        .zip(wanted.iter())
-        .fold(0, |differ, (a, b)| differ | (a ^ b))
-        == 0
+    given.iter().zip(wanted.iter()).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
 }
 
 #[cfg(test)]
@@ -152,25 +114,11 @@ mod tests {
 
     #[test]
     fn only_names_of_this_machine_are_its_names() {
-        for host in [
-            "localhost",
-            "LOCALHOST:8480",
-            "127.0.0.1",
-            "127.0.0.1:9000",
-            "127.8.8.8",
-            "[::1]",
-            "[::1]:8480",
-        ] {
+        for host in ["localhost", "LOCALHOST:8480", "127.0.0.1", "127.0.0.1:9000", "127.8.8.8", "[::1]", "[::1]:8480"] {
             assert!(is_this_machine(host), "{host}");
         }
-        for host in [
-            "",
-            "example.com",
-            "localhost.example.com",
-            "127.0.0.1.example.com:8480",
-            "192.168.1.4",
-            "[::2]:1",
-        ] {
+        for host in ["", "example.com", "localhost.example.com", "127.0.0.1.example.com:8480", "192.168.1.4", "[::2]:1"]
+        {
             assert!(!is_this_machine(host), "{host}");
         }
     }

@@ -41,11 +41,7 @@ pub async fn serve(station: Station, cancel: CancellationToken) {
 }
 
 /// Serves a station that flies nothing because its configuration has faults, until `cancel`.
-pub async fn serve_faults(
-    listen: &str,
-    faults: Faults,
-    cancel: CancellationToken,
-) -> anyhow::Result<()> {
+pub async fn serve_faults(listen: &str, faults: Faults, cancel: CancellationToken) -> anyhow::Result<()> {
     let router = faulty::router(listen, faults, cancel.clone());
     server::serve(listen, router, cancel).await;
     Ok(())

@@ -32,18 +32,7 @@ async fn file(path: &str) -> Response {
         return nothing_here().await.into_response();
     };
     // The build puts a digest of the content into the names of assets; all else may change with the binary.
-    let keep = if path.starts_with("assets/") {
-        "public, max-age=31536000, immutable"
-    } else {
-        "no-cache"
-    };
+    let keep = if path.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
     let kind = file.metadata.mimetype().to_owned();
-    (
-        [
-            (header::CONTENT_TYPE, kind),
-            (header::CACHE_CONTROL, keep.to_owned()),
-        ],
-        file.data,
-    )
-        .into_response()
+    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, keep.to_owned())], file.data).into_response()
 }

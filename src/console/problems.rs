@@ -15,11 +15,7 @@ pub struct Problem {
 }
 
 fn problem(part: &'static str, message: impl Into<String>, remedy: &str) -> Problem {
-    Problem {
-        part,
-        message: message.into(),
-        remedy: Some(remedy.to_owned()),
-    }
+    Problem { part, message: message.into(), remedy: Some(remedy.to_owned()) }
 }
 
 pub fn of(now: &Snapshot) -> Vec<Problem> {
@@ -31,11 +27,7 @@ pub fn of(now: &Snapshot) -> Vec<Problem> {
     let fresh = now.limits.weather_fresh_s;
     let remedy = "check the weather station's power, the network and weather.url";
     match now.weather_age_s() {
-        None => found.push(problem(
-            "weather",
-            "the weather station has not been heard",
-            remedy,
-        )),
+        None => found.push(problem("weather", "the weather station has not been heard", remedy)),
         Some(age) if age > fresh => {
             let message = format!("the weather station has been silent for more than {fresh:.0} s");
             found.push(problem("weather", message, remedy));
@@ -44,11 +36,7 @@ pub fn of(now: &Snapshot) -> Vec<Problem> {
     }
     if now.dock.hatch == Hatch::Unknown {
         let remedy = "check the dock's power, the network, dock.url and the hatch's limit switches";
-        found.push(problem(
-            "dock",
-            "the position of the dock's hatch is not known",
-            remedy,
-        ));
+        found.push(problem("dock", "the position of the dock's hatch is not known", remedy));
     }
     if !now.perception.running {
         let message = match &now.perception.last_error {
@@ -63,28 +51,17 @@ pub fn of(now: &Snapshot) -> Vec<Problem> {
             Some(error) => format!("not connected to the broker: {error}"),
             None => "not connected to the broker yet".to_owned(),
         };
-        let remedy =
-            "check the network and uplink.url; what is found meanwhile is kept and sent later";
+        let remedy = "check the network and uplink.url; what is found meanwhile is kept and sent later";
         found.push(problem("uplink", message, remedy));
     }
     if now.outbox.quarantined > 0 {
-        let message = format!(
-            "{} broken outbox database(s) were moved aside",
-            now.outbox.quarantined
-        );
+        let message = format!("{} broken outbox database(s) were moved aside", now.outbox.quarantined);
         let remedy = "check the disk; the files beside outbox.db in station.state_dir can be sent to the makers";
         found.push(problem("outbox", message, remedy));
     }
     if now.outbox.aside > 0 {
-        let message = format!(
-            "{} record(s) were set aside because no broker could take them",
-            now.outbox.aside
-        );
-        found.push(problem(
-            "outbox",
-            message,
-            "`aerie outbox list --state aside` says which and why",
-        ));
+        let message = format!("{} record(s) were set aside because no broker could take them", now.outbox.aside);
+        found.push(problem("outbox", message, "`aerie outbox list --state aside` says which and why"));
     }
     found
 }
@@ -112,9 +89,7 @@ mod tests {
         let table: [(&str, &str, Break); 8] = [
             ("vehicle", "not heard", |s| s.vehicle.linked = false),
             ("weather", "has not been heard", |s| s.weather = None),
-            ("weather", "more than 30 s", |s| {
-                s.now += Duration::from_secs(31)
-            }),
+            ("weather", "more than 30 s", |s| s.now += Duration::from_secs(31)),
             ("dock", "hatch", |s| s.dock = DockState::default()),
             ("perception", "model.onnx is missing", |s| {
                 s.perception.running = false;

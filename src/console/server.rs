@@ -13,8 +13,7 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 /// Returns only when cancelled.
 pub async fn serve(listen: &str, router: Router, cancel: CancellationToken) {
     while let Some(listener) = bind(listen, &cancel).await {
-        let server = axum::serve(listener, router.clone())
-            .with_graceful_shutdown(cancel.clone().cancelled_owned());
+        let server = axum::serve(listener, router.clone()).with_graceful_shutdown(cancel.clone().cancelled_owned());
         let overdue = async {
             cancel.cancelled().await;
             tokio::time::sleep(LAST_WORDS).await;
@@ -45,9 +44,7 @@ async fn bind(listen: &str, cancel: &CancellationToken) -> Option<TcpListener> {
         // Once for each reason, not every five seconds.
         if said.replace(error.kind()) != Some(error.kind()) {
             let remedy = match error.kind() {
-                std::io::ErrorKind::AddrInUse => {
-                    "another program has it: stop that one or choose another port"
-                }
+                std::io::ErrorKind::AddrInUse => "another program has it: stop that one or choose another port",
                 std::io::ErrorKind::PermissionDenied => "choose a port above 1023",
                 _ => "give an address of this machine",
             };

@@ -57,11 +57,7 @@ impl Snapshot {
 
     /// Seconds since the weather was heard.
     pub fn weather_age_s(&self) -> Option<f64> {
-        self.weather.map(|reading| {
-            self.now
-                .saturating_duration_since(reading.received)
-                .as_secs_f64()
-        })
+        self.weather.map(|reading| self.now.saturating_duration_since(reading.received).as_secs_f64())
     }
 }
 
@@ -75,10 +71,7 @@ pub mod tests {
     pub fn at_rest() -> Snapshot {
         let now = Instant::now();
         let time: Timestamp = "2026-11-20T02:00:00Z".parse().unwrap();
-        let dock_at = LatLon {
-            lat: 23.05,
-            lon: 113.0,
-        };
+        let dock_at = LatLon { lat: 23.05, lon: 113.0 };
         Snapshot {
             time,
             now,
@@ -92,35 +85,16 @@ pub mod tests {
                 armed: Some(false),
                 mode: Some(FlightMode::Hold),
                 landed: LandedState::OnGround,
-                position: Some(Fix {
-                    at: dock_at,
-                    height_m: 0.1,
-                    amsl_m: 12.0,
-                    received: now,
-                }),
+                position: Some(Fix { at: dock_at, height_m: 0.1, amsl_m: 12.0, received: now }),
                 battery_pct: Some(96.0),
                 satellites: Some(17),
                 ..Telemetry::default()
             },
-            dock: DockState {
-                hatch: Hatch::Closed,
-                drone_present: Some(true),
-                received: Some(now),
-            },
-            weather: Some(Reading {
-                wind_m_s: 3.1,
-                gust_m_s: 5.2,
-                rain_mm_h: 0.0,
-                temperature_c: 24.6,
-                received: now,
-            }),
+            dock: DockState { hatch: Hatch::Closed, drone_present: Some(true), received: Some(now) },
+            weather: Some(Reading { wind_m_s: 3.1, gust_m_s: 5.2, rain_mm_h: 0.0, temperature_c: 24.6, received: now }),
             perception: PerceptionState {
                 running: true,
-                model: Some(ModelName {
-                    name: "m".into(),
-                    version: "1".into(),
-                    sha256: "0".into(),
-                }),
+                model: Some(ModelName { name: "m".into(), version: "1".into(), sha256: "0".into() }),
                 ..PerceptionState::default()
             },
             uplink: UplinkState {

@@ -30,11 +30,7 @@ impl Track {
         let Some(fix) = vehicle.position.filter(|_| vehicle.linked) else {
             return;
         };
-        if self
-            .points
-            .last()
-            .is_some_and(|last| last.distance_m(fix.at) < STEP_M)
-        {
+        if self.points.last().is_some_and(|last| last.distance_m(fix.at) < STEP_M) {
             return;
         }
         if self.points.len() >= LIMIT {
@@ -68,20 +64,8 @@ mod tests {
     use crate::vehicle::Fix;
 
     fn flying(id: &str) -> Sortie {
-        let mut sortie = Sortie::new(
-            id.into(),
-            "p",
-            "p",
-            Trigger::Cli,
-            None,
-            Timestamp::UNIX_EPOCH,
-        );
-        for state in [
-            State::Gating,
-            State::DockOpening,
-            State::Arming,
-            State::Airborne,
-        ] {
+        let mut sortie = Sortie::new(id.into(), "p", "p", Trigger::Cli, None, Timestamp::UNIX_EPOCH);
+        for state in [State::Gating, State::DockOpening, State::Arming, State::Airborne] {
             sortie.become_(state, "", Timestamp::UNIX_EPOCH).unwrap();
         }
         sortie
@@ -89,17 +73,8 @@ mod tests {
 
     fn at(lat: f64) -> Telemetry {
         let at = LatLon { lat, lon: 113.0 };
-        let position = Some(Fix {
-            at,
-            height_m: 80.0,
-            amsl_m: 90.0,
-            received: Instant::now(),
-        });
-        Telemetry {
-            linked: true,
-            position,
-            ..Telemetry::default()
-        }
+        let position = Some(Fix { at, height_m: 80.0, amsl_m: 90.0, received: Instant::now() });
+        Telemetry { linked: true, position, ..Telemetry::default() }
     }
 
     #[tokio::test]
@@ -111,12 +86,8 @@ mod tests {
         for i in 0..10 {
             track.note(Some(&first), &at(23.0 + f64::from(i) * 1e-4));
         }
-        first
-            .become_(State::Landing, "", Timestamp::UNIX_EPOCH)
-            .unwrap();
-        first
-            .become_(State::DockClosing, "", Timestamp::UNIX_EPOCH)
-            .unwrap();
+        first.become_(State::Landing, "", Timestamp::UNIX_EPOCH).unwrap();
+        first.become_(State::DockClosing, "", Timestamp::UNIX_EPOCH).unwrap();
         track.note(Some(&first), &at(24.0));
         assert_eq!(track.points.len(), 10);
         track.note(Some(&flying("two")), &at(25.0));
@@ -127,13 +98,7 @@ mod tests {
     async fn a_lost_link_draws_nothing_and_a_long_flight_never_grows_without_bound() {
         let mut track = Track::default();
         let sortie = flying("one");
-        track.note(
-            Some(&sortie),
-            &Telemetry {
-                linked: false,
-                ..at(23.0)
-            },
-        );
+        track.note(Some(&sortie), &Telemetry { linked: false, ..at(23.0) });
         assert_eq!(track.points.len(), 0);
         for i in 0..20_000 {
             track.note(Some(&sortie), &at(23.0 + f64::from(i) * 1e-5));

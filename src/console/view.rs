@@ -74,13 +74,8 @@ pub fn faulty_status(time: Timestamp, faults: &[Fault], file: &str) -> Value {
     let problems: Vec<Value> = faults
         .iter()
         .map(|Fault { key, fault }| {
-            let message = if key.is_empty() {
-                format!("{file}: {fault}")
-            } else {
-                format!("{file}: {key}: {fault}")
-            };
-            let remedy =
-                "correct the file, try it with `aerie config check`, then start the station again";
+            let message = if key.is_empty() { format!("{file}: {fault}") } else { format!("{file}: {key}: {fault}") };
+            let remedy = "correct the file, try it with `aerie config check`, then start the station again";
             json!({"part": "configuration", "message": message, "remedy": remedy})
         })
         .collect();
@@ -139,9 +134,7 @@ pub fn sortie(sortie: &Sortie) -> Value {
 /// The stored sorties, newest first, with the newest one as it stands now.
 pub fn sorties(stored: &[Sortie], current: Option<&Sortie>) -> Value {
     let missing = current.filter(|c| stored.iter().all(|s| s.id != c.id));
-    let known = stored
-        .iter()
-        .map(|s| current.filter(|c| c.id == s.id).unwrap_or(s));
+    let known = stored.iter().map(|s| current.filter(|c| c.id == s.id).unwrap_or(s));
     missing.into_iter().chain(known).map(sortie).collect()
 }
 
@@ -166,11 +159,7 @@ pub fn patrol(patrol: &Patrol, next_at: Option<Timestamp>, last: Option<&Sortie>
 fn schedule(schedule: &Schedule) -> String {
     let mut words = schedule.at.join(" / ");
     if schedule.weekdays.len() < 7 && schedule.holidays != Holidays::Only {
-        let days: Vec<String> = schedule
-            .weekdays
-            .iter()
-            .map(|day| format!("{day:?}").to_lowercase())
-            .collect();
+        let days: Vec<String> = schedule.weekdays.iter().map(|day| format!("{day:?}").to_lowercase()).collect();
         words = format!("{words} · {}", days.join(" "));
     }
     match schedule.holidays {
@@ -190,14 +179,8 @@ pub struct Deliveries {
 
 impl Deliveries {
     pub fn new(rows: Vec<Listed>, stats: &Stats) -> Deliveries {
-        let listed = rows
-            .into_iter()
-            .map(|row| (row.id, row.state == "delivered"))
-            .collect();
-        Deliveries {
-            listed,
-            oldest_queued_at: stats.oldest_queued_at,
-        }
+        let listed = rows.into_iter().map(|row| (row.id, row.state == "delivered")).collect();
+        Deliveries { listed, oldest_queued_at: stats.oldest_queued_at }
     }
 
     /// Whether the newest event of a case was acknowledged.
@@ -217,10 +200,7 @@ impl Deliveries {
 
 pub fn case(case: &Case, kinds: &Kinds, division: &Division, delivered: bool) -> Value {
     // The model that found it, which need not be the one that runs now.
-    let model = case
-        .event
-        .as_ref()
-        .map(|event| event["data"]["properties"]["model"].clone());
+    let model = case.event.as_ref().map(|event| event["data"]["properties"]["model"].clone());
     let model: Option<ModelName> = model.and_then(|model| serde_json::from_value(model).ok());
     let mut feature = event::feature(case, kinds, division, model.as_ref());
     feature["properties"]["delivered"] = delivered.into();
@@ -251,9 +231,7 @@ pub fn delivery(queued: u64, delivered: u64, latencies: &[Latency]) -> Value {
 /// The smallest value that `share` of the sorted values do not exceed (nearest rank).
 fn percentile(sorted: &[i128], share: f64) -> Option<i64> {
     let rank = (share * sorted.len() as f64).ceil().max(1.0) as usize;
-    sorted
-        .get(rank - 1)
-        .and_then(|value| i64::try_from(*value).ok())
+    sorted.get(rank - 1).and_then(|value| i64::try_from(*value).ok())
 }
 
 fn mode(mode: FlightMode) -> String {
@@ -291,14 +269,7 @@ mod tests {
     #[tokio::test]
     async fn a_status_has_every_field_that_the_page_reads() {
         let mut now = at_rest();
-        now.sortie = Some(Sortie::new(
-            "s".into(),
-            "north",
-            "North",
-            Trigger::Page,
-            None,
-            at(0),
-        ));
+        now.sortie = Some(Sortie::new("s".into(), "north", "North", Trigger::Page, None, at(0)));
         let status = status(&now, &[]);
         // From web/src/types.ts.
         let shape = [
@@ -307,14 +278,8 @@ mod tests {
                 "station name version time state demo problems dock vehicle weather sortie uplink perception gates stale_after_s",
             ),
             ("/dock", "lat lon state"),
-            (
-                "/vehicle",
-                "linked armed mode lat lon height_m heading_deg speed_m_s battery_pct satellites",
-            ),
-            (
-                "/weather",
-                "wind_m_s gust_m_s rain_mm_h temperature_c age_s",
-            ),
+            ("/vehicle", "linked armed mode lat lon height_m heading_deg speed_m_s battery_pct satellites"),
+            ("/weather", "wind_m_s gust_m_s rain_mm_h temperature_c age_s"),
             (
                 "/sortie",
                 "id patrol patrol_name trigger state reason planned_at started_at ended_at frames cases coverage progress route operator",
@@ -326,10 +291,7 @@ mod tests {
         for (at, fields) in shape {
             let part = status.pointer(at).unwrap();
             for field in fields.split(' ') {
-                assert!(
-                    part.get(field).is_some(),
-                    "{at}/{field} is missing in {part}"
-                );
+                assert!(part.get(field).is_some(), "{at}/{field} is missing in {part}");
             }
         }
         assert_eq!(status["state"], "ok");
@@ -346,15 +308,7 @@ mod tests {
         let status = status(&now, &problems::of(&now));
         assert_eq!(status["state"], "degraded");
         assert_eq!(status["weather"], Value::Null);
-        for field in [
-            "lat",
-            "lon",
-            "height_m",
-            "battery_pct",
-            "satellites",
-            "speed_m_s",
-            "mode",
-        ] {
+        for field in ["lat", "lon", "height_m", "battery_pct", "satellites", "speed_m_s", "mode"] {
             assert_eq!(status["vehicle"][field], Value::Null, "{field}");
         }
         assert_eq!(status["vehicle"]["linked"], false);
@@ -374,35 +328,20 @@ mod tests {
     #[test]
     fn every_fault_of_a_configuration_is_a_problem_that_names_file_and_key() {
         let faults = [
-            Fault {
-                key: "gates.wind_ms".into(),
-                fault: "is not a key here".into(),
-            },
-            Fault {
-                key: String::new(),
-                fault: "line 3: not TOML".into(),
-            },
+            Fault { key: "gates.wind_ms".into(), fault: "is not a key here".into() },
+            Fault { key: String::new(), fault: "line 3: not TOML".into() },
         ];
         let status = faulty_status(at(0), &faults, "station.toml");
         assert_eq!(status["state"], "degraded");
-        assert_eq!(
-            status["problems"][0]["message"],
-            "station.toml: gates.wind_ms: is not a key here"
-        );
-        assert_eq!(
-            status["problems"][1]["message"],
-            "station.toml: line 3: not TOML"
-        );
+        assert_eq!(status["problems"][0]["message"], "station.toml: gates.wind_ms: is not a key here");
+        assert_eq!(status["problems"][1]["message"], "station.toml: line 3: not TOML");
     }
 
     #[test]
     fn the_sortie_under_way_is_shown_as_it_is_now_and_once() {
         let stored = Sortie::new("2".into(), "p", "p", Trigger::Page, None, at(0));
         let older = Sortie::new("1".into(), "p", "p", Trigger::Page, None, at(0));
-        let current = Sortie {
-            frames: 7,
-            ..stored.clone()
-        };
+        let current = Sortie { frames: 7, ..stored.clone() };
         let shown = sorties(&[stored, older.clone()], Some(&current));
         assert_eq!(shown.as_array().unwrap().len(), 2);
         assert_eq!(shown[0]["frames"], 7);
@@ -412,15 +351,8 @@ mod tests {
 
     fn a_case(sequence: u64) -> Case {
         let located = Located {
-            at: LatLon {
-                lat: 23.05,
-                lon: 113.0,
-            },
-            uncertainty: Ellipse {
-                semi_major_m: 3.0,
-                semi_minor_m: 2.0,
-                bearing_deg: 10.0,
-            },
+            at: LatLon { lat: 23.05, lon: 113.0 },
+            uncertainty: Ellipse { semi_major_m: 3.0, semi_minor_m: 2.0, bearing_deg: 10.0 },
             slant_m: 80.0,
         };
         Case {
@@ -464,27 +396,15 @@ mod tests {
     #[test]
     fn a_case_is_delivered_once_its_newest_event_is() {
         let rows = vec![row("c/1", "delivered"), row("c/2", "queued")];
-        let known = Deliveries::new(
-            rows,
-            &Stats {
-                oldest_queued_at: Some(at(0)),
-                ..Stats::default()
-            },
-        );
+        let known = Deliveries::new(rows, &Stats { oldest_queued_at: Some(at(0)), ..Stats::default() });
         assert!(known.has(&a_case(1)));
         assert!(!known.has(&a_case(2)));
         // Not among the rows that were read: old enough to be done, unless something older waits.
         assert!(!known.has(&a_case(3)));
         assert!(Deliveries::new(Vec::new(), &Stats::default()).has(&a_case(3)));
-        let waiting = Stats {
-            oldest_queued_at: Some(at(5)),
-            ..Stats::default()
-        };
+        let waiting = Stats { oldest_queued_at: Some(at(5)), ..Stats::default() };
         assert!(Deliveries::new(Vec::new(), &waiting).has(&a_case(3)));
-        assert!(!known.has(&Case {
-            event: None,
-            ..a_case(1)
-        }));
+        assert!(!known.has(&Case { event: None, ..a_case(1) }));
     }
 
     #[test]
@@ -493,10 +413,7 @@ mod tests {
         // From web/src/types.ts.
         let fields = "id kind kind_zh state confidence experimental first_seen last_seen count sortie evidence uncertainty position code code_system delivered";
         for field in fields.split(' ') {
-            assert!(
-                shown["properties"].get(field).is_some(),
-                "{field} is missing in {shown}"
-            );
+            assert!(shown["properties"].get(field).is_some(), "{field} is missing in {shown}");
         }
         assert_eq!(shown["geometry"]["coordinates"], json!([113.0, 23.05]));
         assert_eq!(shown["properties"]["model"]["name"], "old");
@@ -513,39 +430,17 @@ mod tests {
         let mut all: Vec<Latency> = (1..=100).map(|ms| one(Class::Case, ms)).collect();
         all.push(one(Class::Evidence, 100_000));
         let shown = delivery(3, 100, &all);
-        assert_eq!(
-            shown["latency_ms"],
-            json!({"p50": 50, "p99": 99, "count": 100})
-        );
-        assert_eq!(
-            delivery(0, 0, &[])["latency_ms"],
-            json!({"p50": null, "p99": null, "count": 0})
-        );
-        assert_eq!(
-            delivery(0, 1, &[one(Class::Case, -500)])["latency_ms"]["p50"],
-            0
-        );
+        assert_eq!(shown["latency_ms"], json!({"p50": 50, "p99": 99, "count": 100}));
+        assert_eq!(delivery(0, 0, &[])["latency_ms"], json!({"p50": null, "p99": null, "count": 0}));
+        assert_eq!(delivery(0, 1, &[one(Class::Case, -500)])["latency_ms"]["p50"], 0);
     }
 
     #[test]
     fn a_patrol_shows_its_area_and_its_schedule_in_words() {
         let text = "id = \"n\"\nname = \"N\"\narea = \"a\"\nheight_m = 80.0\n[schedule]\nat = [\"09:00\", \"15:30\"]\nweekdays = [\"mon\", \"fri\"]\nholidays = \"skip\"";
         let config: PatrolConfig = toml::from_str(text).unwrap();
-        let ring = vec![
-            LatLon {
-                lat: 23.0,
-                lon: 113.0
-            };
-            4
-        ];
-        let shown = patrol(
-            &Patrol {
-                config,
-                ground: Ground::Area(ring),
-            },
-            None,
-            None,
-        );
+        let ring = vec![LatLon { lat: 23.0, lon: 113.0 }; 4];
+        let shown = patrol(&Patrol { config, ground: Ground::Area(ring) }, None, None);
         assert_eq!(shown["schedule"], "09:00 / 15:30 · mon fri · no holidays");
         assert_eq!(shown["area"]["type"], "Polygon");
         assert_eq!(shown["area"]["coordinates"][0].as_array().unwrap().len(), 4);
