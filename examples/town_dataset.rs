@@ -9,17 +9,12 @@ use aerie::sim::town::{CLASSES, dataset};
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let number = |i: usize| args.get(i).and_then(|a| a.parse::<u64>().ok());
-    let (Some(out), Some(seed), Some(towns), Some(frames)) =
-        (args.first(), number(1), number(2), number(3))
-    else {
+    let (Some(out), Some(seed), Some(towns), Some(frames)) = (args.first(), number(1), number(2), number(3)) else {
         eprintln!("usage: town_dataset OUT FIRST_SEED TOWNS FRAMES [plain]");
         return ExitCode::from(2);
     };
-    let export = if args.get(4).is_some_and(|a| a == "plain") {
-        dataset::export_plain
-    } else {
-        dataset::export_dataset
-    };
+    let export =
+        if args.get(4).is_some_and(|a| a == "plain") { dataset::export_plain } else { dataset::export_dataset };
     match export(&PathBuf::from(out), seed, towns as usize, frames as usize) {
         Ok(done) => {
             println!("{} pictures in {out}", done.pictures);

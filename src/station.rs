@@ -193,7 +193,9 @@ async fn execute(dispatcher: Dispatcher, order: Execute) {
             Some(sortie) => Outcome::Done(json!({"sortie": sortie})),
             None => Outcome::Refused("no sortie is under way".to_owned()),
         },
-        name => Outcome::Refused(format!("this station knows no command {name:?}; it knows patrol.start and patrol.cancel")),
+        name => {
+            Outcome::Refused(format!("this station knows no command {name:?}; it knows patrol.start and patrol.cancel"))
+        }
     };
     running.finish(outcome);
 }
@@ -242,7 +244,12 @@ async fn tell_status(
 
 fn status_of(station: &Station) -> Value {
     let perception = station.perception.state().borrow().clone();
-    let sortie = station.dispatcher.current().borrow().as_ref().map(|s| json!({"id": s.id, "patrol": s.patrol, "state": s.state, "reason": s.reason}));
+    let sortie = station
+        .dispatcher
+        .current()
+        .borrow()
+        .as_ref()
+        .map(|s| json!({"id": s.id, "patrol": s.patrol, "state": s.state, "reason": s.reason}));
     json!({
         "state": "online",
         "version": env!("CARGO_PKG_VERSION"),

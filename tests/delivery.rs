@@ -11,9 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use aerie::outbox::{Class, Options, Outbox, OutboxError, Payload, Record, Settlement};
-use aerie::uplink::commands::{
-    self, Door, Envelope, Execute, Outcome, Reply, ReplyTo, Status, Submission,
-};
+use aerie::uplink::commands::{self, Door, Envelope, Execute, Outcome, Reply, ReplyTo, Status, Submission};
 use aerie::uplink::{self, Uplink, cloudevents};
 use jiff::{SignedDuration, Timestamp};
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, PublishOptions, PublishProperties, QoS};
@@ -37,17 +35,8 @@ struct Broker {
 impl Broker {
     /// A port that was free a moment ago.
     fn reserve(extra: &'static str) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        Self {
-            child: None,
-            port,
-            dir: tempfile::tempdir().unwrap(),
-            extra,
-        }
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self { child: None, port, dir: tempfile::tempdir().unwrap(), extra }
     }
 
     async fn start(extra: &'static str) -> Self {
@@ -66,24 +55,12 @@ impl Broker {
         );
         let path = self.dir.path().join("mosquitto.conf");
         std::fs::write(&path, config).unwrap();
-        let program = if Path::new("/usr/sbin/mosquitto").exists() {
-            "/usr/sbin/mosquitto"
-        } else {
-            "mosquitto"
-        };
+        let program = if Path::new("/usr/sbin/mosquitto").exists() { "/usr/sbin/mosquitto" } else { "mosquitto" };
         let mut command = Command::new(program);
-        command
-            .arg("-c")
-            .arg(&path)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        command.arg("-c").arg(&path).stdout(Stdio::null()).stderr(Stdio::null());
         if self.runs_as_root() {
             // Started by root it would give up its rights and could not write to our directory.
-            std::fs::write(
-                &path,
-                format!("user root\n{}", std::fs::read_to_string(&path).unwrap()),
-            )
-            .unwrap();
+            std::fs::write(&path, format!("user root\n{}", std::fs::read_to_string(&path).unwrap())).unwrap();
         }
         let child = command.spawn().unwrap_or_else(|error| {
             panic!("these tests need a real broker ({error}): apt-get install mosquitto");
@@ -91,11 +68,7 @@ impl Broker {
         self.child = Some(child);
         eventually("the broker listens", || {
             let port = self.port;
-            async move {
-                tokio::net::TcpStream::connect(("127.0.0.1", port))
-                    .await
-                    .is_ok()
-            }
+            async move { tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() }
         })
         .await;
     }
@@ -152,10 +125,7 @@ struct Subscriber {
 impl Subscriber {
     async fn start(broker: &Broker, filter: &str) -> Self {
         let mut options = MqttOptions::new("independent", ("127.0.0.1", broker.port));
-        options
-            .set_clean_start(false)
-            .set_session_expiry_interval(Some(3600))
-            .set_max_packet_size(Some(8 << 20));
+        options.set_clean_start(false).set_session_expiry_interval(Some(3600)).set_max_packet_size(Some(8 << 20));
         let (client, mut eventloop) = AsyncClient::builder(options).capacity(64).build();
         let received = Arc::new(Mutex::new(Vec::new()));
         let (store, again, filter) = (Arc::clone(&received), client.clone(), filter.to_owned());
@@ -164,9 +134,7 @@ impl Subscriber {
             loop {
                 match eventloop.poll().await {
                     Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                        again
-                            .try_subscribe(filter.clone(), QoS::AtLeastOnce)
-                            .unwrap();
+                        again.try_subscribe(filter.clone(), QoS::AtLeastOnce).unwrap();
                     }
                     Ok(Event::Incoming(Packet::SubAck(_))) => {
                         ready.send_replace(true);
@@ -176,10 +144,7 @@ impl Subscriber {
                             topic: String::from_utf8_lossy(&publish.topic).into_owned(),
                             payload: publish.payload.to_vec(),
                             retain: publish.retain,
-                            correlation: publish
-                                .properties
-                                .and_then(|p| p.correlation_data)
-                                .map(|d| d.to_vec()),
+                            correlation: publish.properties.and_then(|p| p.correlation_data).map(|d| d.to_vec()),
                         });
                     }
                     Ok(_) => {}
@@ -187,15 +152,8 @@ impl Subscriber {
                 }
             }
         });
-        tokio::time::timeout(PATIENCE, subscribed.wait_for(|ready| *ready))
-            .await
-            .unwrap()
-            .unwrap();
-        Self {
-            client,
-            received,
-            task,
-        }
+        tokio::time::timeout(PATIENCE, subscribed.wait_for(|ready| *ready)).await.unwrap().unwrap();
+        Self { client, received, task }
     }
 
     fn all(&self) -> Vec<Received> {
@@ -203,24 +161,13 @@ impl Subscriber {
     }
 
     fn on(&self, topic: &str) -> Vec<Received> {
-        self.all()
-            .into_iter()
-            .filter(|one| one.topic == topic)
-            .collect()
+        self.all().into_iter().filter(|one| one.topic == topic).collect()
     }
 
     /// Ids of the events, as they came.
     fn event_ids(&self) -> Vec<String> {
-        let of = |one: &Received| {
-            serde_json::from_slice::<Value>(&one.payload).ok()?["id"]
-                .as_str()
-                .map(str::to_owned)
-        };
-        self.all()
-            .iter()
-            .filter(|one| one.topic.contains("/case/"))
-            .filter_map(of)
-            .collect()
+        let of = |one: &Received| serde_json::from_slice::<Value>(&one.payload).ok()?["id"].as_str().map(str::to_owned);
+        self.all().iter().filter(|one| one.topic.contains("/case/")).filter_map(of).collect()
     }
 }
 
@@ -248,50 +195,25 @@ impl Station {
         let (status, status_rx) = watch::channel(json!({ "version": "test" }));
         let (incoming_tx, incoming) = mpsc::channel(4);
         let cancel = CancellationToken::new();
-        let uplink = uplink::spawn(
-            config,
-            "s1",
-            outbox.clone(),
-            status_rx,
-            incoming_tx,
-            cancel.clone(),
-        );
-        Self {
-            uplink: Arc::new(uplink),
-            cancel,
-            status,
-            incoming: Some(incoming),
-        }
+        let uplink = uplink::spawn(config, "s1", outbox.clone(), status_rx, incoming_tx, cancel.clone());
+        Self { uplink: Arc::new(uplink), cancel, status, incoming: Some(incoming) }
     }
 
     async fn connected(&self) {
         let mut state = self.uplink.state();
-        let connected =
-            tokio::time::timeout(PATIENCE, state.wait_for(|state| state.connected)).await;
-        assert!(
-            connected.is_ok(),
-            "no connection: {:?}",
-            self.uplink.state().borrow()
-        );
+        let connected = tokio::time::timeout(PATIENCE, state.wait_for(|state| state.connected)).await;
+        assert!(connected.is_ok(), "no connection: {:?}", self.uplink.state().borrow());
     }
 
     async fn stop(self) {
         self.cancel.cancel();
         let uplink = Arc::into_inner(self.uplink).expect("the test holds the only handle");
-        tokio::time::timeout(PATIENCE, uplink.stopped())
-            .await
-            .unwrap();
+        tokio::time::timeout(PATIENCE, uplink.stopped()).await.unwrap();
     }
 }
 
 fn case_record(case: &str, sequence: u64) -> Record {
-    let event = cloudevents::case_event(
-        "s1",
-        case,
-        sequence,
-        Timestamp::now(),
-        json!({ "type": "Feature" }),
-    );
+    let event = cloudevents::case_event("s1", case, sequence, Timestamp::now(), json!({ "type": "Feature" }));
     Record {
         id: cloudevents::event_id(case, sequence),
         class: Class::Case,
@@ -317,13 +239,8 @@ fn note(id: &str, class: Class, key: &str, bytes: usize) -> Record {
 
 async fn queued(outbox: &Outbox, count: u64) {
     let mut stats = outbox.stats();
-    let reached =
-        tokio::time::timeout(PATIENCE, stats.wait_for(|stats| stats.queued == count)).await;
-    assert!(
-        reached.is_ok(),
-        "{count} expected in the queue, found {:?}",
-        outbox.stats().borrow()
-    );
+    let reached = tokio::time::timeout(PATIENCE, stats.wait_for(|stats| stats.queued == count)).await;
+    assert!(reached.is_ok(), "{count} expected in the queue, found {:?}", outbox.stats().borrow());
 }
 
 /// Every id was received; the first sight of each case's events is in order.
@@ -350,25 +267,13 @@ async fn what_was_accepted_survives_the_end_of_the_process() {
     let digest = outbox.store_picture(b"a picture").await.unwrap();
     let mut picture = note("p", Class::Evidence, "c1", 0);
     picture.payload = Payload::File(digest);
-    outbox
-        .accept(vec![
-            case_record("c1", 1),
-            case_record("c1", 2),
-            picture.clone(),
-        ])
-        .await
-        .unwrap();
+    outbox.accept(vec![case_record("c1", 1), case_record("c1", 2), picture.clone()]).await.unwrap();
     drop(outbox);
 
     let outbox = reopen(dir.path()).await;
     assert_eq!(outbox.stats().borrow().queued, 3);
     let next = outbox.next(10, u64::MAX).await.unwrap();
-    assert_eq!(
-        next.iter()
-            .map(|q| q.record.id.as_str())
-            .collect::<Vec<_>>(),
-        ["c1/1", "p"]
-    );
+    assert_eq!(next.iter().map(|q| q.record.id.as_str()).collect::<Vec<_>>(), ["c1/1", "p"]);
     assert_eq!(next[1].record, picture);
     assert!(outbox.check().await.unwrap().is_sound());
 }
@@ -394,20 +299,14 @@ async fn reopen_with(dir: &Path, options: Options) -> Outbox {
 async fn two_stations_never_share_an_outbox() {
     let dir = tempfile::tempdir().unwrap();
     let _first = Outbox::open(dir.path()).unwrap();
-    assert!(matches!(
-        Outbox::open(dir.path()),
-        Err(OutboxError::InUse(_))
-    ));
+    assert!(matches!(Outbox::open(dir.path()), Err(OutboxError::InUse(_))));
 }
 
 #[tokio::test]
 async fn the_same_id_is_accepted_once_even_after_it_was_delivered() {
     let dir = tempfile::tempdir().unwrap();
     let outbox = Outbox::open(dir.path()).unwrap();
-    outbox
-        .accept(vec![case_record("c1", 1), case_record("c1", 1)])
-        .await
-        .unwrap();
+    outbox.accept(vec![case_record("c1", 1), case_record("c1", 1)]).await.unwrap();
     outbox.accept(vec![case_record("c1", 1)]).await.unwrap();
     assert_eq!(outbox.stats().borrow().queued, 1);
 
@@ -419,11 +318,7 @@ async fn the_same_id_is_accepted_once_even_after_it_was_delivered() {
 }
 
 async fn deliver(outbox: &Outbox, seq: i64) {
-    let settlement = Settlement::Delivered {
-        seq,
-        acked_at: Timestamp::now(),
-        note: None,
-    };
+    let settlement = Settlement::Delivered { seq, acked_at: Timestamp::now(), note: None };
     outbox.settle(vec![settlement]).await.unwrap();
 }
 
@@ -434,22 +329,11 @@ async fn a_batch_is_accepted_as_a_whole_or_not_at_all() {
     let mut missing = note("p", Class::Evidence, "c1", 0);
     missing.payload = Payload::File("0".repeat(64));
     // Beside it a good one, which may share its transaction and must not share its fate.
-    let (bad, good) = tokio::join!(
-        outbox.accept(vec![case_record("c1", 1), missing]),
-        outbox.accept(vec![case_record("c2", 1)])
-    );
-    assert!(
-        matches!(bad, Err(OutboxError::PictureMissing { .. })),
-        "{bad:?}"
-    );
+    let (bad, good) =
+        tokio::join!(outbox.accept(vec![case_record("c1", 1), missing]), outbox.accept(vec![case_record("c2", 1)]));
+    assert!(matches!(bad, Err(OutboxError::PictureMissing { .. })), "{bad:?}");
     good.unwrap();
-    let ids: Vec<String> = outbox
-        .list(10)
-        .await
-        .unwrap()
-        .into_iter()
-        .map(|one| one.id)
-        .collect();
+    let ids: Vec<String> = outbox.list(10).await.unwrap().into_iter().map(|one| one.id).collect();
     assert_eq!(ids, ["c2/1"]);
 }
 
@@ -470,37 +354,17 @@ async fn classes_go_by_priority_and_a_stream_never_overtakes_itself() {
         .unwrap();
     let next = outbox.next(10, u64::MAX).await.unwrap();
     let ids: Vec<&str> = next.iter().map(|q| q.record.id.as_str()).collect();
-    assert_eq!(
-        ids,
-        ["lost", "c1/1", "sortie", "small", "big"],
-        "c1/2 waits for c1/1"
-    );
-    assert!(
-        outbox.next(10, u64::MAX).await.unwrap().is_empty(),
-        "what is out is not handed out again"
-    );
+    assert_eq!(ids, ["lost", "c1/1", "sortie", "small", "big"], "c1/2 waits for c1/1");
+    assert!(outbox.next(10, u64::MAX).await.unwrap().is_empty(), "what is out is not handed out again");
 
     // Refused for an hour: its stream waits with it.
     let retry_at = Timestamp::now() + SignedDuration::from_hours(1);
-    outbox
-        .settle(vec![Settlement::Later {
-            seq: next[1].seq,
-            reason: "quota".into(),
-            retry_at,
-        }])
-        .await
-        .unwrap();
+    outbox.settle(vec![Settlement::Later { seq: next[1].seq, reason: "quota".into(), retry_at }]).await.unwrap();
     assert!(outbox.next(10, u64::MAX).await.unwrap().is_empty());
 
     // A new session: all that was out comes again, in the same order; the refused one still waits.
     outbox.restart_session(None).await.unwrap();
-    let again: Vec<String> = outbox
-        .next(10, u64::MAX)
-        .await
-        .unwrap()
-        .into_iter()
-        .map(|q| q.record.id)
-        .collect();
+    let again: Vec<String> = outbox.next(10, u64::MAX).await.unwrap().into_iter().map(|q| q.record.id).collect();
     assert_eq!(again, ["lost", "sortie", "small", "big"]);
 }
 
@@ -508,20 +372,13 @@ async fn classes_go_by_priority_and_a_stream_never_overtakes_itself() {
 async fn a_corrupt_database_is_set_aside_reported_and_its_readable_records_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     let outbox = Outbox::open(dir.path()).unwrap();
-    outbox
-        .accept((1..=50).map(|n| case_record("c1", n)).collect())
-        .await
-        .unwrap();
+    outbox.accept((1..=50).map(|n| case_record("c1", n)).collect()).await.unwrap();
     drop(outbox);
     drop(reopen(dir.path()).await);
     let db = dir.path().join("outbox.db");
     // The lock tells when the second owner has closed the file too.
     let deadline = Instant::now() + PATIENCE;
-    while std::fs::File::open(dir.path().join("outbox.lock"))
-        .unwrap()
-        .try_lock()
-        .is_err()
-    {
+    while std::fs::File::open(dir.path().join("outbox.lock")).unwrap().try_lock().is_err() {
         assert!(Instant::now() < deadline);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -537,33 +394,20 @@ async fn a_corrupt_database_is_set_aside_reported_and_its_readable_records_are_k
     assert!(stats.queued > 1, "whole rows were not saved: {stats:?}");
     let next = outbox.next(1, u64::MAX).await.unwrap();
     assert_eq!(next[0].record.topic, "loss");
-    let Payload::Bytes(body) = &next[0].record.payload else {
-        panic!("a report travels in the database")
-    };
+    let Payload::Bytes(body) = &next[0].record.payload else { panic!("a report travels in the database") };
     let event: Value = serde_json::from_slice(body).unwrap();
     assert_eq!(event["data"]["cause"], "corrupt_database");
     let aside = std::fs::read_dir(dir.path()).unwrap().flatten();
-    assert!(aside.into_iter().any(|f| {
-        f.file_name()
-            .to_string_lossy()
-            .starts_with("outbox.db.corrupt-")
-    }));
+    assert!(aside.into_iter().any(|f| { f.file_name().to_string_lossy().starts_with("outbox.db.corrupt-") }));
     drop(outbox);
 
     // Not even a database.
     drop(reopen(dir.path()).await);
     eventually("the file is closed", || async {
-        std::fs::File::open(dir.path().join("outbox.lock"))
-            .unwrap()
-            .try_lock()
-            .is_ok()
+        std::fs::File::open(dir.path().join("outbox.lock")).unwrap().try_lock().is_ok()
     })
     .await;
-    std::fs::write(
-        &db,
-        b"no database at all, but long enough to be looked at by anybody",
-    )
-    .unwrap();
+    std::fs::write(&db, b"no database at all, but long enough to be looked at by anybody").unwrap();
     let outbox = reopen(dir.path()).await;
     assert_eq!(outbox.stats().borrow().quarantined, 1);
     outbox.accept(vec![case_record("c9", 1)]).await.unwrap();
@@ -572,126 +416,61 @@ async fn a_corrupt_database_is_set_aside_reported_and_its_readable_records_are_k
 #[tokio::test]
 async fn a_full_outbox_drops_pictures_before_sorties_before_cases_and_reports_each_loss() {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options {
-        budget_bytes: 100_000,
-        source: "aerie/v1/s1".into(),
-        ..Options::default()
-    };
+    let options = Options { budget_bytes: 100_000, source: "aerie/v1/s1".into(), ..Options::default() };
     let outbox = Outbox::open_with(dir.path(), options).unwrap();
     let digest = outbox.store_picture(&[7; 30_000]).await.unwrap();
     let mut first = note("picture-1", Class::Evidence, "", 0);
     first.payload = Payload::File(digest.clone());
     outbox.accept(vec![first]).await.unwrap();
-    outbox
-        .accept(vec![note("picture-2", Class::Evidence, "", 30_000)])
-        .await
-        .unwrap();
-    outbox
-        .accept(vec![note("sortie-1", Class::Sortie, "s", 20_000)])
-        .await
-        .unwrap();
-    outbox
-        .accept(vec![note("case-1", Class::Case, "c", 40_000)])
-        .await
-        .unwrap();
+    outbox.accept(vec![note("picture-2", Class::Evidence, "", 30_000)]).await.unwrap();
+    outbox.accept(vec![note("sortie-1", Class::Sortie, "s", 20_000)]).await.unwrap();
+    outbox.accept(vec![note("case-1", Class::Case, "c", 40_000)]).await.unwrap();
 
     let state = |listed: &[aerie::outbox::Listed], id: &str| {
-        listed
-            .iter()
-            .find(|one| one.id == id)
-            .map(|one| one.state)
-            .unwrap_or("absent")
+        listed.iter().find(|one| one.id == id).map(|one| one.state).unwrap_or("absent")
     };
     let listed = outbox.list(20).await.unwrap();
-    assert_eq!(
-        state(&listed, "picture-1"),
-        "evicted",
-        "the oldest picture goes first"
-    );
+    assert_eq!(state(&listed, "picture-1"), "evicted", "the oldest picture goes first");
     assert_eq!(state(&listed, "picture-2"), "queued");
-    assert!(
-        !outbox.picture_path(&digest).exists(),
-        "its file gives the space back"
-    );
+    assert!(!outbox.picture_path(&digest).exists(), "its file gives the space back");
     let losses = || async {
         let mut lost = Vec::new();
         for queued in outbox.next(1, u64::MAX).await.unwrap() {
-            let Payload::Bytes(body) = &queued.record.payload else {
-                panic!()
-            };
+            let Payload::Bytes(body) = &queued.record.payload else { panic!() };
             let event: Value = serde_json::from_slice(body).unwrap();
             assert_eq!(event["source"], "aerie/v1/s1");
             let named = event["data"]["lost"].as_array().unwrap();
-            lost.extend(
-                named
-                    .iter()
-                    .map(|one| one["id"].as_str().unwrap().to_owned()),
-            );
+            lost.extend(named.iter().map(|one| one["id"].as_str().unwrap().to_owned()));
             deliver(&outbox, queued.seq).await;
         }
         lost
     };
     assert_eq!(losses().await, ["picture-1"]);
 
-    outbox
-        .accept(vec![note("case-2", Class::Case, "c", 45_000)])
-        .await
-        .unwrap();
-    assert_eq!(
-        losses().await,
-        ["picture-2", "sortie-1"],
-        "both had to go, in one report"
-    );
+    outbox.accept(vec![note("case-2", Class::Case, "c", 45_000)]).await.unwrap();
+    assert_eq!(losses().await, ["picture-2", "sortie-1"], "both had to go, in one report");
     let listed = outbox.list(20).await.unwrap();
-    assert_eq!(
-        (state(&listed, "case-1"), state(&listed, "case-2")),
-        ("queued", "queued")
-    );
+    assert_eq!((state(&listed, "case-1"), state(&listed, "case-2")), ("queued", "queued"));
 
     // Nothing else left: now the oldest case, and that is reported too.
-    outbox
-        .accept(vec![note("case-3", Class::Case, "c", 40_000)])
-        .await
-        .unwrap();
+    outbox.accept(vec![note("case-3", Class::Case, "c", 40_000)]).await.unwrap();
     assert_eq!(losses().await, ["case-1"]);
     assert!(outbox.stats().borrow().bytes <= 100_000);
     // An evicted id is not taken a second time.
-    outbox
-        .accept(vec![note("case-1", Class::Case, "c", 40_000)])
-        .await
-        .unwrap();
+    outbox.accept(vec![note("case-1", Class::Case, "c", 40_000)]).await.unwrap();
     assert_eq!(state(&outbox.list(20).await.unwrap(), "case-1"), "evicted");
 }
 
 #[tokio::test]
 async fn delivered_records_give_way_before_anything_that_is_owed() {
     let dir = tempfile::tempdir().unwrap();
-    let outbox = Outbox::open_with(
-        dir.path(),
-        Options {
-            budget_bytes: 100_000,
-            ..Options::default()
-        },
-    )
-    .unwrap();
-    outbox
-        .accept(vec![note("old", Class::Case, "c", 60_000)])
-        .await
-        .unwrap();
+    let outbox = Outbox::open_with(dir.path(), Options { budget_bytes: 100_000, ..Options::default() }).unwrap();
+    outbox.accept(vec![note("old", Class::Case, "c", 60_000)]).await.unwrap();
     let seq = outbox.next(1, u64::MAX).await.unwrap()[0].seq;
     deliver(&outbox, seq).await;
-    outbox
-        .accept(vec![note("new", Class::Evidence, "", 60_000)])
-        .await
-        .unwrap();
+    outbox.accept(vec![note("new", Class::Evidence, "", 60_000)]).await.unwrap();
     let listed = outbox.list(10).await.unwrap();
-    assert_eq!(
-        listed
-            .iter()
-            .map(|one| (one.id.as_str(), one.state))
-            .collect::<Vec<_>>(),
-        [("new", "queued")]
-    );
+    assert_eq!(listed.iter().map(|one| (one.id.as_str(), one.state)).collect::<Vec<_>>(), [("new", "queued")]);
 }
 
 // ----------------------------------------------------------------------------------------------------- uplink
@@ -705,14 +484,7 @@ async fn everything_accepted_reaches_an_independent_subscriber_in_order() {
     let since = Timestamp::now();
     let station = Station::start(&broker.url(), &outbox);
     for sequence in 1..=10 {
-        outbox
-            .accept(
-                (0..20)
-                    .map(|case| case_record(&format!("c{case}"), sequence))
-                    .collect(),
-            )
-            .await
-            .unwrap();
+        outbox.accept((0..20).map(|case| case_record(&format!("c{case}"), sequence)).collect()).await.unwrap();
     }
     let jpeg = vec![0xff; 300_000];
     let digest = outbox.store_picture(&jpeg).await.unwrap();
@@ -723,10 +495,7 @@ async fn everything_accepted_reaches_an_independent_subscriber_in_order() {
 
     queued(&outbox, 0).await;
     let topic = format!("aerie/v1/s1/evidence/{digest}");
-    eventually("the picture arrives", || async {
-        !subscriber.on(&topic).is_empty()
-    })
-    .await;
+    eventually("the picture arrives", || async { !subscriber.on(&topic).is_empty() }).await;
     assert_eq!(subscriber.on(&topic)[0].payload, jpeg);
     let ids = subscriber.event_ids();
     assert_complete_and_in_order(&ids, 20, 10);
@@ -735,10 +504,7 @@ async fn everything_accepted_reaches_an_independent_subscriber_in_order() {
     let latencies = outbox.latencies(since).await.unwrap();
     assert_eq!(latencies.len(), 200);
     assert!(latencies.iter().all(|one| one.acked_at >= one.captured_at));
-    eventually("the count", || async {
-        station.uplink.state().borrow().delivered == 201
-    })
-    .await;
+    eventually("the count", || async { station.uplink.state().borrow().delivered == 201 }).await;
     station.stop().await;
 }
 
@@ -754,39 +520,20 @@ async fn a_killed_broker_costs_no_event_and_repeats_keep_their_id() {
         let outbox = outbox.clone();
         tokio::spawn(async move {
             for sequence in 1..=20 {
-                outbox
-                    .accept(
-                        (0..10)
-                            .map(|case| case_record(&format!("c{case}"), sequence))
-                            .collect(),
-                    )
-                    .await
-                    .unwrap();
+                outbox.accept((0..10).map(|case| case_record(&format!("c{case}"), sequence)).collect()).await.unwrap();
             }
         })
     };
     eventually("some events", || async { subscriber.all().len() >= 20 }).await;
     broker.kill();
     feed.await.unwrap();
-    assert!(
-        outbox.stats().borrow().queued > 0,
-        "the broker died too late for this test to mean anything"
-    );
+    assert!(outbox.stats().borrow().queued > 0, "the broker died too late for this test to mean anything");
     let mut state = station.uplink.state();
-    tokio::time::timeout(
-        PATIENCE,
-        state.wait_for(|s| !s.connected && s.last_error.is_some()),
-    )
-    .await
-    .unwrap()
-    .unwrap();
+    tokio::time::timeout(PATIENCE, state.wait_for(|s| !s.connected && s.last_error.is_some())).await.unwrap().unwrap();
     broker.launch().await;
 
     queued(&outbox, 0).await;
-    eventually("all events", || async {
-        subscriber.event_ids().iter().collect::<HashSet<_>>().len() == 200
-    })
-    .await;
+    eventually("all events", || async { subscriber.event_ids().iter().collect::<HashSet<_>>().len() == 200 }).await;
     assert_complete_and_in_order(&subscriber.event_ids(), 10, 20);
     station.stop().await;
 }
@@ -799,10 +546,7 @@ async fn a_broker_that_is_absent_at_the_start_is_waited_for() {
     outbox.accept(vec![case_record("c1", 1)]).await.unwrap();
     let station = Station::start(&broker.url(), &outbox);
     let mut state = station.uplink.state();
-    tokio::time::timeout(PATIENCE, state.wait_for(|s| s.last_error.is_some()))
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(PATIENCE, state.wait_for(|s| s.last_error.is_some())).await.unwrap().unwrap();
     assert!(!state.borrow().connected);
     station.uplink.telemetry("telemetry", b"dropped".to_vec());
 
@@ -827,27 +571,14 @@ async fn a_restarted_station_resumes_its_session_and_gets_what_was_sent_meanwhil
     drop(outbox);
 
     let command = "aerie/v1/s1/command/patrol.start";
-    subscriber
-        .client
-        .publish(command, "while away", PublishOptions::at_least_once())
-        .await
-        .unwrap();
+    subscriber.client.publish(command, "while away", PublishOptions::at_least_once()).await.unwrap();
     let outbox = reopen(dir.path()).await;
     outbox.accept(vec![case_record("c1", 2)]).await.unwrap();
     let mut station = Station::start(&broker.url(), &outbox);
-    let message = tokio::time::timeout(PATIENCE, station.incoming.as_mut().unwrap().recv())
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(
-        (message.topic_rest.as_str(), message.payload.as_slice()),
-        ("command/patrol.start", &b"while away"[..])
-    );
+    let message = tokio::time::timeout(PATIENCE, station.incoming.as_mut().unwrap().recv()).await.unwrap().unwrap();
+    assert_eq!((message.topic_rest.as_str(), message.payload.as_slice()), ("command/patrol.start", &b"while away"[..]));
     queued(&outbox, 0).await;
-    eventually("both events", || async {
-        subscriber.event_ids().len() == 2
-    })
-    .await;
+    eventually("both events", || async { subscriber.event_ids().len() == 2 }).await;
     assert_complete_and_in_order(&subscriber.event_ids(), 1, 2);
     station.stop().await;
 }
@@ -860,38 +591,18 @@ async fn the_retained_status_says_online_while_it_lasts_and_offline_afterwards()
     let outbox = Outbox::open(dir.path()).unwrap();
     let station = Station::start(&broker.url(), &outbox);
     let states = || -> Vec<Value> {
-        subscriber
-            .on("aerie/v1/s1/status")
-            .iter()
-            .map(|one| serde_json::from_slice(&one.payload).unwrap())
-            .collect()
+        subscriber.on("aerie/v1/s1/status").iter().map(|one| serde_json::from_slice(&one.payload).unwrap()).collect()
     };
-    eventually("online", || async {
-        states()
-            .iter()
-            .any(|s| s["state"] == "online" && s["version"] == "test")
-    })
-    .await;
-    station
-        .status
-        .send_replace(json!({ "version": "test", "dock": "open" }));
-    eventually("a change", || async {
-        states().iter().any(|s| s["dock"] == "open")
-    })
-    .await;
+    eventually("online", || async { states().iter().any(|s| s["state"] == "online" && s["version"] == "test") }).await;
+    station.status.send_replace(json!({ "version": "test", "dock": "open" }));
+    eventually("a change", || async { states().iter().any(|s| s["dock"] == "open") }).await;
     station.stop().await;
-    eventually("offline", || async {
-        states().last().is_some_and(|s| s["state"] == "offline")
-    })
-    .await;
+    eventually("offline", || async { states().last().is_some_and(|s| s["state"] == "offline") }).await;
     assert_eq!(states().last().unwrap()["reason"], "shutdown");
 
     drop(subscriber);
     let late = Subscriber::client(&broker, "late", "aerie/v1/s1/status").await;
-    eventually("retained", || async {
-        late.all().iter().any(|one| one.retain)
-    })
-    .await;
+    eventually("retained", || async { late.all().iter().any(|one| one.retain) }).await;
 }
 
 #[tokio::test]
@@ -911,12 +622,10 @@ async fn a_picture_larger_than_the_broker_allows_is_set_aside_reported_and_stops
     let station = Station::start(&broker.url(), &outbox);
     queued(&outbox, 0).await;
     eventually("the rest", || async {
-        !subscriber.on("aerie/v1/s1/test/small").is_empty()
-            && !subscriber.on("aerie/v1/s1/loss").is_empty()
+        !subscriber.on("aerie/v1/s1/test/small").is_empty() && !subscriber.on("aerie/v1/s1/loss").is_empty()
     })
     .await;
-    let loss: Value =
-        serde_json::from_slice(&subscriber.on("aerie/v1/s1/loss")[0].payload).unwrap();
+    let loss: Value = serde_json::from_slice(&subscriber.on("aerie/v1/s1/loss")[0].payload).unwrap();
     assert_eq!(loss["data"]["lost"][0]["id"], "huge");
     assert_eq!(outbox.stats().borrow().aside, 1);
     station.stop().await;
@@ -938,10 +647,7 @@ async fn a_record_at_which_the_broker_hangs_up_does_not_hold_up_the_rest() {
     let dir = tempfile::tempdir().unwrap();
     let outbox = Outbox::open(dir.path()).unwrap();
     outbox
-        .accept(vec![
-            note("poison", Class::Case, "c1", 6_000),
-            note("good", Class::Evidence, "", 100),
-        ])
+        .accept(vec![note("poison", Class::Case, "c1", 6_000), note("good", Class::Evidence, "", 100)])
         .await
         .unwrap();
     let station = Station::start(&broker.url(), &outbox);
@@ -1002,10 +708,7 @@ impl DoorTest {
         })
     }
 
-    fn with_executor<F>(
-        dir: &Path,
-        executor: impl FnOnce(Arc<AtomicUsize>, mpsc::Receiver<Execute>) -> F,
-    ) -> Self
+    fn with_executor<F>(dir: &Path, executor: impl FnOnce(Arc<AtomicUsize>, mpsc::Receiver<Execute>) -> F) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -1017,13 +720,7 @@ impl DoorTest {
         let (door, interrupted) = Door::open_with(dir, "s1", &config(&key), tx, now).unwrap();
         let acted = Arc::new(AtomicUsize::new(0));
         tokio::spawn(executor(Arc::clone(&acted), rx));
-        Self {
-            door,
-            acted,
-            key,
-            clock,
-            interrupted,
-        }
+        Self { door, acted, key, clock, interrupted }
     }
 
     fn envelope(&self, id: &str) -> Envelope {
@@ -1044,13 +741,7 @@ impl DoorTest {
 
     async fn send_as(&self, envelope: &Envelope, topic: &str) -> Reply {
         let token = commands::sign(envelope, &self.key, "ops").into_bytes();
-        self.door
-            .submit(Submission::Signed {
-                topic: topic.into(),
-                token,
-                reply_to: ReplyTo::default(),
-            })
-            .await
+        self.door.submit(Submission::Signed { topic: topic.into(), token, reply_to: ReplyTo::default() }).await
     }
 
     fn acted(&self) -> usize {
@@ -1064,10 +755,7 @@ async fn a_replayed_command_acts_once_and_gets_the_same_reply_also_after_a_resta
     let test = DoorTest::open(dir.path());
     let envelope = test.envelope("01A");
     let first = test.send(&envelope).await;
-    assert_eq!(
-        (first.status, &first.data),
-        (Status::Done, &json!({ "n": 1 }))
-    );
+    assert_eq!((first.status, &first.data), (Status::Done, &json!({ "n": 1 })));
     assert_eq!(test.send(&envelope).await, first);
     // Also after its deadline: a reply that was given does not change.
     test.clock.store(NOW + 3600, Ordering::SeqCst);
@@ -1086,12 +774,8 @@ async fn the_same_command_sent_many_times_at_once_acts_once() {
     let dir = tempfile::tempdir().unwrap();
     let test = DoorTest::open(dir.path());
     let envelope = test.envelope("01A");
-    let (a, b, c, d) = tokio::join!(
-        test.send(&envelope),
-        test.send(&envelope),
-        test.send(&envelope),
-        test.send(&envelope)
-    );
+    let (a, b, c, d) =
+        tokio::join!(test.send(&envelope), test.send(&envelope), test.send(&envelope), test.send(&envelope));
     assert_eq!(test.acted(), 1);
     for other in [b, c, d] {
         assert_eq!(other, a);
@@ -1132,29 +816,16 @@ async fn a_refusal_of_a_genuine_command_is_final_but_a_forgery_spends_nobodys_id
         ..test.envelope("late")
     };
     let reply = test.send(&late).await;
-    assert_eq!(
-        (reply.status, reply.id.as_deref()),
-        (Status::Expired, Some("late"))
-    );
+    assert_eq!((reply.status, reply.id.as_deref()), (Status::Expired, Some("late")));
     assert_eq!(test.send(&late).await, reply);
 
     // Genuine, and not allowed.
-    let cancel = Envelope {
-        name: "patrol.cancel".into(),
-        ..test.envelope("cancel")
-    };
+    let cancel = Envelope { name: "patrol.cancel".into(), ..test.envelope("cancel") };
     let reply = test.send_as(&cancel, "command/patrol.cancel").await;
-    assert_eq!(
-        (reply.status, reply.id.as_deref()),
-        (Status::Refused, Some("cancel"))
-    );
+    assert_eq!((reply.status, reply.id.as_deref()), (Status::Refused, Some("cancel")));
 
     // Forged, under the id of a command to come.
-    let forged = commands::sign(
-        &test.envelope("01A"),
-        &ed25519_dalek::SigningKey::from_bytes(&[9; 32]),
-        "ops",
-    );
+    let forged = commands::sign(&test.envelope("01A"), &ed25519_dalek::SigningKey::from_bytes(&[9; 32]), "ops");
     let forged = Submission::Signed {
         topic: "command/patrol.start".into(),
         token: forged.into_bytes(),
@@ -1163,9 +834,7 @@ async fn a_refusal_of_a_genuine_command_is_final_but_a_forgery_spends_nobodys_id
     let reply = test.door.submit(forged).await;
     assert_eq!((reply.status, reply.id), (Status::Refused, None));
     // Genuine, but played back where it does not belong.
-    let reply = test
-        .send_as(&test.envelope("01A"), "command/patrol.cancel")
-        .await;
+    let reply = test.send_as(&test.envelope("01A"), "command/patrol.cancel").await;
     assert_eq!((reply.status, reply.id), (Status::Refused, None));
 
     assert_eq!(test.send(&test.envelope("01A")).await.status, Status::Done);
@@ -1186,23 +855,12 @@ async fn a_command_that_a_crash_interrupted_is_closed_as_failed_and_never_starte
     });
     let envelope = test.envelope("01A");
     let token = commands::sign(&envelope, &test.key, "ops").into_bytes();
-    let reply_to = ReplyTo {
-        topic: Some("answers".into()),
-        correlation_data: Some(vec![1, 2]),
-    };
+    let reply_to = ReplyTo { topic: Some("answers".into()), correlation_data: Some(vec![1, 2]) };
     let door = test.door.clone();
     let waiting = tokio::spawn(async move {
-        door.submit(Submission::Signed {
-            topic: "command/patrol.start".into(),
-            token,
-            reply_to,
-        })
-        .await
+        door.submit(Submission::Signed { topic: "command/patrol.start".into(), token, reply_to }).await
     });
-    tokio::time::timeout(PATIENCE, begun.recv())
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(PATIENCE, begun.recv()).await.unwrap().unwrap();
     waiting.abort();
 
     // A second door on the same journal is what a restarted process sees.
@@ -1211,37 +869,24 @@ async fn a_command_that_a_crash_interrupted_is_closed_as_failed_and_never_starte
     assert_eq!(test.interrupted[0].reply.status, Status::Failed);
     assert_eq!(
         test.interrupted[0].reply_to,
-        ReplyTo {
-            topic: Some("answers".into()),
-            correlation_data: Some(vec![1, 2])
-        }
+        ReplyTo { topic: Some("answers".into()), correlation_data: Some(vec![1, 2]) }
     );
     assert_eq!(test.send(&envelope).await, test.interrupted[0].reply);
     assert_eq!(test.acted(), 0);
-    assert!(
-        DoorTest::open(dir.path()).interrupted.is_empty(),
-        "closed once"
-    );
+    assert!(DoorTest::open(dir.path()).interrupted.is_empty(), "closed once");
 }
 
 #[tokio::test]
 async fn a_lost_journal_refuses_what_it_may_have_carried_out() {
     let dir = tempfile::tempdir().unwrap();
     drop(DoorTest::open(dir.path()));
-    std::fs::write(
-        dir.path().join("commands.db"),
-        b"this was a journal before the disk failed, now it is nothing",
-    )
-    .unwrap();
+    std::fs::write(dir.path().join("commands.db"), b"this was a journal before the disk failed, now it is nothing")
+        .unwrap();
     let _ = std::fs::remove_file(dir.path().join("commands.db-wal"));
     let test = DoorTest::open(dir.path());
     test.clock.store(NOW + 10, Ordering::SeqCst);
     let reply = test.send(&test.envelope("01A")).await;
-    assert_eq!(
-        (reply.status, test.acted()),
-        (Status::Refused, 0),
-        "{reply:?}"
-    );
+    assert_eq!((reply.status, test.acted()), (Status::Refused, 0), "{reply:?}");
     test.clock.store(NOW + 120, Ordering::SeqCst);
     let fresh = Envelope {
         issued_at: Timestamp::from_second(NOW + 119).unwrap(),
@@ -1269,12 +914,7 @@ async fn local_callers_come_through_the_same_door_into_the_same_journal() {
     assert_eq!(test.door.submit(local(None)).await.data, json!({ "n": 2 }));
     let journal = test.door.list(10).await.unwrap();
     assert_eq!(journal.len(), 2);
-    assert!(
-        journal
-            .iter()
-            .all(|one| one.origin == "page" && one.state == "done"),
-        "{journal:?}"
-    );
+    assert!(journal.iter().all(|one| one.origin == "page" && one.state == "done"), "{journal:?}");
 }
 
 #[tokio::test]
@@ -1304,43 +944,21 @@ async fn a_command_over_mqtt_is_answered_once_where_it_asks_to_be() {
         ..PublishProperties::default()
     };
     let publish = |payload: Vec<u8>, properties: PublishProperties| {
-        office.client.publish(
-            topic,
-            payload,
-            PublishOptions::at_least_once().properties(properties),
-        )
+        office.client.publish(topic, payload, PublishOptions::at_least_once().properties(properties))
     };
-    publish(b"\xff not a command".to_vec(), PublishProperties::default())
-        .await
-        .unwrap();
-    publish(vec![b'x'; 100_000], PublishProperties::default())
-        .await
-        .unwrap();
-    publish(token.clone().into_bytes(), asking.clone())
-        .await
-        .unwrap();
+    publish(b"\xff not a command".to_vec(), PublishProperties::default()).await.unwrap();
+    publish(vec![b'x'; 100_000], PublishProperties::default()).await.unwrap();
+    publish(token.clone().into_bytes(), asking.clone()).await.unwrap();
     eventually("the answer", || async { !office.all().is_empty() }).await;
     let answer = office.all().remove(0);
     assert_eq!(answer.correlation, Some(vec![4, 2]));
     let reply: Reply = serde_json::from_slice(&answer.payload).unwrap();
-    assert_eq!(
-        (reply.status, reply.id.as_deref()),
-        (Status::Done, Some("01A"))
-    );
+    assert_eq!((reply.status, reply.id.as_deref()), (Status::Done, Some("01A")));
 
     // Again, asking nowhere in particular: the same reply, under the station's own topic.
-    publish(token.into_bytes(), PublishProperties::default())
-        .await
-        .unwrap();
-    eventually("the default topic", || async {
-        !subscriber.on("aerie/v1/s1/reply/01A").is_empty()
-    })
-    .await;
-    assert_eq!(
-        serde_json::from_slice::<Reply>(&subscriber.on("aerie/v1/s1/reply/01A")[0].payload)
-            .unwrap(),
-        reply
-    );
+    publish(token.into_bytes(), PublishProperties::default()).await.unwrap();
+    eventually("the default topic", || async { !subscriber.on("aerie/v1/s1/reply/01A").is_empty() }).await;
+    assert_eq!(serde_json::from_slice::<Reply>(&subscriber.on("aerie/v1/s1/reply/01A")[0].payload).unwrap(), reply);
     assert_eq!((office.all().len(), test.acted()), (1, 1));
     serving.abort();
     let _ = serving.await;
@@ -1363,30 +981,18 @@ impl Subscriber {
                     Event::Incoming(Packet::SubAck(_)) => {
                         ready.send_replace(true);
                     }
-                    Event::Incoming(Packet::Publish(publish)) => {
-                        store.lock().unwrap().push(Received {
-                            topic: String::from_utf8_lossy(&publish.topic).into_owned(),
-                            payload: publish.payload.to_vec(),
-                            retain: publish.retain,
-                            correlation: publish
-                                .properties
-                                .and_then(|p| p.correlation_data)
-                                .map(|d| d.to_vec()),
-                        })
-                    }
+                    Event::Incoming(Packet::Publish(publish)) => store.lock().unwrap().push(Received {
+                        topic: String::from_utf8_lossy(&publish.topic).into_owned(),
+                        payload: publish.payload.to_vec(),
+                        retain: publish.retain,
+                        correlation: publish.properties.and_then(|p| p.correlation_data).map(|d| d.to_vec()),
+                    }),
                     _ => {}
                 }
             }
         });
-        tokio::time::timeout(PATIENCE, subscribed.wait_for(|ready| *ready))
-            .await
-            .unwrap()
-            .unwrap();
-        Self {
-            client,
-            received,
-            task,
-        }
+        tokio::time::timeout(PATIENCE, subscribed.wait_for(|ready| *ready)).await.unwrap().unwrap();
+        Self { client, received, task }
     }
 }
 
@@ -1406,15 +1012,8 @@ fn examples() -> Vec<(&'static str, &'static str, Value)> {
         state: CaseState::Suspected,
         confidence: 0.87,
         located: Located {
-            at: LatLon {
-                lat: 23.0412,
-                lon: 112.9046,
-            },
-            uncertainty: Ellipse {
-                semi_major_m: 2.4,
-                semi_minor_m: 1.1,
-                bearing_deg: 37.0,
-            },
+            at: LatLon { lat: 23.0412, lon: 112.9046 },
+            uncertainty: Ellipse { semi_major_m: 2.4, semi_minor_m: 1.1, bearing_deg: 37.0 },
             slant_m: 118.0,
         },
         first_seen: at(0),
@@ -1426,16 +1025,9 @@ fn examples() -> Vec<(&'static str, &'static str, Value)> {
         evidence: vec!["0f".repeat(32)],
         event: None,
     };
-    let division = event::Division {
-        town: Some("丹灶镇".into()),
-        district: Some("南海区".into()),
-        village: None,
-    };
-    let model = ModelName {
-        name: "town-8".into(),
-        version: "0.1.0".into(),
-        sha256: "a1".repeat(32),
-    };
+    let division =
+        event::Division { town: Some("丹灶镇".into()), district: Some("南海区".into()), village: None };
+    let model = ModelName { name: "town-8".into(), version: "0.1.0".into(), sha256: "a1".repeat(32) };
     let feature = event::feature(&case, &Kinds::default(), &division, Some(&model));
 
     let sortie = json!({
@@ -1472,36 +1064,18 @@ fn examples() -> Vec<(&'static str, &'static str, Value)> {
     };
     let sortie_id = "01KAQ2Y0000000000000000001";
     vec![
-        (
-            "case-event.json",
-            "case-event",
-            cloudevents::case_event("danzao-1", case_id, 2, at(601), feature),
-        ),
-        (
-            "sortie-event.json",
-            "sortie-event",
-            cloudevents::sortie_event("danzao-1", sortie_id, 2, at(0), sortie),
-        ),
-        (
-            "envelope.json",
-            "envelope",
-            serde_json::to_value(envelope).unwrap(),
-        ),
+        ("case-event.json", "case-event", cloudevents::case_event("danzao-1", case_id, 2, at(601), feature)),
+        ("sortie-event.json", "sortie-event", cloudevents::sortie_event("danzao-1", sortie_id, 2, at(0), sortie)),
+        ("envelope.json", "envelope", serde_json::to_value(envelope).unwrap()),
         ("reply.json", "reply", serde_json::to_value(reply).unwrap()),
     ]
 }
 
 /// Compares with a file of docs/protocol, or writes it when `AERIE_UPDATE` is set.
 fn assert_on_disk(file: &str, made: &Value) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("docs/protocol")
-        .join(file);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/protocol").join(file);
     if std::env::var_os("AERIE_UPDATE").is_some() {
-        std::fs::write(
-            &path,
-            format!("{}\n", serde_json::to_string_pretty(made).unwrap()),
-        )
-        .unwrap();
+        std::fs::write(&path, format!("{}\n", serde_json::to_string_pretty(made).unwrap())).unwrap();
     }
     let text = std::fs::read_to_string(&path).unwrap();
     let found: Value = serde_json::from_str(&text).unwrap();
@@ -1512,23 +1086,16 @@ fn assert_on_disk(file: &str, made: &Value) {
 }
 
 fn assert_fits(schema: &str, instance: &Value) {
-    let path =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/protocol/{schema}.schema.json"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/protocol/{schema}.schema.json"));
     let text = std::fs::read_to_string(&path).unwrap();
     let validator = jsonschema::validator_for(&serde_json::from_str(&text).unwrap()).unwrap();
-    let faults: Vec<String> = validator
-        .iter_errors(instance)
-        .map(|e| format!("{}: {e}", e.instance_path()))
-        .collect();
+    let faults: Vec<String> = validator.iter_errors(instance).map(|e| format!("{}: {e}", e.instance_path())).collect();
     assert!(faults.is_empty(), "{schema}: {faults:#?}");
 }
 
 #[test]
 fn documented_schemas_and_examples_are_what_the_program_makes() {
-    assert_on_disk(
-        "envelope.schema.json",
-        schemars::schema_for!(Envelope).as_value(),
-    );
+    assert_on_disk("envelope.schema.json", schemars::schema_for!(Envelope).as_value());
     assert_on_disk("reply.schema.json", schemars::schema_for!(Reply).as_value());
     for (file, schema, made) in examples() {
         assert_on_disk(&format!("examples/{file}"), &made);
@@ -1539,23 +1106,11 @@ fn documented_schemas_and_examples_are_what_the_program_makes() {
 #[tokio::test]
 async fn loss_events_are_as_documented() {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options {
-        budget_bytes: 1_000,
-        source: "aerie/v1/s1".into(),
-        ..Options::default()
-    };
+    let options = Options { budget_bytes: 1_000, source: "aerie/v1/s1".into(), ..Options::default() };
     let outbox = Outbox::open_with(dir.path(), options).unwrap();
-    outbox
-        .accept(vec![
-            note("old", Class::Evidence, "", 900),
-            note("new", Class::Evidence, "", 900),
-        ])
-        .await
-        .unwrap();
+    outbox.accept(vec![note("old", Class::Evidence, "", 900), note("new", Class::Evidence, "", 900)]).await.unwrap();
     let report = outbox.next(1, u64::MAX).await.unwrap().remove(0).record;
-    let Payload::Bytes(body) = report.payload else {
-        panic!("a report travels in the database")
-    };
+    let Payload::Bytes(body) = report.payload else { panic!("a report travels in the database") };
     assert_fits("loss-event", &serde_json::from_slice(&body).unwrap());
 }
 
@@ -1564,40 +1119,20 @@ async fn loss_events_are_as_documented() {
 /// Makes a certificate authority, and a server and a client certificate of it, with Debian's openssl.
 fn certificates(dir: &Path) -> bool {
     let run = |args: &str| {
-        let status = Command::new("openssl")
-            .args(args.split(' '))
-            .current_dir(dir)
-            .stderr(Stdio::null())
-            .status();
+        let status = Command::new("openssl").args(args.split(' ')).current_dir(dir).stderr(Stdio::null()).status();
         status.map(|status| status.success())
     };
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    match run(&format!(
-        "req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=test-ca"
-    )) {
+    match run(&format!("req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=test-ca")) {
         Err(_) => return false,
         Ok(made) => assert!(made, "openssl could not make a certificate authority"),
     }
-    std::fs::write(
-        dir.join("server.ext"),
-        "subjectAltName=IP:127.0.0.1,DNS:localhost\n",
-    )
-    .unwrap();
+    std::fs::write(dir.join("server.ext"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n").unwrap();
     std::fs::write(dir.join("client.ext"), "extendedKeyUsage=clientAuth\n").unwrap();
     for name in ["server", "client"] {
-        assert!(
-            run(&format!(
-                "req {key} -keyout {name}.key -out {name}.csr -subj /CN={name}"
-            ))
-            .unwrap()
-        );
+        assert!(run(&format!("req {key} -keyout {name}.key -out {name}.csr -subj /CN={name}")).unwrap());
         let sign = "-CA ca.pem -CAkey ca.key -CAcreateserial -days 2";
-        assert!(
-            run(&format!(
-                "x509 -req -in {name}.csr {sign} -extfile {name}.ext -out {name}.pem"
-            ))
-            .unwrap()
-        );
+        assert!(run(&format!("x509 -req -in {name}.csr {sign} -extfile {name}.ext -out {name}.pem")).unwrap());
     }
     true
 }
@@ -1629,10 +1164,7 @@ async fn mutual_tls_delivers_and_a_stranger_authority_is_refused() {
     config.ca_file = Some(path("client.pem"));
     let station = Station::start_with(config.clone(), &outbox);
     let mut state = station.uplink.state();
-    tokio::time::timeout(PATIENCE, state.wait_for(|state| state.last_error.is_some()))
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(PATIENCE, state.wait_for(|state| state.last_error.is_some())).await.unwrap().unwrap();
     assert_eq!(outbox.stats().borrow().queued, 1);
     station.stop().await;
 
@@ -1653,18 +1185,13 @@ async fn drain_rate_and_accept_latency_are_printed() {
     let mut accepts = Vec::new();
     for n in 0..200 {
         let started = Instant::now();
-        outbox
-            .accept(vec![case_record("alone", n + 1)])
-            .await
-            .unwrap();
+        outbox.accept(vec![case_record("alone", n + 1)]).await.unwrap();
         accepts.push(started.elapsed());
     }
     accepts.sort();
     let started = Instant::now();
     for block in 0..100u64 {
-        let records = (0..50)
-            .map(|n| case_record(&format!("c{}", block * 50 + n), 1))
-            .collect();
+        let records = (0..50).map(|n| case_record(&format!("c{}", block * 50 + n), 1)).collect();
         outbox.accept(records).await.unwrap();
     }
     println!(
@@ -1676,9 +1203,6 @@ async fn drain_rate_and_accept_latency_are_printed() {
     let started = Instant::now();
     let station = Station::start(&broker.url(), &outbox);
     queued(&outbox, 0).await;
-    println!(
-        "drain: {:.0} records a second",
-        5200.0 / started.elapsed().as_secs_f64()
-    );
+    println!("drain: {:.0} records a second", 5200.0 / started.elapsed().as_secs_f64());
     station.stop().await;
 }

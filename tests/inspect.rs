@@ -9,16 +9,11 @@ use aerie::perception::manifest::{Class, Grade};
 use serde_json::Value;
 
 fn data(below: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("AERIE_TEST_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
-        PathBuf::from,
-    );
+    let root = std::env::var_os("AERIE_TEST_DATA")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
     let path = root.join(below);
     if !path.exists() {
-        println!(
-            "skipped: {} is absent (set AERIE_TEST_DATA)",
-            path.display()
-        );
+        println!("skipped: {} is absent (set AERIE_TEST_DATA)", path.display());
         return None;
     }
     Some(path)
@@ -47,45 +42,21 @@ fn labelled(path: &Path, width: u32, height: u32) -> Vec<Detection> {
     };
     text.lines()
         .map(|line| {
-            let v: Vec<f32> = line
-                .split_whitespace()
-                .map(|p| p.parse().unwrap())
-                .collect();
+            let v: Vec<f32> = line.split_whitespace().map(|p| p.parse().unwrap()).collect();
             let (w, h) = (width as f32, height as f32);
-            let bbox = [
-                (v[1] - v[3] / 2.0) * w,
-                (v[2] - v[4] / 2.0) * h,
-                (v[1] + v[3] / 2.0) * w,
-                (v[2] + v[4] / 2.0) * h,
-            ];
-            Detection {
-                class: v[0] as usize,
-                score: 0.9,
-                bbox,
-            }
+            let bbox =
+                [(v[1] - v[3] / 2.0) * w, (v[2] - v[4] / 2.0) * h, (v[1] + v[3] / 2.0) * w, (v[2] + v[4] / 2.0) * h];
+            Detection { class: v[0] as usize, score: 0.9, bbox }
         })
         .collect()
 }
 
 fn inspect(paths: Vec<PathBuf>, out: &Path) -> (bool, Value, Value) {
-    let args = InspectArgs {
-        paths,
-        out: out.to_owned(),
-        model: None,
-        ground: 0.0,
-        watch: false,
-        json: false,
-    };
-    let code = run_with(args, model(), &mut |path, picture, _| {
-        Ok(labelled(path, picture.width(), picture.height()))
-    })
-    .unwrap();
+    let args = InspectArgs { paths, out: out.to_owned(), model: None, ground: 0.0, watch: false, json: false };
+    let code =
+        run_with(args, model(), &mut |path, picture, _| Ok(labelled(path, picture.width(), picture.height()))).unwrap();
     let json = |name| serde_json::from_slice(&std::fs::read(out.join(name)).unwrap()).unwrap();
-    (
-        format!("{code:?}") == format!("{:?}", ExitCode::SUCCESS),
-        json("findings.geojson"),
-        json("report.json"),
-    )
+    (format!("{code:?}") == format!("{:?}", ExitCode::SUCCESS), json("findings.geojson"), json("report.json"))
 }
 
 fn jpeg(width: u32, height: u32) -> Vec<u8> {
@@ -100,35 +71,19 @@ fn jpeg(width: u32, height: u32) -> Vec<u8> {
 fn the_minibuses_that_two_real_photos_show_are_two_findings_with_two_sources_each() {
     let Some(photos) = data("photos") else { return };
     let out = tempfile::tempdir().unwrap();
-    let (ok, findings, report) = inspect(
-        vec![photos.join("DJI_0010.JPG"), photos.join("DJI_0012.JPG")],
-        out.path(),
-    );
+    let (ok, findings, report) = inspect(vec![photos.join("DJI_0010.JPG"), photos.join("DJI_0012.JPG")], out.path());
     assert!(ok);
-    let minibuses: Vec<&Value> = findings["features"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|f| f["properties"]["class"] == "minibus")
-        .collect();
+    let minibuses: Vec<&Value> =
+        findings["features"].as_array().unwrap().iter().filter(|f| f["properties"]["class"] == "minibus").collect();
     assert_eq!(minibuses.len(), 2, "{minibuses:#?}");
     for bus in minibuses {
         let p = &bus["properties"];
         assert_eq!(p["photos"], 2);
         assert_eq!(p["sources"].as_array().unwrap().len(), 2);
         assert!((53.918..53.920).contains(&p["position"]["wgs84"]["lat"].as_f64().unwrap()));
-        assert!(
-            p["position"]["gcj02_display_only"].is_null(),
-            "Minsk is not in China"
-        );
-        let (major, minor) = (
-            &p["uncertainty"]["semi_major_m"],
-            &p["uncertainty"]["semi_minor_m"],
-        );
-        assert!(
-            major.as_f64() >= minor.as_f64() && (3.0..9.0).contains(&major.as_f64().unwrap()),
-            "{major}"
-        );
+        assert!(p["position"]["gcj02_display_only"].is_null(), "Minsk is not in China");
+        let (major, minor) = (&p["uncertainty"]["semi_major_m"], &p["uncertainty"]["semi_minor_m"]);
+        assert!(major.as_f64() >= minor.as_f64() && (3.0..9.0).contains(&major.as_f64().unwrap()), "{major}");
     }
     assert_eq!(report["totals"]["located"], 2);
     assert_eq!(report["totals"]["detections"], 11);
@@ -149,20 +104,8 @@ fn a_photo_without_pose_is_looked_at_and_reported_and_has_no_finding() {
     assert_eq!(findings["features"].as_array().unwrap().len(), 0);
     let image = &report["images"][0];
     assert_eq!(image["status"], "no_pose");
-    assert!(
-        image["reason"]
-            .as_str()
-            .unwrap()
-            .contains("no GPS position"),
-        "{image:#}"
-    );
-    assert!(
-        image["notes"][0]
-            .as_str()
-            .unwrap()
-            .contains("scale unknown"),
-        "{image:#}"
-    );
+    assert!(image["reason"].as_str().unwrap().contains("no GPS position"), "{image:#}");
+    assert!(image["notes"][0].as_str().unwrap().contains("scale unknown"), "{image:#}");
     assert_eq!(image["detections"][0]["class"], "car");
     assert!(out.join("evidence/a.jpg").exists());
     assert_eq!(report["totals"]["other_files_ignored"], 1);
@@ -181,14 +124,8 @@ fn damaged_foreign_and_absent_files_are_reported_each_and_the_good_one_is_looked
     assert!(ok);
     let status = |name: &str| {
         let images = report["images"].as_array().unwrap();
-        let image = images
-            .iter()
-            .find(|i| i["image"].as_str().unwrap().ends_with(name))
-            .unwrap();
-        (
-            image["status"].as_str().unwrap().to_owned(),
-            image["reason"].as_str().unwrap_or("").to_owned(),
-        )
+        let image = images.iter().find(|i| i["image"].as_str().unwrap().ends_with(name)).unwrap();
+        (image["status"].as_str().unwrap().to_owned(), image["reason"].as_str().unwrap_or("").to_owned())
     };
     assert_eq!(status("whole.jpg").0, "no_pose");
     for (name, word) in [
@@ -207,8 +144,7 @@ fn damaged_foreign_and_absent_files_are_reported_each_and_the_good_one_is_looked
 fn when_no_photo_could_be_used_the_exit_code_says_so_and_the_files_are_there_all_the_same() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("text.jpg"), b"this is no picture").unwrap();
-    let (ok, findings, report) =
-        inspect(vec![folder.path().to_owned()], &folder.path().join("out"));
+    let (ok, findings, report) = inspect(vec![folder.path().to_owned()], &folder.path().join("out"));
     assert!(!ok);
     assert_eq!(findings["type"], "FeatureCollection");
     assert_eq!(report["totals"]["failed"], 1);

@@ -7,16 +7,11 @@ use aerie::geo::{self, Attitude, Camera, LatLon, LocalFrame, Pose, PoseSigma};
 
 /// The shared test data, or nothing, said aloud.
 fn data(below: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("AERIE_TEST_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
-        PathBuf::from,
-    );
+    let root = std::env::var_os("AERIE_TEST_DATA")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
     let path = root.join(below);
     if !path.exists() {
-        println!(
-            "skipped: {} is absent (set AERIE_TEST_DATA)",
-            path.display()
-        );
+        println!("skipped: {} is absent (set AERIE_TEST_DATA)", path.display());
         return None;
     }
     Some(path)
@@ -30,21 +25,12 @@ struct Table {
 impl Table {
     fn open(path: &Path) -> Self {
         let text = std::fs::read_to_string(path).unwrap();
-        let mut lines = text
-            .lines()
-            .map(|l| l.split(',').map(str::to_owned).collect::<Vec<_>>());
-        Self {
-            header: lines.next().unwrap(),
-            rows: lines.collect(),
-        }
+        let mut lines = text.lines().map(|l| l.split(',').map(str::to_owned).collect::<Vec<_>>());
+        Self { header: lines.next().unwrap(), rows: lines.collect() }
     }
 
     fn number(&self, row: &[String], column: &str) -> f64 {
-        let at = self
-            .header
-            .iter()
-            .position(|c| c == column)
-            .unwrap_or_else(|| panic!("no column {column}"));
+        let at = self.header.iter().position(|c| c == column).unwrap_or_else(|| panic!("no column {column}"));
         row[at].parse().unwrap()
     }
 }
@@ -75,28 +61,13 @@ fn surveyed_points_seen_by_an_oblique_drone_are_found_within_3_6_metres_in_the_m
             distortion: Some([n("k1"), n("k2"), n("p1"), n("p2"), n("k3")]),
         };
         let pose = Pose {
-            at: LatLon {
-                lat: n("drone_lat"),
-                lon: n("drone_lon"),
-            },
+            at: LatLon { lat: n("drone_lat"), lon: n("drone_lon") },
             height_m: n("drone_hae_m") - n("gcp_hae_m"),
-            attitude: Attitude {
-                yaw_deg: n("yaw_true_deg"),
-                pitch_deg: n("pitch_deg"),
-                roll_deg: n("roll_deg"),
-            },
-            sigma: PoseSigma {
-                horizontal_m: 1.5,
-                vertical_m: 2.0,
-                yaw_deg: 2.0,
-                tilt_deg: 0.5,
-            },
+            attitude: Attitude { yaw_deg: n("yaw_true_deg"), pitch_deg: n("pitch_deg"), roll_deg: n("roll_deg") },
+            sigma: PoseSigma { horizontal_m: 1.5, vertical_m: 2.0, yaw_deg: 2.0, tilt_deg: 0.5 },
         };
         let located = geo::locate(&camera, &pose, [n("px_x"), n("px_y")], 0.0, 0.0).unwrap();
-        let truth = LatLon {
-            lat: n("gcp_lat"),
-            lon: n("gcp_lon"),
-        };
+        let truth = LatLon { lat: n("gcp_lat"), lon: n("gcp_lon") };
         errors.push(located.at.distance_m(truth));
         // Inside the ellipse: the truth, in units of the ellipse's axes, is within one.
         let [east, north] = LocalFrame::new(located.at).to_enu(truth);
@@ -108,16 +79,9 @@ fn surveyed_points_seen_by_an_oblique_drone_are_found_within_3_6_metres_in_the_m
     let middle = median(&mut errors);
     let share = covered as f64 / errors.len() as f64;
     let p90 = errors[errors.len() * 9 / 10];
-    println!(
-        "{} rows: median {middle:.2} m, p90 {p90:.2} m, inside the ellipse {:.0} %",
-        errors.len(),
-        share * 100.0
-    );
+    println!("{} rows: median {middle:.2} m, p90 {p90:.2} m, inside the ellipse {:.0} %", errors.len(), share * 100.0);
     assert!(middle < 3.6, "median {middle} m");
-    assert!(
-        share > 0.85,
-        "only {share} of the truth lies in the 95 % ellipse"
-    );
+    assert!(share > 0.85, "only {share} of the truth lies in the 95 % ellipse");
 }
 
 /// Bundle-adjusted poses and surveyed points: what is left is the geometry's own error, so a wrong convention of any
@@ -141,35 +105,16 @@ fn with_surveyed_poses_the_geometry_itself_is_good_to_centimetres() {
             distortion: Some([n("k1"), n("k2"), n("p1"), n("p2"), n("k3")]),
         };
         let pose = Pose {
-            at: LatLon {
-                lat: n("cam_lat"),
-                lon: n("cam_lon"),
-            },
+            at: LatLon { lat: n("cam_lat"), lon: n("cam_lon") },
             height_m: n("cam_hae_m") - n("gcp_hae_m"),
-            attitude: Attitude {
-                yaw_deg: n("yaw_true_deg"),
-                pitch_deg: n("pitch_deg"),
-                roll_deg: n("roll_deg"),
-            },
-            sigma: PoseSigma {
-                horizontal_m: 0.02,
-                vertical_m: 0.03,
-                yaw_deg: 0.01,
-                tilt_deg: 0.01,
-            },
+            attitude: Attitude { yaw_deg: n("yaw_true_deg"), pitch_deg: n("pitch_deg"), roll_deg: n("roll_deg") },
+            sigma: PoseSigma { horizontal_m: 0.02, vertical_m: 0.03, yaw_deg: 0.01, tilt_deg: 0.01 },
         };
         let located = geo::locate(&camera, &pose, [n("px_x"), n("px_y")], 0.0, 0.0).unwrap();
-        errors.push(located.at.distance_m(LatLon {
-            lat: n("gcp_lat"),
-            lon: n("gcp_lon"),
-        }));
+        errors.push(located.at.distance_m(LatLon { lat: n("gcp_lat"), lon: n("gcp_lon") }));
     }
     let middle = median(&mut errors);
-    println!(
-        "{} rows: median {middle:.3} m, p90 {:.3} m",
-        errors.len(),
-        errors[errors.len() * 9 / 10]
-    );
+    println!("{} rows: median {middle:.3} m, p90 {:.3} m", errors.len(), errors[errors.len() * 9 / 10]);
     assert!(middle < 0.05, "median {middle} m");
 }
 
@@ -193,8 +138,7 @@ fn labels(path: &Path, class: &str, camera: &Camera) -> Vec<[f64; 4]> {
 fn the_parked_minibuses_of_two_overlapping_photos_land_within_five_metres_of_each_other() {
     let Some(folder) = data("photos") else { return };
     let see = |name: &str| {
-        let photo =
-            geo::photo::read(&std::fs::read(folder.join(format!("{name}.JPG"))).unwrap()).unwrap();
+        let photo = geo::photo::read(&std::fs::read(folder.join(format!("{name}.JPG"))).unwrap()).unwrap();
         labels(&folder.join(format!("{name}.txt")), "3", &photo.camera)
             .into_iter()
             .map(|b| geo::locate(&photo.camera, &photo.pose, [b[0], b[1]], 1.0, 0.5).unwrap())
@@ -204,10 +148,7 @@ fn the_parked_minibuses_of_two_overlapping_photos_land_within_five_metres_of_eac
     assert_eq!((first.len(), second.len()), (2, 2));
     for (a, b) in first.iter().zip(&second) {
         let apart = a.at.distance_m(b.at);
-        println!(
-            "{:.7} {:.7} and {:.7} {:.7}: {apart:.2} m apart",
-            a.at.lat, a.at.lon, b.at.lat, b.at.lon
-        );
+        println!("{:.7} {:.7} and {:.7} {:.7}: {apart:.2} m apart", a.at.lat, a.at.lon, b.at.lat, b.at.lon);
         assert!(apart < 5.0, "{apart} m apart");
     }
 }
@@ -220,14 +161,9 @@ fn the_height_above_take_off_gives_parked_cars_the_length_of_cars() {
     let Some(folder) = data("photos") else { return };
     let mut lengths = Vec::new();
     for name in ["DJI_0010", "DJI_0012"] {
-        let photo =
-            geo::photo::read(&std::fs::read(folder.join(format!("{name}.JPG"))).unwrap()).unwrap();
+        let photo = geo::photo::read(&std::fs::read(folder.join(format!("{name}.JPG"))).unwrap()).unwrap();
         let gsd = geo::ground_sample_distance(&photo.camera, &photo.pose);
-        lengths.extend(
-            labels(&folder.join(format!("{name}.txt")), "0", &photo.camera)
-                .iter()
-                .map(|b| b[2] * gsd),
-        );
+        lengths.extend(labels(&folder.join(format!("{name}.txt")), "0", &photo.camera).iter().map(|b| b[2] * gsd));
     }
     let middle = median(&mut lengths);
     println!("boxes of {} cars: median {middle:.2} m long", lengths.len());
@@ -262,21 +198,10 @@ fn points_of_a_real_photo_are_found_from_its_own_metadata() {
         .iter()
         .map(|row| {
             let n = |column| places.number(row, column);
-            LatLon {
-                lat: n("lat"),
-                lon: n("lon"),
-            }
-            .distance_m(LatLon {
-                lat: n("out_lat"),
-                lon: n("out_lon"),
-            })
+            LatLon { lat: n("lat"), lon: n("lon") }.distance_m(LatLon { lat: n("out_lat"), lon: n("out_lon") })
         })
         .collect();
     let middle = median(&mut errors);
-    println!(
-        "{} points: median {middle:.2} m, p90 {:.2} m",
-        errors.len(),
-        errors[errors.len() * 9 / 10]
-    );
+    println!("{} points: median {middle:.2} m, p90 {:.2} m", errors.len(), errors[errors.len() * 9 / 10]);
     assert!(errors.len() == 60 && middle < 4.0, "median {middle} m");
 }

@@ -78,7 +78,8 @@ fn ready(config: &Path) {
     until("the station knows all its gates", 60, || {
         let status = get(config, "status")?;
         let gates = status["gates"].as_array()?;
-        (!gates.is_empty() && gates.iter().all(|g| !g["passed"].is_null()) && status["uplink"]["connected"] == true).then_some(())
+        (!gates.is_empty() && gates.iter().all(|g| !g["passed"].is_null()) && status["uplink"]["connected"] == true)
+            .then_some(())
     });
 }
 
@@ -153,7 +154,8 @@ fn a_scheduled_patrol_flies_by_itself_and_is_called_back_by_a_signed_command() {
     assert!(!started && said.contains("one flies at a time"), "{said}");
 
     let key = config.with_file_name("operator.key");
-    let sign = ["command", "sign", "--kid", "demo-operator", "--station", "demo-01", "--name", "patrol.cancel", "--key"];
+    let sign =
+        ["command", "sign", "--kid", "demo-operator", "--station", "demo-01", "--name", "patrol.cancel", "--key"];
     let token = Command::new(AERIE).args(sign).arg(&key).output().unwrap();
     assert!(token.status.success(), "{token:?}");
     let port = address(&config, "uplink.url").rsplit(':').next().unwrap().to_owned();

@@ -9,7 +9,7 @@ use ulid::Ulid;
 
 use super::kinds::Kind;
 use super::register::Register;
-use crate::geo::{self, Camera, LatLon, Located, LocalFrame, Pose};
+use crate::geo::{self, Camera, LatLon, LocalFrame, Located, Pose};
 
 /// A thing is believed after so many frames have shown it …
 const LOOKS_NEEDED: usize = 2;
@@ -300,7 +300,9 @@ impl Book {
                 let other = &self.things[other];
                 kind_of(&other.looks).same_thing(kind)
                     && position(&other.looks).at.distance_m(at) <= kind.radius_m()
-                    && (other.case.is_none() || self.things[index].case.is_none() || other.case == self.things[index].case)
+                    && (other.case.is_none()
+                        || self.things[index].case.is_none()
+                        || other.case == self.things[index].case)
             });
             match twin {
                 Some(twin) => {
@@ -318,11 +320,7 @@ impl Book {
 /// The kind most of the score speaks for.
 fn kind_of(looks: &[Sighted]) -> Kind {
     let total = |kind: Kind| looks.iter().filter(|l| l.kind == kind).map(|l| l.score).sum::<f32>();
-    looks
-        .iter()
-        .map(|l| l.kind)
-        .max_by(|a, b| total(*a).total_cmp(&total(*b)).then(b.cmp(a)))
-        .unwrap_or(Kind::Garbage)
+    looks.iter().map(|l| l.kind).max_by(|a, b| total(*a).total_cmp(&total(*b)).then(b.cmp(a))).unwrap_or(Kind::Garbage)
 }
 
 /// All looks together; those that the picture's edge cut count only when there is no whole one.
@@ -455,9 +453,15 @@ mod tests {
     #[test]
     fn a_permitted_building_is_never_a_case_but_garbage_beside_it_is() {
         let ring: Vec<_> = [(0.0, 0.0), (10.0, 0.0), (10.0, 10.0), (0.0, 10.0), (0.0, 0.0)]
-            .map(|(e, n)| { let p = at(e, n); serde_json::json!([p.lon, p.lat]) })
+            .map(|(e, n)| {
+                let p = at(e, n);
+                serde_json::json!([p.lon, p.lat])
+            })
             .into();
-        let register = Register::from_geojson(&serde_json::json!({"features": [{"geometry": {"type": "Polygon", "coordinates": [ring]}}]})).unwrap();
+        let register = Register::from_geojson(
+            &serde_json::json!({"features": [{"geometry": {"type": "Polygon", "coordinates": [ring]}}]}),
+        )
+        .unwrap();
         let (mut book, mut id) = (Book::new(Vec::new(), register), ids());
         book.begin("s");
         for frame in 0..3 {

@@ -221,8 +221,13 @@ impl Task {
         self.frame += 1;
         let file = self.options.media_dir.join(name);
         self.files.insert(self.frame, file.clone());
-        let look =
-            Look { frame: self.frame, file, taken_at: picture.taken_at, pose: picture.pose, camera: self.options.camera };
+        let look = Look {
+            frame: self.frame,
+            file,
+            taken_at: picture.taken_at,
+            pose: picture.pose,
+            camera: self.options.camera,
+        };
         match self.perception.look(look) {
             Ok(()) => self.under_way += 1,
             Err(error) => {

@@ -45,8 +45,14 @@ impl Register {
             let geometry = &feature["geometry"];
             let polygons: Vec<&Value> = match geometry["type"].as_str() {
                 Some("Polygon") => vec![&geometry["coordinates"]],
-                Some("MultiPolygon") => geometry["coordinates"].as_array().map(|a| a.iter().collect()).unwrap_or_default(),
-                other => return Err(format!("features[{index}] is a {other:?}, only Polygon and MultiPolygon can be a building")),
+                Some("MultiPolygon") => {
+                    geometry["coordinates"].as_array().map(|a| a.iter().collect()).unwrap_or_default()
+                }
+                other => {
+                    return Err(format!(
+                        "features[{index}] is a {other:?}, only Polygon and MultiPolygon can be a building"
+                    ));
+                }
             };
             for polygon in polygons {
                 let ring = outer_ring(polygon).map_err(|fault| format!("features[{index}]: {fault}"))?;

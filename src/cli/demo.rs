@@ -123,7 +123,8 @@ pub fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         if cancel.is_cancelled() {
             break;
         }
-        let sortie = station.fly(number, args.sorties, &cancel, || first_case.get_or_insert_with(|| started.elapsed()).to_owned())?;
+        let sortie = station
+            .fly(number, args.sorties, &cancel, || first_case.get_or_insert_with(|| started.elapsed()).to_owned())?;
         println!("{}", closing_line(&sortie));
         flown.push(sortie);
     }
@@ -150,7 +151,11 @@ fn prepare(out: &Path) -> anyhow::Result<()> {
     let marker = out.join(".aerie-demo");
     if out.exists() {
         let is_empty = out.read_dir().with_context(|| format!("--out {}", out.display()))?.next().is_none();
-        ensure!(is_empty || marker.exists(), "--out {}: is not empty and no earlier demo's; name another folder", out.display());
+        ensure!(
+            is_empty || marker.exists(),
+            "--out {}: is not empty and no earlier demo's; name another folder",
+            out.display()
+        );
         std::fs::remove_dir_all(out).with_context(|| format!("--out {}: cannot be emptied", out.display()))?;
     }
     std::fs::create_dir_all(out).with_context(|| format!("--out {}: cannot be made", out.display()))?;
@@ -233,7 +238,11 @@ impl Station {
                 bail!("interrupted");
             }
             if Instant::now() > until {
-                bail!("the station was not ready within {READY_LIMIT:?}: {}; log: {}", status["problems"], self.log.display());
+                bail!(
+                    "the station was not ready within {READY_LIMIT:?}: {}; log: {}",
+                    status["problems"],
+                    self.log.display()
+                );
             }
             std::thread::sleep(Duration::from_millis(200));
         }
@@ -266,14 +275,20 @@ impl Station {
                 self.post("sortie/cancel")?;
             }
             let sorties = self.get("sorties").unwrap_or_default();
-            let sortie = sorties.as_array().and_then(|all| all.iter().find(|s| s["id"] == id.as_str()).cloned()).unwrap_or_default();
+            let sortie = sorties
+                .as_array()
+                .and_then(|all| all.iter().find(|s| s["id"] == id.as_str()).cloned())
+                .unwrap_or_default();
             let cases = self.get("cases").and_then(|c| c["features"].as_array().map(Vec::len)).unwrap_or(0);
             if cases > 0 {
                 case_seen();
             }
             bar.set_position((sortie["progress"].as_f64().unwrap_or(0.0) * 100.0) as u64);
             let state = sortie["state"].as_str().unwrap_or("starting");
-            bar.set_message(format!("{state:12} {:>3} pictures  {cases} cases", sortie["frames"].as_u64().unwrap_or(0)));
+            bar.set_message(format!(
+                "{state:12} {:>3} pictures  {cases} cases",
+                sortie["frames"].as_u64().unwrap_or(0)
+            ));
             if !sortie["ended_at"].is_null() {
                 bar.finish_and_clear();
                 return Ok(sortie);
@@ -302,7 +317,8 @@ impl Station {
     /// Every case the station knows, with the sequence of its newest event.
     fn cases(&self) -> Vec<(String, u64)> {
         let features = self.get("cases").and_then(|c| c["features"].as_array().cloned()).unwrap_or_default();
-        let known = |f: &Value| Some((f["properties"]["id"].as_str()?.to_owned(), f["properties"]["sequence"].as_u64()?));
+        let known =
+            |f: &Value| Some((f["properties"]["id"].as_str()?.to_owned(), f["properties"]["sequence"].as_u64()?));
         features.iter().filter_map(known).collect()
     }
 
@@ -367,7 +383,8 @@ fn summary(
     let cases: Vec<Placed> = received.cases.values().cloned().collect();
     let score = score::score(truth, &cases);
     let known = station.cases();
-    let all_delivered = known.iter().all(|(id, newest)| (1..=*newest).all(|n| received.events.contains_key(&format!("{id}/{n}"))));
+    let all_delivered =
+        known.iter().all(|(id, newest)| (1..=*newest).all(|n| received.events.contains_key(&format!("{id}/{n}"))));
     let done = flown.iter().filter(|s| s["state"] == "done").count();
     let delivery = station.get("delivery").unwrap_or_default();
     let passed = done == args.sorties as usize
@@ -428,10 +445,16 @@ fn print_summary(s: &Value, out: &Path) {
     println!("  duplicate cases              {}", s["duplicates"]);
     let error = &s["position_error_m"];
     println!("  position error               median {} m, 95 % {} m", number(&error["median"]), number(&error["p95"]));
-    println!("  cases received upstream      {} of {} ({} events, {} repeats)", s["delivered"], s["cases"], s["events"], s["repeats"]);
+    println!(
+        "  cases received upstream      {} of {} ({} events, {} repeats)",
+        s["delivered"], s["cases"], s["events"], s["repeats"]
+    );
     let latency = &s["latency_ms"];
     println!("  shutter to broker's ack      p50 {} ms, p99 {} ms", latency["p50"], latency["p99"]);
-    println!("  peak memory                  station {} MB, perception {} MB", s["memory_mb"]["station"], s["memory_mb"]["perception"]);
+    println!(
+        "  peak memory                  station {} MB, perception {} MB",
+        s["memory_mb"]["station"], s["memory_mb"]["perception"]
+    );
     println!("  first case after             {} s", number(&s["first_case_s"]));
     println!("  files                        {}", out.display());
     println!("  {}", if s["passed"] == true { "PASSED" } else { "NOT PASSED" });

@@ -10,7 +10,9 @@ use crate::perception::detect::Detector;
 use crate::perception::model_dir;
 
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  aerie detect photo.jpg --gsd 0.035\n  aerie detect *.jpg --model models/default --json")]
+#[command(
+    after_help = "Examples:\n  aerie detect photo.jpg --gsd 0.035\n  aerie detect *.jpg --model models/default --json"
+)]
 pub struct DetectArgs {
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
@@ -43,10 +45,8 @@ pub fn run(args: DetectArgs) -> anyhow::Result<ExitCode> {
         };
         let named = |class: usize| detector.manifest().classes.get(class).map_or("?", |c| c.name.as_str());
         if args.json {
-            let boxes: Vec<_> = detections
-                .iter()
-                .map(|d| json!({"class": named(d.class), "score": d.score, "box": d.bbox}))
-                .collect();
+            let boxes: Vec<_> =
+                detections.iter().map(|d| json!({"class": named(d.class), "score": d.score, "box": d.bbox})).collect();
             results.push(json!({"image": path, "detections": boxes}));
         } else {
             for d in &detections {

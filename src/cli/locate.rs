@@ -14,12 +14,7 @@ use crate::geo::photo::{self, Photo};
 use crate::geo::{self, Attitude, Camera, LatLon, Located, Pose, PoseSigma};
 
 /// Poses in a table come without their errors: those of a drone without corrections are assumed, see `geo::photo`.
-const TABLE_SIGMA: PoseSigma = PoseSigma {
-    horizontal_m: 1.5,
-    vertical_m: 2.0,
-    yaw_deg: 2.0,
-    tilt_deg: 0.5,
-};
+const TABLE_SIGMA: PoseSigma = PoseSigma { horizontal_m: 1.5, vertical_m: 2.0, yaw_deg: 2.0, tilt_deg: 0.5 };
 
 /// Say where on the ground a pixel lies, and how surely.
 #[derive(Debug, Clone, clap::Args)]
@@ -37,11 +32,7 @@ out_height_m, semi_major_m, semi_minor_m, bearing_deg, status. Ellipses are 95 %
 Exit code: 0 if any place was found, 1 if none, 2 for wrong usage.")]
 pub struct LocateArgs {
     /// A photo with its pose in EXIF and XMP.
-    #[arg(
-        value_name = "IMAGE",
-        required_unless_present = "batch",
-        requires = "pixel"
-    )]
+    #[arg(value_name = "IMAGE", required_unless_present = "batch", requires = "pixel")]
     pub image: Option<PathBuf>,
     /// The pixel, from the picture's top-left corner.
     #[arg(long, value_name = "X,Y", value_parser = pixel, allow_hyphen_values = true)]
@@ -57,12 +48,7 @@ pub struct LocateArgs {
     #[arg(long, value_name = "METRES", allow_negative_numbers = true)]
     pub ground: Option<f64>,
     /// Height of the seen point above the ground, metres.
-    #[arg(
-        long,
-        value_name = "METRES",
-        default_value_t = 0.0,
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "METRES", default_value_t = 0.0, allow_negative_numbers = true)]
     pub above_ground: f64,
 }
 
@@ -70,9 +56,7 @@ pub struct LocateArgs {
 pub type Pixel = (f64, f64);
 
 fn pixel(text: &str) -> Result<Pixel, String> {
-    let parsed = text
-        .split_once(',')
-        .and_then(|(x, y)| Some((x.trim().parse().ok()?, y.trim().parse().ok()?)));
+    let parsed = text.split_once(',').and_then(|(x, y)| Some((x.trim().parse().ok()?, y.trim().parse().ok()?)));
     match parsed {
         Some((x, y)) if f64::is_finite(x) && f64::is_finite(y) => Ok((x, y)),
         _ => Err("expected X,Y in pixels, such as 1920,1080.5".to_owned()),
@@ -80,49 +64,27 @@ fn pixel(text: &str) -> Result<Pixel, String> {
 }
 
 pub fn run(args: LocateArgs) -> anyhow::Result<ExitCode> {
-    ensure!(
-        args.ground.is_none_or(f64::is_finite),
-        "--ground must be a number of metres"
-    );
-    ensure!(
-        args.above_ground.is_finite(),
-        "--above-ground must be a number of metres"
-    );
+    ensure!(args.ground.is_none_or(f64::is_finite), "--ground must be a number of metres");
+    ensure!(args.above_ground.is_finite(), "--above-ground must be a number of metres");
     let stdout = std::io::stdout().lock();
     let found = match (&args.image, args.pixel, &args.batch) {
         (Some(image), Some(pixel), None) => one(image, pixel, &args, stdout)?,
         (None, None, Some(table)) => {
-            let file = std::fs::File::open(table)
-                .with_context(|| format!("cannot open {}", table.display()))?;
+            let file = std::fs::File::open(table).with_context(|| format!("cannot open {}", table.display()))?;
             batch(BufReader::new(file), &args, BufWriter::new(stdout))
                 .with_context(|| format!("{}", table.display()))?
         }
         _ => bail!("give an image with --pixel X,Y, or --batch FILE.csv"),
     };
-    Ok(if found {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// One photo, one pixel; whether it has a place.
-fn one(
-    image: &Path,
-    (x, y): Pixel,
-    args: &LocateArgs,
-    mut out: impl Write,
-) -> anyhow::Result<bool> {
+fn one(image: &Path, (x, y): Pixel, args: &LocateArgs, mut out: impl Write) -> anyhow::Result<bool> {
     let bytes = std::fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
     let photo = photo::read(&bytes).with_context(|| format!("{}", image.display()))?;
     let ground = args.ground.unwrap_or(0.0);
-    let result = on_ground(
-        &photo.camera,
-        &photo.pose,
-        [x, y],
-        ground,
-        args.above_ground,
-    );
+    let result = on_ground(&photo.camera, &photo.pose, [x, y], ground, args.above_ground);
     let answer = match &result {
         Ok(place) => json!({
             "lat": round(place.at.lat, 8),
@@ -155,26 +117,17 @@ fn on_ground(
     ground_m: f64,
     above_m: f64,
 ) -> Result<Located, geo::LocateError> {
-    let pose = Pose {
-        height_m: pose.height_m - ground_m,
-        ..*pose
-    };
+    let pose = Pose { height_m: pose.height_m - ground_m, ..*pose };
     geo::locate(camera, &pose, pixel, above_m, 0.0)
 }
 
 /// A whole table, row by row; whether any row has a place. A row that cannot be used says why and stops nothing.
 pub fn batch(table: impl BufRead, args: &LocateArgs, mut out: impl Write) -> anyhow::Result<bool> {
     let mut lines = table.lines();
-    let first = lines
-        .next()
-        .context("the table is empty; it needs a header")??;
+    let first = lines.next().context("the table is empty; it needs a header")??;
     let header = split(first.trim_start_matches('\u{feff}'));
     let columns = Columns::new(&header, args)?;
-    writeln!(
-        out,
-        "{},out_lat,out_lon,out_height_m,semi_major_m,semi_minor_m,bearing_deg,status",
-        join(&header)
-    )?;
+    writeln!(out, "{},out_lat,out_lon,out_height_m,semi_major_m,semi_minor_m,bearing_deg,status", join(&header))?;
     let mut photos = HashMap::new();
     let mut found = false;
     for line in lines {
@@ -247,15 +200,8 @@ impl Columns {
         let pixel = [need(&["px_x"])?, need(&["px_y"])?];
         let ground = find("ground_hae_m");
         if let Some(folder) = &args.images {
-            let source = Source::Pictures {
-                image: need(&["image"])?,
-                folder: folder.clone(),
-            };
-            return Ok(Self {
-                pixel,
-                ground: None,
-                source,
-            });
+            let source = Source::Pictures { image: need(&["image"])?, folder: folder.clone() };
+            return Ok(Self { pixel, ground: None, source });
         }
         ensure!(
             ground.is_some() || args.ground.is_some(),
@@ -266,11 +212,7 @@ impl Columns {
             lat: need(&["drone_lat", "cam_lat"])?,
             lon: need(&["drone_lon", "cam_lon"])?,
             height: need(&["drone_hae_m", "cam_hae_m"])?,
-            attitude: [
-                need(&["yaw_true_deg"])?,
-                need(&["pitch_deg"])?,
-                need(&["roll_deg"])?,
-            ],
+            attitude: [need(&["yaw_true_deg"])?, need(&["pitch_deg"])?, need(&["roll_deg"])?],
             camera: [
                 need(&["img_w"])?,
                 need(&["img_h"])?,
@@ -285,11 +227,7 @@ impl Columns {
                 _ => None,
             },
         }));
-        Ok(Self {
-            pixel,
-            ground,
-            source,
-        })
+        Ok(Self { pixel, ground, source })
     }
 
     /// The place and the height of the seen point, or the row's status.
@@ -313,8 +251,7 @@ impl Columns {
             Source::Pictures { image, folder } => {
                 let name = row.get(*image).map_or("", |v| v.trim());
                 let photo = photos.entry(name.to_owned()).or_insert_with(|| {
-                    let bytes =
-                        std::fs::read(folder.join(name)).map_err(|e| format!("no_picture: {e}"))?;
+                    let bytes = std::fs::read(folder.join(name)).map_err(|e| format!("no_picture: {e}"))?;
                     photo::read(&bytes).map_err(|e| format!("no_pose: {e}"))
                 });
                 let photo = photo.as_ref().map_err(Clone::clone)?;
@@ -339,25 +276,10 @@ impl Columns {
                     cy: cy?,
                     distortion,
                 };
-                let at = LatLon {
-                    lat: number(c.lat)?,
-                    lon: number(c.lon)?,
-                };
+                let at = LatLon { lat: number(c.lat)?, lon: number(c.lon)? };
                 at.validate().map_err(|e| format!("bad_input: {e}"))?;
-                let attitude = Attitude {
-                    yaw_deg: yaw?,
-                    pitch_deg: pitch?,
-                    roll_deg: roll?,
-                };
-                (
-                    camera,
-                    Pose {
-                        at,
-                        height_m: number(c.height)?,
-                        attitude,
-                        sigma: TABLE_SIGMA,
-                    },
-                )
+                let attitude = Attitude { yaw_deg: yaw?, pitch_deg: pitch?, roll_deg: roll? };
+                (camera, Pose { at, height_m: number(c.height)?, attitude, sigma: TABLE_SIGMA })
             }
         };
         let pixel = [number(self.pixel[0])?, number(self.pixel[1])?];
@@ -393,19 +315,11 @@ fn push(fields: &mut [String], c: char) {
 }
 
 fn quote(field: &str) -> String {
-    if field.contains([',', '"', '\n']) {
-        format!("\"{}\"", field.replace('"', "\"\""))
-    } else {
-        field.to_owned()
-    }
+    if field.contains([',', '"', '\n']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field.to_owned() }
 }
 
 fn join(fields: &[String]) -> String {
-    fields
-        .iter()
-        .map(|f| quote(f))
-        .collect::<Vec<_>>()
-        .join(",")
+    fields.iter().map(|f| quote(f)).collect::<Vec<_>>().join(",")
 }
 
 fn round(v: f64, digits: i32) -> f64 {
@@ -417,17 +331,11 @@ fn round(v: f64, digits: i32) -> f64 {
 mod tests {
     use super::*;
 
-    const HEADER: &str = "id,cam_lat,cam_lon,cam_hae_m,yaw_true_deg,pitch_deg,roll_deg,img_w,img_h,fx,fy,cx,cy,ground_hae_m,px_x,px_y";
+    const HEADER: &str =
+        "id,cam_lat,cam_lon,cam_hae_m,yaw_true_deg,pitch_deg,roll_deg,img_w,img_h,fx,fy,cx,cy,ground_hae_m,px_x,px_y";
 
     fn args() -> LocateArgs {
-        LocateArgs {
-            image: None,
-            pixel: None,
-            batch: None,
-            images: None,
-            ground: None,
-            above_ground: 0.0,
-        }
+        LocateArgs { image: None, pixel: None, batch: None, images: None, ground: None, above_ground: 0.0 }
     }
 
     fn table(rows: &[&str]) -> Vec<Vec<String>> {
@@ -451,10 +359,7 @@ mod tests {
         assert_eq!(rows[1][0], "a, first");
         let last = |i: usize| rows[i][22].as_str();
         assert_eq!((last(1), last(2)), ("ok", "above_horizon"));
-        assert_eq!(
-            (&rows[1][16][..6], &rows[1][17][..7], &rows[1][18][..]),
-            ("23.000", "113.000", "20.000")
-        );
+        assert_eq!((&rows[1][16][..6], &rows[1][17][..7], &rows[1][18][..]), ("23.000", "113.000", "20.000"));
         assert!(last(3).contains("column 4"), "{}", last(3));
         assert!(last(4).contains("swapped"));
         assert!(last(5).starts_with("bad_input"));
@@ -466,22 +371,14 @@ mod tests {
         let error = batch(header.as_bytes(), &args(), Vec::new()).unwrap_err();
         assert!(error.to_string().contains("--ground"), "{error}");
         // The truth about a control point is never read as the ground.
-        let error = batch(
-            format!("{header},gcp_hae_m").as_bytes(),
-            &args(),
-            Vec::new(),
-        )
-        .unwrap_err();
+        let error = batch(format!("{header},gcp_hae_m").as_bytes(), &args(), Vec::new()).unwrap_err();
         assert!(error.to_string().contains("--ground"), "{error}");
     }
 
     #[test]
     fn a_missing_column_is_named() {
         let error = batch("px_x,px_y,ground_hae_m".as_bytes(), &args(), Vec::new()).unwrap_err();
-        assert!(
-            error.to_string().contains("drone_lat or cam_lat"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("drone_lat or cam_lat"), "{error}");
     }
 
     #[test]

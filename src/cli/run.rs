@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use crate::station;
 
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  aerie config example > station.toml\n  aerie config check station.toml\n  aerie run --config station.toml")]
+#[command(
+    after_help = "Examples:\n  aerie config example > station.toml\n  aerie config check station.toml\n  aerie run --config station.toml"
+)]
 pub struct RunArgs {
     /// The station's configuration
     #[arg(long, default_value = "/etc/aerie/station.toml")]

@@ -8,7 +8,9 @@ use tokio_util::sync::CancellationToken;
 use crate::sim::{broker, site};
 
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  aerie sim --out sim --wind 15 &\n  aerie run --config sim/config.toml\n\nThe weather can be changed while it runs: POST {\"wind_m_s\": 15} to the weather address in sim/config.toml.")]
+#[command(
+    after_help = "Example:\n  aerie sim --out sim --wind 15 &\n  aerie run --config sim/config.toml\n\nThe weather can be changed while it runs: POST {\"wind_m_s\": 15} to the weather address in sim/config.toml."
+)]
 pub struct SimArgs {
     /// Folder for the configuration, the pictures and the broker's state
     #[arg(long, default_value = "sim-out", value_name = "DIR")]
@@ -54,7 +56,12 @@ pub fn run(args: SimArgs) -> anyhow::Result<ExitCode> {
     let site = runtime.block_on(site::start(&options, cancel.clone()))?;
     println!("The simulated hardware runs. Start the station beside it:");
     println!("  aerie run --config {}", site.config.display());
-    println!("Page: http://{}/   Broker: {}   Dock and weather: {}", options.console, options.broker_url, site.hardware.url());
+    println!(
+        "Page: http://{}/   Broker: {}   Dock and weather: {}",
+        options.console,
+        options.broker_url,
+        site.hardware.url()
+    );
     println!("Ctrl-C ends it.");
     runtime.block_on(super::demo::interrupted())?;
     cancel.cancel();

@@ -184,20 +184,25 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
 
     let id = &c.station.id;
     if id.is_empty() || id.len() > 40 || !id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
-        faults.add("station.id", format!("{id:?} must be 1 to 40 letters, digits or hyphens: it stands in MQTT topics"));
+        faults
+            .add("station.id", format!("{id:?} must be 1 to 40 letters, digits or hyphens: it stands in MQTT topics"));
     }
     if let Err(error) = c.station.dock.validate() {
         faults.add("station.dock", error.to_string());
     }
     let zone = TimeZone::get(&c.station.timezone).unwrap_or_else(|_| {
-        faults.add("station.timezone", format!("{:?} is no IANA time zone; write for example \"Asia/Shanghai\"", c.station.timezone));
+        faults.add(
+            "station.timezone",
+            format!("{:?} is no IANA time zone; write for example \"Asia/Shanghai\"", c.station.timezone),
+        );
         TimeZone::UTC
     });
     let mut holidays = Vec::new();
     for (index, text) in c.station.holidays.iter().enumerate() {
         match text.parse::<Date>() {
             Ok(date) => holidays.push(date),
-            Err(_) => faults.add(&format!("station.holidays[{index}]"), format!("{text:?} is not a date, expected \"YYYY-MM-DD\"")),
+            Err(_) => faults
+                .add(&format!("station.holidays[{index}]"), format!("{text:?} is not a date, expected \"YYYY-MM-DD\"")),
         }
     }
     for dir in [&mut c.station.state_dir, &mut c.camera.media_dir] {
@@ -216,9 +221,15 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
         *file = file.as_ref().map(|file| base.join(file));
     }
     match c.console.listen.parse::<std::net::SocketAddr>() {
-        Err(_) => faults.add("console.listen", format!("{:?} is not an address and port, write for example \"127.0.0.1:8480\"", c.console.listen)),
+        Err(_) => faults.add(
+            "console.listen",
+            format!("{:?} is not an address and port, write for example \"127.0.0.1:8480\"", c.console.listen),
+        ),
         Ok(at) if !at.ip().is_loopback() && c.console.token_file.is_none() => {
-            faults.add("console.token_file", format!("is needed when the console listens beyond this machine ({at}); name a file with a token"));
+            faults.add(
+                "console.token_file",
+                format!("is needed when the console listens beyond this machine ({at}); name a file with a token"),
+            );
         }
         Ok(_) => {}
     }
@@ -228,10 +239,16 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
         }
     }
     if !(5.0..=170.0).contains(&c.camera.horizontal_fov_deg) {
-        faults.add("camera.horizontal_fov_deg", format!("{} is out of range, expected 5 to 170 degrees", c.camera.horizontal_fov_deg));
+        faults.add(
+            "camera.horizontal_fov_deg",
+            format!("{} is out of range, expected 5 to 170 degrees", c.camera.horizontal_fov_deg),
+        );
     }
     if !(0.5..=4.0).contains(&c.camera.aspect) {
-        faults.add("camera.aspect", format!("{} is out of range, expected 0.5 to 4 (width over height)", c.camera.aspect));
+        faults.add(
+            "camera.aspect",
+            format!("{} is out of range, expected 0.5 to 4 (width over height)", c.camera.aspect),
+        );
     }
     for error in c.vehicle.faults() {
         faults.add("vehicle", error.to_string());
@@ -275,7 +292,13 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
                 Ok(patrol) => {
                     let far = patrol.points().iter().map(|p| p.distance_m(c.station.dock)).fold(0.0, f64::max);
                     if far > 20_000.0 {
-                        faults.add(&key("area"), format!("reaches {:.0} km away from station.dock; are the coordinates [longitude, latitude]?", far / 1000.0));
+                        faults.add(
+                            &key("area"),
+                            format!(
+                                "reaches {:.0} km away from station.dock; are the coordinates [longitude, latitude]?",
+                                far / 1000.0
+                            ),
+                        );
                     }
                     patrols.push(patrol);
                 }
@@ -311,7 +334,9 @@ mod tests {
         for wanted in ["station.toml: gates", "wind_ms", "gates.rain_mm_h"] {
             assert!(message.contains(wanted), "{wanted} is missing in:\n{message}");
         }
-        let bad = EXAMPLE.replace("timezone = \"Asia/Shanghai\"", "timezone = \"China\"").replace("height_m = 80.0", "height_m = 800.0");
+        let bad = EXAMPLE
+            .replace("timezone = \"Asia/Shanghai\"", "timezone = \"China\"")
+            .replace("height_m = 80.0", "height_m = 800.0");
         let message = faults_of(&bad);
         for wanted in ["station.timezone", "patrols[0].height_m", "500"] {
             assert!(message.contains(wanted), "{wanted} is missing in:\n{message}");

@@ -72,11 +72,7 @@ mod tests {
     use super::*;
 
     fn attitude(yaw_deg: f64, pitch_deg: f64, roll_deg: f64) -> Attitude {
-        Attitude {
-            yaw_deg,
-            pitch_deg,
-            roll_deg,
-        }
+        Attitude { yaw_deg, pitch_deg, roll_deg }
     }
 
     fn looks_at(a: Attitude, camera: [f64; 3]) -> Vector3<f64> {
@@ -89,10 +85,7 @@ mod tests {
 
     #[test]
     fn yaw_ninety_looks_east_not_west() {
-        assert!(
-            (looks_at(attitude(90.0, 0.0, 0.0), FORWARD) - Vector3::new(1.0, 0.0, 0.0)).norm()
-                < 1e-12
-        );
+        assert!((looks_at(attitude(90.0, 0.0, 0.0), FORWARD) - Vector3::new(1.0, 0.0, 0.0)).norm() < 1e-12);
     }
 
     #[test]
@@ -115,20 +108,13 @@ mod tests {
     #[test]
     fn a_nadir_quaternion_keeps_its_yaw() {
         let q = |yaw: f64, pitch: f64, roll: f64| {
-            let q = UnitQuaternion::from_euler_angles(
-                roll.to_radians(),
-                pitch.to_radians(),
-                yaw.to_radians(),
-            );
+            let q = UnitQuaternion::from_euler_angles(roll.to_radians(), pitch.to_radians(), yaw.to_radians());
             [q.w, q.i, q.j, q.k]
         };
         for yaw in [0.0, 37.0, 180.0, 271.0] {
             let a = Attitude::from_camera_quaternion_ned(q(yaw, -90.0, 0.0)).unwrap();
             let turn = (a.yaw_deg - yaw + 180.0).rem_euclid(360.0) - 180.0;
-            assert!(
-                turn.abs() < 1e-5 && (a.pitch_deg + 90.0).abs() < 1e-5 && a.roll_deg.abs() < 1e-5,
-                "{a:?}"
-            );
+            assert!(turn.abs() < 1e-5 && (a.pitch_deg + 90.0).abs() < 1e-5 && a.roll_deg.abs() < 1e-5, "{a:?}");
         }
         // Rolled at nadir is the same as turned: the picture must come out the same, whatever the split.
         let a = Attitude::from_camera_quaternion_ned(q(40.0, -90.0, 25.0)).unwrap();
@@ -139,14 +125,8 @@ mod tests {
     #[test]
     fn what_is_no_rotation_gives_no_attitude() {
         assert_eq!(Attitude::from_camera_quaternion_ned([0.0; 4]), None);
-        assert_eq!(
-            Attitude::from_camera_quaternion_ned([f64::NAN, 0.0, 0.0, 0.0]),
-            None
-        );
-        assert_eq!(
-            Attitude::from_camera_quaternion_ned([5.0, 0.0, 0.0, 0.0]),
-            None
-        );
+        assert_eq!(Attitude::from_camera_quaternion_ned([f64::NAN, 0.0, 0.0, 0.0]), None);
+        assert_eq!(Attitude::from_camera_quaternion_ned([5.0, 0.0, 0.0, 0.0]), None);
     }
 
     proptest! {

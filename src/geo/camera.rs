@@ -62,8 +62,7 @@ impl Camera {
 
     /// Whether a pixel lies in the picture.
     pub fn contains(&self, pixel: [f64; 2]) -> bool {
-        (0.0..=f64::from(self.width_px)).contains(&pixel[0])
-            && (0.0..=f64::from(self.height_px)).contains(&pixel[1])
+        (0.0..=f64::from(self.width_px)).contains(&pixel[0]) && (0.0..=f64::from(self.height_px)).contains(&pixel[1])
     }
 
     /// The same camera for a picture resized by `factor`.
@@ -90,9 +89,7 @@ impl Camera {
             && positive(self.fy)
             && self.cx.is_finite()
             && self.cy.is_finite()
-            && self
-                .distortion
-                .is_none_or(|d| d.iter().all(|k| k.is_finite()))
+            && self.distortion.is_none_or(|d| d.iter().all(|k| k.is_finite()))
     }
 }
 
@@ -105,10 +102,7 @@ pub(super) fn positive(v: f64) -> bool {
 fn distort(&[k1, k2, p1, p2, k3]: &[f64; 5], [x, y]: [f64; 2]) -> [f64; 2] {
     let r2 = x * x + y * y;
     let radial = 1.0 + r2 * (k1 + r2 * (k2 + r2 * k3));
-    [
-        x * radial + 2.0 * p1 * x * y + p2 * (r2 + 2.0 * x * x),
-        y * radial + p1 * (r2 + 2.0 * y * y) + 2.0 * p2 * x * y,
-    ]
+    [x * radial + 2.0 * p1 * x * y + p2 * (r2 + 2.0 * x * x), y * radial + p1 * (r2 + 2.0 * y * y) + 2.0 * p2 * x * y]
 }
 
 /// Whether the distorted radius still grows with the true one everywhere up to here.
@@ -154,10 +148,7 @@ mod tests {
     use super::*;
 
     fn barrel() -> Camera {
-        Camera {
-            distortion: Some([-0.27, 0.11, 0.0009, 0.0001, -0.033]),
-            ..Camera::from_fov(5472, 3648, 74.0)
-        }
+        Camera { distortion: Some([-0.27, 0.11, 0.0009, 0.0001, -0.033]), ..Camera::from_fov(5472, 3648, 74.0) }
     }
 
     #[test]
@@ -170,23 +161,14 @@ mod tests {
 
     #[test]
     fn what_is_behind_the_camera_is_not_seen() {
-        assert_eq!(
-            Camera::from_fov(400, 300, 60.0).project(Vector3::new(0.0, 0.0, -5.0)),
-            None
-        );
-        assert_eq!(
-            Camera::from_fov(400, 300, 60.0).project(Vector3::new(0.0, f64::NAN, 5.0)),
-            None
-        );
+        assert_eq!(Camera::from_fov(400, 300, 60.0).project(Vector3::new(0.0, 0.0, -5.0)), None);
+        assert_eq!(Camera::from_fov(400, 300, 60.0).project(Vector3::new(0.0, f64::NAN, 5.0)), None);
     }
 
     #[test]
     fn a_point_far_outside_the_view_does_not_fold_back_into_the_picture() {
         // With this much barrel distortion the polynomial turns round at 48 degrees off the axis.
-        let camera = Camera {
-            distortion: Some([-0.27, 0.0, 0.0, 0.0, 0.0]),
-            ..Camera::from_fov(4000, 3000, 70.0)
-        };
+        let camera = Camera { distortion: Some([-0.27, 0.0, 0.0, 0.0, 0.0]), ..Camera::from_fov(4000, 3000, 70.0) };
         let naive = distort(&camera.distortion.unwrap(), [1.9, 0.0]);
         assert!(naive[0].abs() < 0.2, "the trap is real: {naive:?}");
         assert_eq!(camera.project(Vector3::new(1.9, 0.0, 1.0)), None);
@@ -197,37 +179,16 @@ mod tests {
         let full = barrel();
         let half = full.scaled(0.5);
         assert_eq!((half.width_px, half.height_px), (2736, 1824));
-        let (a, b) = (
-            full.ray([1000.0, 3000.0]).unwrap(),
-            half.ray([500.0, 1500.0]).unwrap(),
-        );
+        let (a, b) = (full.ray([1000.0, 3000.0]).unwrap(), half.ray([500.0, 1500.0]).unwrap());
         assert!(a.angle(&b) < 1e-9);
     }
 
     #[test]
     fn numbers_that_are_no_camera_are_told() {
         assert!(barrel().valid());
-        assert!(
-            !Camera {
-                fx: 0.0,
-                ..barrel()
-            }
-            .valid()
-        );
-        assert!(
-            !Camera {
-                width_px: 0,
-                ..barrel()
-            }
-            .valid()
-        );
-        assert!(
-            !Camera {
-                distortion: Some([f64::NAN; 5]),
-                ..barrel()
-            }
-            .valid()
-        );
+        assert!(!Camera { fx: 0.0, ..barrel() }.valid());
+        assert!(!Camera { width_px: 0, ..barrel() }.valid());
+        assert!(!Camera { distortion: Some([f64::NAN; 5]), ..barrel() }.valid());
         assert!(!Camera::from_fov(100, 100, f64::NAN).valid());
     }
 

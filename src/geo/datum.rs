@@ -21,11 +21,7 @@ pub struct Named {
 
 /// The position in all three datums.
 pub fn named(wgs84: LatLon) -> Named {
-    Named {
-        wgs84,
-        cgcs2000: to_cgcs2000(wgs84),
-        gcj02: to_gcj02(wgs84),
-    }
+    Named { wgs84, cgcs2000: to_cgcs2000(wgs84), gcj02: to_gcj02(wgs84) }
 }
 
 /// WGS 84 to CGCS2000: taken as the same.
@@ -74,10 +70,7 @@ pub fn to_gcj02(wgs84: LatLon) -> Option<LatLon> {
     let w2 = 1.0 - KRASOVSKY_E2 * sin * sin;
     let meridian = KRASOVSKY_A * (1.0 - KRASOVSKY_E2) / (w2 * w2.sqrt());
     let parallel = KRASOVSKY_A / w2.sqrt() * cos;
-    Some(LatLon {
-        lat: wgs84.lat + (north / meridian).to_degrees(),
-        lon: wgs84.lon + (east / parallel).to_degrees(),
-    })
+    Some(LatLon { lat: wgs84.lat + (north / meridian).to_degrees(), lon: wgs84.lon + (east / parallel).to_degrees() })
 }
 
 #[cfg(test)]
@@ -88,42 +81,19 @@ mod tests {
     fn gcj02_matches_published_pairs_in_china() {
         // Shanghai, Shenzhen, Beijing: the pairs that the open implementation "eviltransform" publishes in its tests.
         for (wgs, gcj) in [
-            (
-                (31.1774276, 121.5272106),
-                (31.175_303_983_645_97, 121.531_541_859_215),
-            ),
-            (
-                (22.543847, 113.912316),
-                (22.540_796_131_694_766, 113.917_176_480_836_3),
-            ),
-            (
-                (39.911954, 116.377817),
-                (39.913_345_455_360_69, 116.384_047_224_556_57),
-            ),
+            ((31.1774276, 121.5272106), (31.175_303_983_645_97, 121.531_541_859_215)),
+            ((22.543847, 113.912316), (22.540_796_131_694_766, 113.917_176_480_836_3)),
+            ((39.911954, 116.377817), (39.913_345_455_360_69, 116.384_047_224_556_57)),
         ] {
-            let got = to_gcj02(LatLon {
-                lat: wgs.0,
-                lon: wgs.1,
-            })
-            .unwrap();
-            let want = LatLon {
-                lat: gcj.0,
-                lon: gcj.1,
-            };
-            assert!(
-                got.distance_m(want) < 0.5,
-                "{wgs:?}: {got:?}, {} m",
-                got.distance_m(want)
-            );
+            let got = to_gcj02(LatLon { lat: wgs.0, lon: wgs.1 }).unwrap();
+            let want = LatLon { lat: gcj.0, lon: gcj.1 };
+            assert!(got.distance_m(want) < 0.5, "{wgs:?}: {got:?}, {} m", got.distance_m(want));
         }
     }
 
     #[test]
     fn outside_china_there_is_no_gcj02() {
-        let minsk = named(LatLon {
-            lat: 53.919,
-            lon: 27.576,
-        });
+        let minsk = named(LatLon { lat: 53.919, lon: 27.576 });
         assert_eq!(minsk.gcj02, None);
         assert_eq!(minsk.cgcs2000, minsk.wgs84);
     }

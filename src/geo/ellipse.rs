@@ -16,18 +16,13 @@ impl Ellipse {
         Self {
             semi_major_m: ((mean + spread).max(0.0) * CHI2_95).sqrt(),
             semi_minor_m: ((mean - spread).max(0.0) * CHI2_95).sqrt(),
-            bearing_deg: (0.5 * (2.0 * en).atan2(nn - ee))
-                .to_degrees()
-                .rem_euclid(180.0),
+            bearing_deg: (0.5 * (2.0 * en).atan2(nn - ee)).to_degrees().rem_euclid(180.0),
         }
     }
 
     /// The covariance over (east, north), square metres.
     pub(super) fn covariance(&self) -> Matrix2<f64> {
-        let (major, minor) = (
-            self.semi_major_m.powi(2) / CHI2_95,
-            self.semi_minor_m.powi(2) / CHI2_95,
-        );
+        let (major, minor) = (self.semi_major_m.powi(2) / CHI2_95, self.semi_minor_m.powi(2) / CHI2_95);
         let (s, c) = self.bearing_deg.to_radians().sin_cos();
         Matrix2::new(
             major * s * s + minor * c * c,
@@ -45,15 +40,9 @@ mod tests {
     #[test]
     fn an_ellipse_survives_the_way_to_a_covariance_and_back() {
         for bearing_deg in [0.0, 30.0, 90.0, 135.0, 179.0] {
-            let e = Ellipse {
-                semi_major_m: 7.0,
-                semi_minor_m: 2.0,
-                bearing_deg,
-            };
+            let e = Ellipse { semi_major_m: 7.0, semi_minor_m: 2.0, bearing_deg };
             let back = Ellipse::from_covariance(&e.covariance());
-            assert!(
-                (back.semi_major_m - 7.0).abs() < 1e-9 && (back.semi_minor_m - 2.0).abs() < 1e-9
-            );
+            assert!((back.semi_major_m - 7.0).abs() < 1e-9 && (back.semi_minor_m - 2.0).abs() < 1e-9);
             let turn = (back.bearing_deg - bearing_deg + 90.0).rem_euclid(180.0) - 90.0;
             assert!(turn.abs() < 1e-6, "{bearing_deg}: {back:?}");
         }

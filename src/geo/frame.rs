@@ -13,9 +13,7 @@ static WGS84: LazyLock<Geodesic> = LazyLock::new(Geodesic::wgs84);
 pub enum CoordinateError {
     #[error("latitude {lat}, longitude {lon}: both must be finite numbers, in degrees")]
     NotANumber { lat: f64, lon: f64 },
-    #[error(
-        "latitude {lat} is outside −90 to 90 while longitude {lon} would be one: the two look swapped"
-    )]
+    #[error("latitude {lat} is outside −90 to 90 while longitude {lon} would be one: the two look swapped")]
     LooksSwapped { lat: f64, lon: f64 },
     #[error("latitude {0} is outside −90 to 90 degrees")]
     Latitude(f64),
@@ -74,12 +72,7 @@ impl LocalFrame {
     /// The inverse of [`LocalFrame::to_enu`].
     pub fn to_latlon(&self, east_m: f64, north_m: f64) -> LatLon {
         let azimuth = east_m.atan2(north_m).to_degrees();
-        let (lat, lon): (f64, f64) = WGS84.direct(
-            self.origin.lat,
-            self.origin.lon,
-            azimuth,
-            east_m.hypot(north_m),
-        );
+        let (lat, lon): (f64, f64) = WGS84.direct(self.origin.lat, self.origin.lon, azimuth, east_m.hypot(north_m));
         LatLon { lat, lon }
     }
 }
@@ -103,10 +96,7 @@ mod tests {
             let origin = LatLon { lat, lon: 113.0 };
             let frame = LocalFrame::new(origin);
             for (dlat, dlon) in [(0.03, 0.03), (-0.03, 0.02), (0.0, -0.04), (0.04, 0.0)] {
-                let at = LatLon {
-                    lat: lat + dlat,
-                    lon: 113.0 + dlon,
-                };
+                let at = LatLon { lat: lat + dlat, lon: 113.0 + dlon };
                 let (o, p) = (ecef(origin), ecef(at));
                 let d = [p[0] - o[0], p[1] - o[1], p[2] - o[2]];
                 let (sf, cf) = origin.lat.to_radians().sin_cos();
@@ -114,10 +104,7 @@ mod tests {
                 let east = -sl * d[0] + cl * d[1];
                 let north = -sf * cl * d[0] - sf * sl * d[1] + cf * d[2];
                 let [e, n] = frame.to_enu(at);
-                assert!(
-                    (e - east).hypot(n - north) < 0.01,
-                    "{lat}: {e} {n} against {east} {north}"
-                );
+                assert!((e - east).hypot(n - north) < 0.01, "{lat}: {e} {n} against {east} {north}");
                 let back = frame.to_latlon(e, n);
                 assert!(back.distance_m(at) < 1e-6);
             }
@@ -131,13 +118,6 @@ mod tests {
         assert!(say(91.0, 100.0).contains("latitude 91"));
         assert!(say(113.05, 23.03).contains("swapped"));
         assert!(say(23.0, 181.0).contains("longitude 181"));
-        assert_eq!(
-            LatLon {
-                lat: 23.03,
-                lon: 113.05
-            }
-            .validate(),
-            Ok(())
-        );
+        assert_eq!(LatLon { lat: 23.03, lon: 113.05 }.validate(), Ok(()));
     }
 }

@@ -23,11 +23,7 @@ pub fn combine(looks: &[Located]) -> Option<Located> {
         return Some(*first);
     }
     let frame = LocalFrame::new(first.at);
-    let smallest = looks
-        .iter()
-        .map(|l| l.uncertainty.semi_minor_m)
-        .fold(f64::INFINITY, f64::min)
-        / CHI2_95.sqrt();
+    let smallest = looks.iter().map(|l| l.uncertainty.semi_minor_m).fold(f64::INFINITY, f64::min) / CHI2_95.sqrt();
     let common = Matrix2::identity() * COMMON_SIGMA_M.min(COMMON_SHARE * smallest).powi(2);
 
     let mut information = Matrix2::zeros();
@@ -44,19 +40,13 @@ pub fn combine(looks: &[Located]) -> Option<Located> {
     }
     let spread = information.try_inverse()?;
     let mean = spread * weighted;
-    let chi2: f64 = own
-        .iter()
-        .map(|(w, p)| ((p - mean).transpose() * w * (p - mean))[0])
-        .sum();
+    let chi2: f64 = own.iter().map(|(w, p)| ((p - mean).transpose() * w * (p - mean))[0]).sum();
     let widen = (chi2 / (2 * (looks.len() - 1)) as f64).max(1.0);
 
     Some(Located {
         at: frame.to_latlon(mean.x, mean.y),
         uncertainty: Ellipse::from_covariance(&(spread * widen + common)),
-        slant_m: looks
-            .iter()
-            .map(|l| l.slant_m)
-            .fold(f64::INFINITY, f64::min),
+        slant_m: looks.iter().map(|l| l.slant_m).fold(f64::INFINITY, f64::min),
     })
 }
 
@@ -77,25 +67,12 @@ mod tests {
     use super::*;
     use crate::geo::LatLon;
 
-    const HERE: LatLon = LatLon {
-        lat: 23.03,
-        lon: 112.9,
-    };
+    const HERE: LatLon = LatLon { lat: 23.03, lon: 112.9 };
 
-    fn look(
-        east: f64,
-        north: f64,
-        semi_major_m: f64,
-        semi_minor_m: f64,
-        bearing_deg: f64,
-    ) -> Located {
+    fn look(east: f64, north: f64, semi_major_m: f64, semi_minor_m: f64, bearing_deg: f64) -> Located {
         Located {
             at: LocalFrame::new(HERE).to_latlon(east, north),
-            uncertainty: Ellipse {
-                semi_major_m,
-                semi_minor_m,
-                bearing_deg,
-            },
+            uncertainty: Ellipse { semi_major_m, semi_minor_m, bearing_deg },
             slant_m: 100.0 + east,
         }
     }
@@ -110,16 +87,9 @@ mod tests {
     #[test]
     fn crossed_ellipses_meet_where_both_are_sure() {
         // Sure of the north coordinate at 10, sure of the east coordinate at 20.
-        let fused = combine(&[
-            look(0.0, 10.0, 40.0, 6.0, 90.0),
-            look(20.0, 0.0, 40.0, 6.0, 0.0),
-        ])
-        .unwrap();
+        let fused = combine(&[look(0.0, 10.0, 40.0, 6.0, 90.0), look(20.0, 0.0, 40.0, 6.0, 0.0)]).unwrap();
         let [east, north] = LocalFrame::new(HERE).to_enu(fused.at);
-        assert!(
-            (east - 20.0).abs() < 1.0 && (north - 10.0).abs() < 1.0,
-            "{east} {north}"
-        );
+        assert!((east - 20.0).abs() < 1.0 && (north - 10.0).abs() < 1.0, "{east} {north}");
         assert!(fused.uncertainty.semi_major_m < 6.5);
     }
 
@@ -127,10 +97,7 @@ mod tests {
     fn a_hundred_looks_never_claim_more_than_the_common_error_allows() {
         let floor = COMMON_SIGMA_M * CHI2_95.sqrt();
         let fused = combine(&vec![look(0.0, 0.0, 8.0, 7.0, 0.0); 100]).unwrap();
-        assert!(
-            fused.uncertainty.semi_minor_m >= floor && fused.uncertainty.semi_minor_m < floor * 1.1,
-            "{fused:?}"
-        );
+        assert!(fused.uncertainty.semi_minor_m >= floor && fused.uncertainty.semi_minor_m < floor * 1.1, "{fused:?}");
         // Looks that are better than the floor keep what they have: the floor never widens one.
         let rtk = combine(&[look(0.0, 0.0, 0.3, 0.2, 0.0), look(0.0, 0.0, 0.3, 0.2, 0.0)]).unwrap();
         assert!(rtk.uncertainty.semi_major_m < 0.3, "{rtk:?}");
@@ -138,13 +105,8 @@ mod tests {
 
     #[test]
     fn looks_that_contradict_each_other_widen_the_ellipse() {
-        let agree =
-            combine(&[look(0.0, 0.0, 5.0, 5.0, 0.0), look(1.0, 0.0, 5.0, 5.0, 0.0)]).unwrap();
-        let contradict = combine(&[
-            look(0.0, 0.0, 5.0, 5.0, 0.0),
-            look(30.0, 0.0, 5.0, 5.0, 0.0),
-        ])
-        .unwrap();
+        let agree = combine(&[look(0.0, 0.0, 5.0, 5.0, 0.0), look(1.0, 0.0, 5.0, 5.0, 0.0)]).unwrap();
+        let contradict = combine(&[look(0.0, 0.0, 5.0, 5.0, 0.0), look(30.0, 0.0, 5.0, 5.0, 0.0)]).unwrap();
         assert!(contradict.uncertainty.semi_major_m > 2.0 * agree.uncertainty.semi_major_m);
     }
 
@@ -153,13 +115,7 @@ mod tests {
         let sure = look(0.0, 0.0, 2.0, 2.0, 0.0);
         assert!(same_place(&sure, &look(4.9, 0.0, 2.0, 2.0, 0.0), 5.0));
         assert!(!same_place(&sure, &look(5.1, 0.0, 2.0, 2.0, 0.0), 5.0));
-        assert!(
-            same_place(&sure, &look(0.0, 15.0, 20.0, 2.0, 0.0), 5.0),
-            "along the long axis"
-        );
-        assert!(
-            !same_place(&sure, &look(15.0, 0.0, 20.0, 2.0, 0.0), 5.0),
-            "across it"
-        );
+        assert!(same_place(&sure, &look(0.0, 15.0, 20.0, 2.0, 0.0), 5.0), "along the long axis");
+        assert!(!same_place(&sure, &look(15.0, 0.0, 20.0, 2.0, 0.0), 5.0), "across it");
     }
 }

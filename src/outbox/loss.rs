@@ -23,14 +23,7 @@ pub(super) struct Lost {
 }
 
 /// Builds the `loss` record. `cause` is for machines, `detail` for people.
-pub(super) fn report(
-    source: &str,
-    id: ulid::Ulid,
-    at: Timestamp,
-    cause: &str,
-    detail: &str,
-    lost: &[Lost],
-) -> Record {
+pub(super) fn report(source: &str, id: ulid::Ulid, at: Timestamp, cause: &str, detail: &str, lost: &[Lost]) -> Record {
     let id = format!("loss/{id}");
     let event = json!({
         "specversion": "1.0",
@@ -76,17 +69,8 @@ mod tests {
                 accepted_at: Timestamp::UNIX_EPOCH,
             })
             .collect();
-        let record = report(
-            "aerie/v1/s",
-            ulid::Ulid::nil(),
-            Timestamp::UNIX_EPOCH,
-            "budget",
-            "full",
-            &lost,
-        );
-        let Payload::Bytes(body) = record.payload else {
-            panic!("a report travels in the database")
-        };
+        let record = report("aerie/v1/s", ulid::Ulid::nil(), Timestamp::UNIX_EPOCH, "budget", "full", &lost);
+        let Payload::Bytes(body) = record.payload else { panic!("a report travels in the database") };
         let event: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(event["id"], record.id);
         assert_eq!(event["data"]["count"], 250);

@@ -50,9 +50,7 @@ pub enum OutboxError {
     Database(#[from] sqlite::DatabaseError),
     #[error("{} is in use by another aerie; stop that one or give this one its own state directory", .0.display())]
     InUse(PathBuf),
-    #[error(
-        "record {id} names picture {digest}, which is not in evidence/; store the picture first"
-    )]
+    #[error("record {id} names picture {digest}, which is not in evidence/; store the picture first")]
     PictureMissing { id: String, digest: String },
     #[error("record id {0:?} is refused: an id needs 1 to 200 characters")]
     BadId(String),
@@ -63,11 +61,7 @@ pub enum OutboxError {
 impl OutboxError {
     fn files(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Files {
-            doing,
-            path,
-            source: Arc::new(source),
-        }
+        move |source| Self::Files { doing, path, source: Arc::new(source) }
     }
 
     fn database(doing: &'static str, path: &Path) -> impl FnOnce(rusqlite::Error) -> Self {
@@ -88,13 +82,7 @@ pub enum Class {
 }
 
 impl Class {
-    const ALL: [Self; 5] = [
-        Self::Loss,
-        Self::Case,
-        Self::Sortie,
-        Self::Evidence,
-        Self::Telemetry,
-    ];
+    const ALL: [Self; 5] = [Self::Loss, Self::Case, Self::Sortie, Self::Evidence, Self::Telemetry];
 
     /// The number on disk: it is both the identity and the priority, so it never changes meaning.
     fn code(self) -> i64 {
@@ -150,24 +138,12 @@ pub struct Queued {
 #[derive(Debug, Clone)]
 pub enum Settlement {
     /// The broker took it. `note` is what it said beside success, if anything.
-    Delivered {
-        seq: i64,
-        acked_at: Timestamp,
-        note: Option<String>,
-    },
+    Delivered { seq: i64, acked_at: Timestamp, note: Option<String> },
     /// Refused for now: its stream waits, everything else goes on.
-    Later {
-        seq: i64,
-        reason: String,
-        retry_at: Timestamp,
-    },
+    Later { seq: i64, reason: String, retry_at: Timestamp },
     /// Cannot be published as things are: set aside and reported; its stream goes on with a visible gap.
     /// `packet_bytes` is the packet it would take, when size was the reason: a broker with a higher limit gets it.
-    Aside {
-        seq: i64,
-        reason: String,
-        packet_bytes: Option<u64>,
-    },
+    Aside { seq: i64, reason: String, packet_bytes: Option<u64> },
 }
 
 /// Limits of an outbox.
@@ -183,11 +159,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            source: "aerie".to_owned(),
-            budget_bytes: 4 << 30,
-            retention: SignedDuration::from_hours(30 * 24),
-        }
+        Self { source: "aerie".to_owned(), budget_bytes: 4 << 30, retention: SignedDuration::from_hours(30 * 24) }
     }
 }
 
@@ -227,11 +199,7 @@ impl Outbox {
     pub fn open_with(dir: impl AsRef<Path>, options: Options) -> Result<Self, OutboxError> {
         let dir: Arc<Path> = Arc::from(dir.as_ref());
         let (requests, stats) = owner::spawn(&dir, options)?;
-        Ok(Self {
-            dir,
-            requests,
-            stats,
-        })
+        Ok(Self { dir, requests, stats })
     }
 
     /// Takes all the records or none; returns once they are on disk. An id that was taken before is passed over.
@@ -244,9 +212,7 @@ impl Outbox {
     /// On a blocking thread of its own: a slow disk must not hold up the acceptance of small records.
     pub async fn store_picture(&self, jpeg: &[u8]) -> Result<String, OutboxError> {
         let (dir, jpeg) = (Arc::clone(&self.dir), jpeg.to_vec());
-        tokio::task::spawn_blocking(move || pictures::store(&dir, &jpeg))
-            .await
-            .map_err(|_| OutboxError::Gone)?
+        tokio::task::spawn_blocking(move || pictures::store(&dir, &jpeg)).await.map_err(|_| OutboxError::Gone)?
     }
 
     /// Where a picture lies, whether it is there or not.
@@ -257,29 +223,18 @@ impl Outbox {
     /// Hands out up to `limit` records of at most `bytes` together (but always one, so that a large picture is
     /// never stuck): by class, small ones first, each stream in order with at most one record out at a time.
     pub async fn next(&self, limit: usize, bytes: u64) -> Result<Vec<Queued>, OutboxError> {
-        self.ask(|reply| Request::Next {
-            limit,
-            bytes,
-            now: Timestamp::now(),
-            reply,
-        })
-        .await?
+        self.ask(|reply| Request::Next { limit, bytes, now: Timestamp::now(), reply }).await?
     }
 
     /// Settles records that [`Outbox::next`] handed out; returns once that is on disk.
     pub async fn settle(&self, settlements: Vec<Settlement>) -> Result<(), OutboxError> {
-        self.ask(|reply| Request::Settle { settlements, reply })
-            .await?
+        self.ask(|reply| Request::Settle { settlements, reply }).await?
     }
 
     /// A new session with a broker begins: all that was handed out is in the queue again, and so is what an
     /// earlier broker's packet limit kept from being published and this one's does not.
     pub async fn restart_session(&self, max_packet_bytes: Option<u64>) -> Result<(), OutboxError> {
-        self.ask(|reply| Request::Restart {
-            max_packet_bytes,
-            reply,
-        })
-        .await?
+        self.ask(|reply| Request::Restart { max_packet_bytes, reply }).await?
     }
 
     /// What is held, after each commit.
@@ -308,20 +263,12 @@ impl Outbox {
         query: impl FnOnce(Reader) -> Result<T, OutboxError> + Send + 'static,
     ) -> Result<T, OutboxError> {
         let dir = Arc::clone(&self.dir);
-        tokio::task::spawn_blocking(move || query(Reader::open(&dir)?))
-            .await
-            .map_err(|_| OutboxError::Gone)?
+        tokio::task::spawn_blocking(move || query(Reader::open(&dir)?)).await.map_err(|_| OutboxError::Gone)?
     }
 
-    async fn ask<T>(
-        &self,
-        request: impl FnOnce(oneshot::Sender<T>) -> Request,
-    ) -> Result<T, OutboxError> {
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, OutboxError> {
         let (reply, answer) = oneshot::channel();
-        self.requests
-            .send(request(reply))
-            .await
-            .map_err(|_| OutboxError::Gone)?;
+        self.requests.send(request(reply)).await.map_err(|_| OutboxError::Gone)?;
         answer.await.map_err(|_| OutboxError::Gone)
     }
 }

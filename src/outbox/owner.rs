@@ -19,24 +19,10 @@ const GROUP: usize = 128;
 const PURGE_EVERY: Duration = Duration::from_secs(600);
 
 pub(super) enum Request {
-    Accept {
-        records: Vec<Record>,
-        reply: oneshot::Sender<Result<(), OutboxError>>,
-    },
-    Settle {
-        settlements: Vec<Settlement>,
-        reply: oneshot::Sender<Result<(), OutboxError>>,
-    },
-    Next {
-        limit: usize,
-        bytes: u64,
-        now: Timestamp,
-        reply: oneshot::Sender<Result<Vec<Queued>, OutboxError>>,
-    },
-    Restart {
-        max_packet_bytes: Option<u64>,
-        reply: oneshot::Sender<Result<(), OutboxError>>,
-    },
+    Accept { records: Vec<Record>, reply: oneshot::Sender<Result<(), OutboxError>> },
+    Settle { settlements: Vec<Settlement>, reply: oneshot::Sender<Result<(), OutboxError>> },
+    Next { limit: usize, bytes: u64, now: Timestamp, reply: oneshot::Sender<Result<Vec<Queued>, OutboxError>> },
+    Restart { max_packet_bytes: Option<u64>, reply: oneshot::Sender<Result<(), OutboxError>> },
 }
 
 pub(super) fn spawn(
@@ -114,21 +100,13 @@ fn run(mut store: Store, mut inbox: mpsc::Receiver<Request>, published: &watch::
         // After the commit: nothing is published that a power cut could make us forget.
         for request in reads {
             match request {
-                Request::Next {
-                    limit,
-                    bytes,
-                    now,
-                    reply,
-                } => {
+                Request::Next { limit, bytes, now, reply } => {
                     // Handed to nobody, the records would be held until the next session.
                     if !reply.is_closed() {
                         let _ = reply.send(store.next(limit, bytes, now));
                     }
                 }
-                Request::Restart {
-                    max_packet_bytes,
-                    reply,
-                } => {
+                Request::Restart { max_packet_bytes, reply } => {
                     let result = store.restart(max_packet_bytes);
                     published.send_replace(store.stats());
                     let _ = reply.send(result);

@@ -24,19 +24,13 @@ pub(super) fn path(dir: &Path, digest: &str) -> PathBuf {
 
 /// Whether this is how a digest is written here. Guards every path made from one.
 pub(super) fn is_digest(text: &str) -> bool {
-    text.len() == 64
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 pub(super) fn prepare(dir: &Path) -> Result<(), OutboxError> {
     let folder = directory(dir);
     fs::create_dir_all(&folder).map_err(OutboxError::files("create", &folder))?;
-    for entry in fs::read_dir(&folder)
-        .map_err(OutboxError::files("read", &folder))?
-        .flatten()
-    {
+    for entry in fs::read_dir(&folder).map_err(OutboxError::files("read", &folder))?.flatten() {
         if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
             // A leftover that will not go away is harmless: no digest leads to it.
             let _ = fs::remove_file(entry.path());
@@ -75,9 +69,7 @@ pub(super) fn size(dir: &Path, digest: &str) -> Option<u64> {
     if !is_digest(digest) {
         return None;
     }
-    fs::metadata(path(dir, digest))
-        .ok()
-        .map(|found| found.len())
+    fs::metadata(path(dir, digest)).ok().map(|found| found.len())
 }
 
 /// Removes a picture that no record needs. Failing leaves a file that `check` reports as nobody's.
@@ -99,11 +91,7 @@ mod tests {
         assert_eq!(digest, hex::encode(Sha256::digest(b"picture")));
         assert_eq!(store(dir.path(), b"picture").unwrap(), digest);
         assert_eq!(fs::read(path(dir.path(), &digest)).unwrap(), b"picture");
-        assert_eq!(
-            fs::read_dir(directory(dir.path())).unwrap().count(),
-            1,
-            "no temporary file stays"
-        );
+        assert_eq!(fs::read_dir(directory(dir.path())).unwrap().count(), 1, "no temporary file stays");
     }
 
     #[test]

@@ -71,15 +71,12 @@ impl Reader {
     pub fn open(dir: &Path) -> Result<Self, OutboxError> {
         let path = dir.join(FILE);
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&path, flags)
-            .map_err(OutboxError::database("open the outbox", &path))?;
+        let connection =
+            Connection::open_with_flags(&path, flags).map_err(OutboxError::database("open the outbox", &path))?;
         connection
             .busy_timeout(std::time::Duration::from_secs(5))
             .map_err(OutboxError::database("open the outbox", &path))?;
-        Ok(Self {
-            connection,
-            dir: dir.to_owned(),
-        })
+        Ok(Self { connection, dir: dir.to_owned() })
     }
 
     pub fn latencies(&self, since: Timestamp) -> Result<Vec<Latency>, OutboxError> {
@@ -130,35 +127,27 @@ impl Reader {
     pub fn check(&self) -> Result<CheckReport, OutboxError> {
         let mut report = CheckReport {
             faults: self
-                .rows("PRAGMA integrity_check(20)", [], |row| {
-                    row.get::<_, String>(0)
-                })?
+                .rows("PRAGMA integrity_check(20)", [], |row| row.get::<_, String>(0))?
                 .into_iter()
                 .filter(|line| line != "ok")
                 .collect(),
             ..CheckReport::default()
         };
-        for (state, count) in self.rows(
-            "SELECT state, COUNT(*) FROM records GROUP BY state",
-            [],
-            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?.unsigned_abs())),
-        )? {
+        for (state, count) in self.rows("SELECT state, COUNT(*) FROM records GROUP BY state", [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?.unsigned_abs()))
+        })? {
             match state {
                 QUEUED => report.queued = count,
                 DELIVERED => report.delivered = count,
                 ASIDE => report.aside = count,
                 EVICTED => report.evicted = count,
-                other => report
-                    .faults
-                    .push(format!("{count} records in unknown state {other}")),
+                other => report.faults.push(format!("{count} records in unknown state {other}")),
             }
         }
         let mut owned = HashSet::new();
-        for (id, digest) in self.rows(
-            "SELECT id, file FROM records WHERE file IS NOT NULL",
-            [],
-            |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)),
-        )? {
+        for (id, digest) in self.rows("SELECT id, file FROM records WHERE file IS NOT NULL", [], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+        })? {
             if pictures::size(&self.dir, &digest).is_none() {
                 report.missing_pictures.push(id);
             }
@@ -166,10 +155,8 @@ impl Reader {
         }
         let folder = pictures::directory(&self.dir);
         let files = std::fs::read_dir(&folder).map_err(OutboxError::files("read", &folder))?;
-        report.unowned_pictures = files
-            .flatten()
-            .filter(|file| !owned.contains(file.file_name().to_string_lossy().as_ref()))
-            .count() as u64;
+        report.unowned_pictures =
+            files.flatten().filter(|file| !owned.contains(file.file_name().to_string_lossy().as_ref())).count() as u64;
         Ok(report)
     }
 
@@ -180,12 +167,7 @@ impl Reader {
         read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>, OutboxError> {
         let path = self.dir.join(store::FILE);
-        let query = || -> rusqlite::Result<Vec<T>> {
-            self.connection
-                .prepare(sql)?
-                .query_map(params, read)?
-                .collect()
-        };
+        let query = || -> rusqlite::Result<Vec<T>> { self.connection.prepare(sql)?.query_map(params, read)?.collect() };
         query().map_err(OutboxError::database("read the outbox", &path))
     }
 }

@@ -18,11 +18,7 @@ pub enum DatabaseError {
         source: Arc<rusqlite::Error>,
     },
     #[error("{} was written by a newer aerie (layout {found}, this one reads {known}); start that version again", path.display())]
-    Newer {
-        path: PathBuf,
-        found: i64,
-        known: i64,
-    },
+    Newer { path: PathBuf, found: i64, known: i64 },
     #[error("cannot move the broken database {} aside; check the directory's owner", path.display())]
     Quarantine {
         path: PathBuf,
@@ -40,25 +36,14 @@ pub(crate) struct Broken {
     pub why: String,
 }
 
-pub(crate) fn failed(
-    doing: &'static str,
-    path: &Path,
-) -> impl FnOnce(rusqlite::Error) -> DatabaseError + use<> {
+pub(crate) fn failed(doing: &'static str, path: &Path) -> impl FnOnce(rusqlite::Error) -> DatabaseError + use<> {
     let path = path.to_owned();
-    move |source| DatabaseError::Failed {
-        doing,
-        path,
-        source: Arc::new(source),
-    }
+    move |source| DatabaseError::Failed { doing, path, source: Arc::new(source) }
 }
 
 /// Opens the database, creating it by `schema` when absent. A broken one is moved aside and replaced by an empty
 /// one: the caller reports that, and reads from the old file what it can.
-pub(crate) fn open(
-    path: &Path,
-    schema: &str,
-    layout: i64,
-) -> Result<(Connection, Option<Broken>), DatabaseError> {
+pub(crate) fn open(path: &Path, schema: &str, layout: i64) -> Result<(Connection, Option<Broken>), DatabaseError> {
     match open_sound(path, schema, layout) {
         Ok(connection) => Ok((connection, None)),
         Err(Unsound::Failed(error)) => Err(error),
@@ -68,10 +53,7 @@ pub(crate) fn open(
             match open_sound(path, schema, layout) {
                 Ok(connection) => Ok((connection, Some(Broken { moved_to, why }))),
                 Err(Unsound::Failed(error)) => Err(error),
-                Err(Unsound::Broken(why)) => Err(DatabaseError::Broken {
-                    path: path.to_owned(),
-                    why,
-                }),
+                Err(Unsound::Broken(why)) => Err(DatabaseError::Broken { path: path.to_owned(), why }),
             }
         }
     }
@@ -86,35 +68,25 @@ enum Unsound {
 fn open_sound(path: &Path, schema: &str, layout: i64) -> Result<Connection, Unsound> {
     let judge = |doing: &'static str| {
         move |error: rusqlite::Error| match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                Unsound::Broken(error.to_string())
-            }
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Unsound::Broken(error.to_string()),
             _ => Unsound::Failed(failed(doing, path)(error)),
         }
     };
     let connection = Connection::open(path).map_err(judge("open the database"))?;
     configure(&connection).map_err(judge("open the database"))?;
-    let verdict: String = connection
-        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-        .map_err(judge("check the database"))?;
+    let verdict: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(judge("check the database"))?;
     if verdict != "ok" {
         return Err(Unsound::Broken(verdict));
     }
-    let found: i64 = connection
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(judge("read the layout"))?;
+    let found: i64 =
+        connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(judge("read the layout"))?;
     if found == 0 {
         connection
-            .execute_batch(&format!(
-                "BEGIN IMMEDIATE; {schema} PRAGMA user_version = {layout}; COMMIT;"
-            ))
+            .execute_batch(&format!("BEGIN IMMEDIATE; {schema} PRAGMA user_version = {layout}; COMMIT;"))
             .map_err(judge("create the tables"))?;
     } else if found > layout {
-        return Err(Unsound::Failed(DatabaseError::Newer {
-            path: path.to_owned(),
-            found,
-            known: layout,
-        }));
+        return Err(Unsound::Failed(DatabaseError::Newer { path: path.to_owned(), found, known: layout }));
     } else if found < layout {
         // The first layout is 1, so nothing older exists to migrate from.
         return Err(Unsound::Broken(format!("unknown layout {found}")));
@@ -136,18 +108,10 @@ fn quarantine(path: &Path) -> Result<PathBuf, DatabaseError> {
         name.push(suffix);
         PathBuf::from(name)
     };
-    let moved = with(
-        path,
-        &format!(
-            ".corrupt-{}",
-            Timestamp::now().strftime("%Y%m%dT%H%M%S%.3fZ")
-        ),
-    );
+    let moved = with(path, &format!(".corrupt-{}", Timestamp::now().strftime("%Y%m%dT%H%M%S%.3fZ")));
     let rename = |from: &Path, to: &Path| {
-        std::fs::rename(from, to).map_err(|source| DatabaseError::Quarantine {
-            path: from.to_owned(),
-            source: Arc::new(source),
-        })
+        std::fs::rename(from, to)
+            .map_err(|source| DatabaseError::Quarantine { path: from.to_owned(), source: Arc::new(source) })
     };
     rename(path, &moved)?;
     for suffix in ["-wal", "-shm"] {

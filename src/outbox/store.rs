@@ -13,14 +13,10 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rusqlite::{
-    Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
-};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::loss::{self, Lost};
-use super::{
-    Class, Options, OutboxError, Payload, Queued, Record, Settlement, Stats, pictures, sqlite,
-};
+use super::{Class, Options, OutboxError, Payload, Queued, Record, Settlement, Stats, pictures, sqlite};
 
 pub(super) const FILE: &str = "outbox.db";
 const LAYOUT: i64 = 1;
@@ -37,12 +33,7 @@ const SIZE_STEP: u64 = 16 * 1024;
 /// Eviction makes this much room at once, so that a full disk costs one report now and then, not one a record.
 const EVICT_TO_PERCENT: u64 = 95;
 /// What goes first when space runs out. Loss reports are not in the list: they are what remains of the rest.
-const EVICTION_ORDER: [Class; 4] = [
-    Class::Telemetry,
-    Class::Evidence,
-    Class::Sortie,
-    Class::Case,
-];
+const EVICTION_ORDER: [Class; 4] = [Class::Telemetry, Class::Evidence, Class::Sortie, Class::Case];
 
 const SCHEMA: &str = "
     CREATE TABLE records (
@@ -106,8 +97,7 @@ impl Store {
                 0
             })
         });
-        let totals =
-            Self::count(&connection).map_err(OutboxError::database("count records", &path))?;
+        let totals = Self::count(&connection).map_err(OutboxError::database("count records", &path))?;
         let mut store = Self {
             connection,
             dir: dir.to_owned(),
@@ -117,24 +107,14 @@ impl Store {
             quarantined: u64::from(broken.is_some()),
         };
         if let Some(broken) = broken {
-            let name = broken
-                .moved_to
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy();
+            let name = broken.moved_to.file_name().unwrap_or_default().to_string_lossy();
             let why = broken.why;
             let detail = format!(
                 "the outbox database was broken ({why}) and is kept as {name}; {salvaged} waiting records were read from it, others may be lost"
             );
             let now = Timestamp::now();
-            let report = loss::report(
-                &store.options.source,
-                ulid::Ulid::generate(),
-                now,
-                "corrupt_database",
-                &detail,
-                &[],
-            );
+            let report =
+                loss::report(&store.options.source, ulid::Ulid::generate(), now, "corrupt_database", &detail, &[]);
             for result in store.write(vec![Write::Accept(vec![report])], now) {
                 result?;
             }
@@ -148,8 +128,7 @@ impl Store {
 
     fn count(connection: &Connection) -> rusqlite::Result<Totals> {
         let mut totals = Totals::default();
-        let mut query = connection
-            .prepare("SELECT state, COUNT(*), TOTAL(bytes) FROM records GROUP BY state")?;
+        let mut query = connection.prepare("SELECT state, COUNT(*), TOTAL(bytes) FROM records GROUP BY state")?;
         let mut rows = query.query([])?;
         while let Some(row) = rows.next()? {
             let (state, count, bytes): (i64, i64, f64) = (row.get(0)?, row.get(1)?, row.get(2)?);
@@ -167,19 +146,11 @@ impl Store {
     }
 
     /// Carries out a group of writes in one transaction: one fsync for all of them. Each stands or falls alone.
-    pub(super) fn write(
-        &mut self,
-        writes: Vec<Write>,
-        now: Timestamp,
-    ) -> Vec<Result<(), OutboxError>> {
+    pub(super) fn write(&mut self, writes: Vec<Write>, now: Timestamp) -> Vec<Result<(), OutboxError>> {
         let count = writes.len();
         let path = self.path();
         let before = self.totals;
-        let mut group = Group {
-            results: Vec::with_capacity(count),
-            settled: Vec::new(),
-            unneeded: Vec::new(),
-        };
+        let mut group = Group { results: Vec::with_capacity(count), settled: Vec::new(), unneeded: Vec::new() };
         match self.write_in_transaction(writes, now, &mut group) {
             Ok(()) => {
                 // Only now: a rolled back transaction must find its streams still held and its pictures in place.
@@ -200,21 +171,9 @@ impl Store {
         }
     }
 
-    fn write_in_transaction(
-        &mut self,
-        writes: Vec<Write>,
-        now: Timestamp,
-        group: &mut Group,
-    ) -> rusqlite::Result<()> {
-        let mut transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let context = Context {
-            dir: &self.dir,
-            options: &self.options,
-            out: &self.out,
-            now,
-        };
+    fn write_in_transaction(&mut self, writes: Vec<Write>, now: Timestamp, group: &mut Group) -> rusqlite::Result<()> {
+        let mut transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let context = Context { dir: &self.dir, options: &self.options, out: &self.out, now };
         let mut totals = self.totals;
         for write in writes {
             let saved = totals;
@@ -223,9 +182,7 @@ impl Store {
                 Write::Accept(records) => context.accept(&part, &mut totals, &records)?,
                 Write::Settle(settlements) => {
                     context.settle(&part, &mut totals, &settlements)?;
-                    group
-                        .settled
-                        .extend(settlements.iter().map(Settlement::seq));
+                    group.settled.extend(settlements.iter().map(Settlement::seq));
                     Ok(())
                 }
                 Write::Purge => {
@@ -251,14 +208,8 @@ impl Store {
     }
 
     fn remove_if_unneeded(&self, digest: &str) {
-        let needed = self
-            .connection
-            .query_row(
-                "SELECT 1 FROM records WHERE file = ?1 LIMIT 1",
-                [digest],
-                |_| Ok(()),
-            )
-            .optional();
+        let needed =
+            self.connection.query_row("SELECT 1 FROM records WHERE file = ?1 LIMIT 1", [digest], |_| Ok(())).optional();
         // When in doubt the picture stays.
         if matches!(needed, Ok(None)) {
             pictures::remove(&self.dir, digest);
@@ -266,19 +217,11 @@ impl Store {
     }
 
     /// The heads of the streams that may go now, in the order of publishing.
-    pub(super) fn next(
-        &mut self,
-        limit: usize,
-        bytes: u64,
-        now: Timestamp,
-    ) -> Result<Vec<Queued>, OutboxError> {
+    pub(super) fn next(&mut self, limit: usize, bytes: u64, now: Timestamp) -> Result<Vec<Queued>, OutboxError> {
         let path = self.path();
-        let chosen = self
-            .choose(limit, bytes, now)
-            .map_err(OutboxError::database("read the queue", &path))?;
+        let chosen = self.choose(limit, bytes, now).map_err(OutboxError::database("read the queue", &path))?;
         for queued in &chosen {
-            self.out
-                .insert(queued.seq, (queued.record.class, queued.record.key.clone()));
+            self.out.insert(queued.seq, (queued.record.class, queued.record.key.clone()));
         }
         Ok(chosen)
     }
@@ -296,13 +239,8 @@ impl Store {
         )?;
         let mut rows = query.query([])?;
         while let Some(row) = rows.next()? {
-            let (seq, class, key, size, retry_at): (i64, i64, String, i64, Option<i64>) = (
-                row.get(0)?,
-                row.get(1)?,
-                row.get(2)?,
-                row.get(3)?,
-                row.get(4)?,
-            );
+            let (seq, class, key, size, retry_at): (i64, i64, String, i64, Option<i64>) =
+                (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
             if self.out.contains_key(&seq) {
                 continue;
             }
@@ -365,8 +303,7 @@ impl Store {
     pub(super) fn restart(&mut self, max_packet_bytes: Option<u64>) -> Result<(), OutboxError> {
         self.out.clear();
         let path = self.path();
-        let limit =
-            max_packet_bytes.map_or(i64::MAX, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
+        let limit = max_packet_bytes.map_or(i64::MAX, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
         let again = self
             .connection
             .execute(
@@ -374,8 +311,7 @@ impl Store {
                  WHERE state = 2 AND packet_bytes <= ?1",
                 [limit],
             )
-            .map_err(OutboxError::database("queue records again", &path))?
-            as u64;
+            .map_err(OutboxError::database("queue records again", &path))? as u64;
         self.totals.queued += again;
         self.totals.aside = self.totals.aside.saturating_sub(again);
         Ok(())
@@ -474,40 +410,23 @@ impl Context<'_> {
         Ok(Ok(()))
     }
 
-    fn settle(
-        &self,
-        rows: &Connection,
-        totals: &mut Totals,
-        settlements: &[Settlement],
-    ) -> rusqlite::Result<()> {
+    fn settle(&self, rows: &Connection, totals: &mut Totals, settlements: &[Settlement]) -> rusqlite::Result<()> {
         let mut impossible = Vec::new();
         let mut why = String::new();
         for settlement in settlements {
             match settlement {
-                Settlement::Delivered {
-                    seq,
-                    acked_at,
-                    note,
-                } => {
+                Settlement::Delivered { seq, acked_at, note } => {
                     let changed = rows
                         .prepare_cached("UPDATE records SET state = 1, ended_at = ?2, reason = ?3, retry_at = NULL WHERE seq = ?1 AND state = 0")?
                         .execute(params![seq, acked_at.as_microsecond(), note])? as u64;
                     totals.queued -= changed;
                     totals.delivered += changed;
                 }
-                Settlement::Later {
-                    seq,
-                    reason,
-                    retry_at,
-                } => {
+                Settlement::Later { seq, reason, retry_at } => {
                     rows.prepare_cached("UPDATE records SET attempts = attempts + 1, retry_at = ?2, reason = ?3 WHERE seq = ?1 AND state = 0")?
                         .execute(params![seq, retry_at.as_microsecond(), reason])?;
                 }
-                Settlement::Aside {
-                    seq,
-                    reason,
-                    packet_bytes,
-                } => {
+                Settlement::Aside { seq, reason, packet_bytes } => {
                     let Some(one) = describe(rows, *seq)? else {
                         continue;
                     };
@@ -539,25 +458,13 @@ impl Context<'_> {
         detail: &str,
         lost: &[Lost],
     ) -> rusqlite::Result<()> {
-        let record = loss::report(
-            &self.options.source,
-            ulid::Ulid::generate(),
-            self.now,
-            cause,
-            detail,
-            lost,
-        );
+        let record = loss::report(&self.options.source, ulid::Ulid::generate(), self.now, cause, detail, lost);
         // A report carries its payload with it and its id is fresh: nothing in it can be refused.
         self.accept(rows, totals, &[record]).map(|_| ())
     }
 
     /// Makes room: the journal first, which is owed to nobody, then what is waiting, by class and age.
-    fn evict(
-        &self,
-        rows: &Transaction,
-        totals: &mut Totals,
-        unneeded: &mut Vec<String>,
-    ) -> rusqlite::Result<()> {
+    fn evict(&self, rows: &Transaction, totals: &mut Totals, unneeded: &mut Vec<String>) -> rusqlite::Result<()> {
         let target = self.options.budget_bytes / 100 * EVICT_TO_PERCENT;
         for class in EVICTION_ORDER {
             if totals.bytes <= target {
@@ -607,14 +514,8 @@ impl Context<'_> {
         if lost.is_empty() {
             return Ok(());
         }
-        tracing::warn!(
-            count = lost.len(),
-            "the outbox is full: records were dropped by policy"
-        );
-        let detail = format!(
-            "the outbox outgrew its budget of {} bytes",
-            self.options.budget_bytes
-        );
+        tracing::warn!(count = lost.len(), "the outbox is full: records were dropped by policy");
+        let detail = format!("the outbox outgrew its budget of {} bytes", self.options.budget_bytes);
         self.report(rows, totals, "budget", &detail, &lost)
     }
 
@@ -626,9 +527,8 @@ impl Context<'_> {
         target: u64,
         unneeded: &mut Vec<String>,
     ) -> rusqlite::Result<()> {
-        let mut query = rows.prepare_cached(
-            "SELECT seq, bytes, file FROM records WHERE state = 1 AND class = ?1 ORDER BY ended_at",
-        )?;
+        let mut query = rows
+            .prepare_cached("SELECT seq, bytes, file FROM records WHERE state = 1 AND class = ?1 ORDER BY ended_at")?;
         let mut delete = rows.prepare_cached("DELETE FROM records WHERE seq = ?1")?;
         let mut gone = Vec::new();
         let mut found = query.query([class.code()])?;
@@ -650,24 +550,16 @@ impl Context<'_> {
     }
 
     /// Ends the retention of what is settled.
-    fn purge(
-        &self,
-        rows: &Connection,
-        totals: &mut Totals,
-        unneeded: &mut Vec<String>,
-    ) -> rusqlite::Result<()> {
+    fn purge(&self, rows: &Connection, totals: &mut Totals, unneeded: &mut Vec<String>) -> rusqlite::Result<()> {
         let Ok(limit) = self.now.checked_sub(self.options.retention) else {
             return Ok(());
         };
         for state in [DELIVERED, ASIDE, EVICTED] {
-            let mut query = rows.prepare_cached(
-                "DELETE FROM records WHERE state = ?1 AND ended_at < ?2 RETURNING bytes, file",
-            )?;
+            let mut query =
+                rows.prepare_cached("DELETE FROM records WHERE state = ?1 AND ended_at < ?2 RETURNING bytes, file")?;
             let mut gone = query.query(params![state, limit.as_microsecond()])?;
             while let Some(row) = gone.next()? {
-                totals.bytes = totals
-                    .bytes
-                    .saturating_sub(row.get::<_, i64>(0)?.unsigned_abs());
+                totals.bytes = totals.bytes.saturating_sub(row.get::<_, i64>(0)?.unsigned_abs());
                 unneeded.extend(row.get::<_, Option<String>>(1)?);
                 match state {
                     DELIVERED => totals.delivered -= 1,
@@ -701,16 +593,11 @@ pub(super) fn class_at(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Resu
 }
 
 /// A column that holds microseconds since 1970.
-pub(super) fn time_at(
-    row: &rusqlite::Row<'_>,
-    column: usize,
-) -> rusqlite::Result<Option<Timestamp>> {
+pub(super) fn time_at(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
     let Some(at) = row.get::<_, Option<i64>>(column)? else {
         return Ok(None);
     };
-    Timestamp::from_microsecond(at)
-        .map(Some)
-        .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, at))
+    Timestamp::from_microsecond(at).map(Some).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, at))
 }
 
 /// Reads what is still readable of the waiting records, in their order, up to the first damage.
@@ -731,12 +618,9 @@ fn salvage(broken: &Path, into: &mut Connection) -> rusqlite::Result<u64> {
         )?;
         let mut rows = query.query([])?;
         while let Ok(Some(row)) = rows.next() {
-            let values: rusqlite::Result<Vec<rusqlite::types::Value>> =
-                (0..10).map(|column| row.get(column)).collect();
+            let values: rusqlite::Result<Vec<rusqlite::types::Value>> = (0..10).map(|column| row.get(column)).collect();
             let Ok(values) = values else { continue };
-            saved += insert
-                .execute(rusqlite::params_from_iter(values))
-                .unwrap_or(0) as u64;
+            saved += insert.execute(rusqlite::params_from_iter(values)).unwrap_or(0) as u64;
         }
     }
     transaction.commit()?;

@@ -108,8 +108,8 @@ impl PatrolConfig {
         let say = |fault: String| (key.to_owned(), format!("{}: {fault}", path.display()));
         let text = std::fs::read_to_string(&path).map_err(|error| say(error.to_string()))?;
         let json: Value = serde_json::from_str(&text).map_err(|error| say(format!("not JSON: {error}")))?;
-        let geometry = geometry_of(&json, kind)
-            .ok_or_else(|| say(format!("holds no {kind}; put one GeoJSON {kind} into it")))?;
+        let geometry =
+            geometry_of(&json, kind).ok_or_else(|| say(format!("holds no {kind}; put one GeoJSON {kind} into it")))?;
         let coordinates = if kind == "Polygon" { &geometry["coordinates"][0] } else { &geometry["coordinates"] };
         let points: Option<Vec<LatLon>> = coordinates
             .as_array()
@@ -168,10 +168,7 @@ impl Patrol {
         Mission {
             takeoff_height_m: c.height_m,
             speed_m_s: c.speed_m_s,
-            camera: CameraPlan {
-                trigger_distance_m: swath.trigger_distance_m(),
-                gimbal_pitch_deg: c.gimbal_pitch_deg,
-            },
+            camera: CameraPlan { trigger_distance_m: swath.trigger_distance_m(), gimbal_pitch_deg: c.gimbal_pitch_deg },
             waypoints: way.into_iter().map(|at| Waypoint { at, height_m: c.height_m }).collect(),
             fence: Some(fence(self.points(), dock, 60.0)),
         }

@@ -42,13 +42,25 @@ pub struct Dispatcher {
 }
 
 enum Request {
-    Start { patrol: String, trigger: Trigger, operator: Option<String>, reply: oneshot::Sender<Result<String, StartRefused>> },
-    Cancel { reply: oneshot::Sender<Option<String>> },
+    Start {
+        patrol: String,
+        trigger: Trigger,
+        operator: Option<String>,
+        reply: oneshot::Sender<Result<String, StartRefused>>,
+    },
+    Cancel {
+        reply: oneshot::Sender<Option<String>>,
+    },
 }
 
 impl Dispatcher {
     /// Starts a patrol now. Returns the sortie's id once its gates let it go.
-    pub async fn start(&self, patrol: &str, trigger: Trigger, operator: Option<String>) -> Result<String, StartRefused> {
+    pub async fn start(
+        &self,
+        patrol: &str,
+        trigger: Trigger,
+        operator: Option<String>,
+    ) -> Result<String, StartRefused> {
         let (reply, answer) = oneshot::channel();
         let request = Request::Start { patrol: patrol.to_owned(), trigger, operator, reply };
         self.requests.send(request).await.map_err(|_| StartRefused::Gone)?;
@@ -102,7 +114,8 @@ pub async fn spawn(
         let handled: Option<Timestamp> = crew.store.get(Table::Due, &patrol.config.id).await?;
         due.insert(patrol.config.id.clone(), handled.unwrap_or_else(Timestamp::now));
     }
-    let unfinished = crew.store.newest::<Sortie>(Table::Sorties, 20).await?.into_iter().find(|s| !s.state.is_terminal());
+    let unfinished =
+        crew.store.newest::<Sortie>(Table::Sorties, 20).await?.into_iter().find(|s| !s.state.is_terminal());
     let (next_out, next_due) = watch::channel(BTreeMap::new());
     let task = Task {
         crew: crew.clone(),
@@ -183,7 +196,12 @@ impl Task {
         }
     }
 
-    async fn start(&mut self, patrol: &str, trigger: Trigger, operator: Option<String>) -> Result<String, StartRefused> {
+    async fn start(
+        &mut self,
+        patrol: &str,
+        trigger: Trigger,
+        operator: Option<String>,
+    ) -> Result<String, StartRefused> {
         self.reap().await;
         let Some(patrol) = self.patrols.iter().find(|p| p.config.id == patrol).cloned() else {
             return Err(StartRefused::UnknownPatrol(patrol.to_owned()));
@@ -192,7 +210,8 @@ impl Task {
             return Err(StartRefused::Busy(flying.sortie.clone()));
         }
         let id = Ulid::generate().to_string();
-        let sortie = Sortie::new(id.clone(), &patrol.config.id, &patrol.config.name, trigger, operator, Timestamp::now());
+        let sortie =
+            Sortie::new(id.clone(), &patrol.config.id, &patrol.config.name, trigger, operator, Timestamp::now());
         let (gated, verdict) = oneshot::channel();
         let cancel = CancellationToken::new();
         let task = tokio::spawn(flight::fly(self.crew.clone(), sortie, patrol, gated, cancel.clone()));
@@ -201,7 +220,10 @@ impl Task {
         match verdict {
             Ok(Ok(())) => Ok(id),
             Ok(Err(reason)) => Err(StartRefused::Gates { sortie: id, reason }),
-            Err(_) => Err(StartRefused::Gates { sortie: id, reason: "the sortie could not be recorded; see the log".to_owned() }),
+            Err(_) => Err(StartRefused::Gates {
+                sortie: id,
+                reason: "the sortie could not be recorded; see the log".to_owned(),
+            }),
         }
     }
 
@@ -266,7 +288,9 @@ impl Task {
         let mut sortie = Sortie::new(id, &patrol.config.id, &patrol.config.name, Trigger::Schedule, None, now);
         if sortie.become_(State::Missed, reason, now).is_ok() {
             tracing::warn!(patrol = patrol.config.id, reason, "scheduled patrol missed");
-            if let Err(error) = flight::record(&self.crew.station, &mut sortie, &self.crew.store, &self.crew.outbox).await {
+            if let Err(error) =
+                flight::record(&self.crew.station, &mut sortie, &self.crew.store, &self.crew.outbox).await
+            {
                 tracing::error!(%error, "a missed patrol could not be recorded");
             }
         }

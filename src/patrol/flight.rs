@@ -232,7 +232,13 @@ impl Crew {
     }
 
     /// From the air to the closed dock.
-    async fn follow(&self, sortie: &mut Sortie, cancel: &CancellationToken, limit: Duration, adopted: bool) -> Result<(), FlightError> {
+    async fn follow(
+        &self,
+        sortie: &mut Sortie,
+        cancel: &CancellationToken,
+        limit: Duration,
+        adopted: bool,
+    ) -> Result<(), FlightError> {
         let mut shots = self.vehicle.shots();
         let mut tick = interval(Duration::from_millis(500));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -277,7 +283,10 @@ impl Crew {
             if was_up && now.is_down_and_disarmed() {
                 return self.landed(sortie, early).await;
             }
-            if !was_up && sortie.started_at.is_some_and(|at| Timestamp::now().duration_since(at).as_secs() > 90) && now.is_down_and_disarmed() {
+            if !was_up
+                && sortie.started_at.is_some_and(|at| Timestamp::now().duration_since(at).as_secs() > 90)
+                && now.is_down_and_disarmed()
+            {
                 return self.landed(sortie, Some("it never left the ground".to_owned())).await;
             }
             if Instant::now() > until && !now.linked {
@@ -292,7 +301,8 @@ impl Crew {
         if !now.linked {
             return Ok(());
         }
-        let landing = now.landed == LandedState::Landing || now.mode == Some(FlightMode::Land) || now.is_down_and_disarmed();
+        let landing =
+            now.landed == LandedState::Landing || now.mode == Some(FlightMode::Land) || now.is_down_and_disarmed();
         match sortie.state {
             State::Airborne if now.mode == Some(FlightMode::Return) => {
                 self.step(sortie, State::Returning, "the drone returns").await
@@ -348,7 +358,8 @@ impl Crew {
         }
         // Only a fresh red counts in the air: an unknown must not turn a drone round that flies well.
         let gates = gates::evaluate(&self.facts(false), &self.limits);
-        let red = gates.iter().find(|g| matches!(g.gate.as_str(), "wind" | "gust" | "rain") && g.passed == Some(false))?;
+        let red =
+            gates.iter().find(|g| matches!(g.gate.as_str(), "wind" | "gust" | "rain") && g.passed == Some(false))?;
         Some(format!("{} turned red: {}", red.gate, red.reason))
     }
 
@@ -364,7 +375,12 @@ impl Crew {
         let age = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at));
         Facts {
             air: self.weather.latest().borrow().as_ref().map(|r| {
-                let air = Air { wind_m_s: r.wind_m_s, gust_m_s: r.gust_m_s, rain_mm_h: r.rain_mm_h, temperature_c: r.temperature_c };
+                let air = Air {
+                    wind_m_s: r.wind_m_s,
+                    gust_m_s: r.gust_m_s,
+                    rain_mm_h: r.rain_mm_h,
+                    temperature_c: r.temperature_c,
+                };
                 (air, now.saturating_duration_since(r.received))
             }),
             dock: age(dock.received).map(|age| {

@@ -120,7 +120,8 @@ impl Gate {
 pub fn evaluate(facts: &Facts, limits: &Limits) -> Vec<Gate> {
     let weather = Duration::from_secs_f64(limits.weather_fresh_s);
     let vehicle = Duration::from_secs_f64(limits.vehicle_fresh_s);
-    let air = |gate, judge: &dyn Fn(&Air) -> (bool, String)| aged(gate, "the weather station", &facts.air, weather, judge);
+    let air =
+        |gate, judge: &dyn Fn(&Air) -> (bool, String)| aged(gate, "the weather station", &facts.air, weather, judge);
     vec![
         Gate {
             gate: "configuration".to_owned(),
@@ -155,7 +156,11 @@ pub fn evaluate(facts: &Facts, limits: &Limits) -> Vec<Gate> {
             (*pct >= limits.battery_pct, format!("{pct:.0} %, {:.0} % is needed", limits.battery_pct))
         }),
         aged("satellites", "the satellite receiver", &facts.satellites, vehicle, |(count, fix)| {
-            let words = format!("{count} satellites{}, {} are needed", if *fix { "" } else { " without a 3D fix" }, limits.satellites);
+            let words = format!(
+                "{count} satellites{}, {} are needed",
+                if *fix { "" } else { " without a 3D fix" },
+                limits.satellites
+            );
             (*fix && *count >= limits.satellites, words)
         }),
         aged("dock", "the dock", &facts.dock, vehicle, |dock| match dock {
@@ -168,8 +173,7 @@ pub fn evaluate(facts: &Facts, limits: &Limits) -> Vec<Gate> {
 
 /// The gates that are not open, in words; none when all are.
 pub fn closed(gates: &[Gate]) -> Option<String> {
-    let words: Vec<_> =
-        gates.iter().filter(|g| !g.is_open()).map(|g| format!("{}: {}", g.gate, g.reason)).collect();
+    let words: Vec<_> = gates.iter().filter(|g| !g.is_open()).map(|g| format!("{}: {}", g.gate, g.reason)).collect();
     (!words.is_empty()).then(|| words.join("; "))
 }
 
@@ -181,9 +185,10 @@ fn below(what: &str, value: f64, limit: f64, unit: &str) -> (bool, String) {
 fn aged<T>(gate: &str, source: &str, fact: &Aged<T>, limit: Duration, judge: impl Fn(&T) -> (bool, String)) -> Gate {
     let (passed, reason) = match fact {
         None => (None, format!("{source} has not been heard")),
-        Some((_, age)) if *age > limit => {
-            (None, format!("{source} was last heard {:.0} s ago, limit {:.0} s", age.as_secs_f64(), limit.as_secs_f64()))
-        }
+        Some((_, age)) if *age > limit => (
+            None,
+            format!("{source} was last heard {:.0} s ago, limit {:.0} s", age.as_secs_f64(), limit.as_secs_f64()),
+        ),
         Some((value, _)) => {
             let (passed, reason) = judge(value);
             (Some(passed), reason)
@@ -260,9 +265,17 @@ mod tests {
         let air = Air { wind_m_s: 3.0, gust_m_s: 5.0, rain_mm_h: 0.0, temperature_c: 25.0 };
         let dock = DockFacts { hatch_known: true, drone_present: Some(true) };
         let table: [(&[&str], Facts, Facts); 6] = [
-            (&["wind", "gust", "rain", "temperature"], Facts { air: old(air), ..green() }, Facts { air: None, ..green() }),
+            (
+                &["wind", "gust", "rain", "temperature"],
+                Facts { air: old(air), ..green() },
+                Facts { air: None, ..green() },
+            ),
             (&["link"], Facts { link: old(()), ..green() }, Facts { link: None, ..green() }),
-            (&["on_ground"], Facts { on_ground_disarmed: old(true), ..green() }, Facts { on_ground_disarmed: None, ..green() }),
+            (
+                &["on_ground"],
+                Facts { on_ground_disarmed: old(true), ..green() },
+                Facts { on_ground_disarmed: None, ..green() },
+            ),
             (&["battery"], Facts { battery_pct: old(95.0), ..green() }, Facts { battery_pct: None, ..green() }),
             (&["satellites"], Facts { satellites: old((14, true)), ..green() }, Facts { satellites: None, ..green() }),
             (&["dock"], Facts { dock: old(dock), ..green() }, Facts { dock: None, ..green() }),

@@ -131,7 +131,14 @@ pub struct IllegalStep {
 }
 
 impl Sortie {
-    pub fn new(id: String, patrol: &str, patrol_name: &str, trigger: Trigger, operator: Option<String>, now: Timestamp) -> Sortie {
+    pub fn new(
+        id: String,
+        patrol: &str,
+        patrol_name: &str,
+        trigger: Trigger,
+        operator: Option<String>,
+        now: Timestamp,
+    ) -> Sortie {
         Sortie {
             id,
             patrol: patrol.to_owned(),
@@ -208,7 +215,9 @@ mod tests {
             let mut index = 0;
             while index < reached.len() {
                 let here = reached[index];
-                reached.extend(State::ALL.into_iter().filter(|n| here.may_become(*n) && !reached.contains(n)).collect::<Vec<_>>());
+                reached.extend(
+                    State::ALL.into_iter().filter(|n| here.may_become(*n) && !reached.contains(n)).collect::<Vec<_>>(),
+                );
                 index += 1;
             }
             assert!(reached.iter().any(|s| s.is_terminal()), "{from:?} never ends");

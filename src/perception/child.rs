@@ -27,11 +27,8 @@ pub async fn run(
         Err(error) => return protocol::write(&mut to, &Answer::Failed { error: error.to_string() }, &[]).await,
     };
     let manifest = detector.manifest();
-    let model = ModelName {
-        name: manifest.name.clone(),
-        version: manifest.version.clone(),
-        sha256: manifest.sha256.clone(),
-    };
+    let model =
+        ModelName { name: manifest.name.clone(), version: manifest.version.clone(), sha256: manifest.sha256.clone() };
     protocol::write(&mut to, &Answer::Ready { model }, &[]).await?;
     loop {
         let request = match protocol::read::<Request>(&mut from).await {
@@ -62,8 +59,7 @@ fn look_at(detector: &mut Detector, look: &Look) -> Result<(Answer, Vec<u8>), St
     let started = std::time::Instant::now();
     let detections = detector.detect(&picture, Some(gsd_m)).map_err(|error| error.to_string())?;
     let detect_ms = started.elapsed().as_secs_f64() * 1e3;
-    let sightings: Vec<_> =
-        detections.iter().filter_map(|d| place(detector, look, &camera, &picture, d)).collect();
+    let sightings: Vec<_> = detections.iter().filter_map(|d| place(detector, look, &camera, &picture, d)).collect();
     let marks: Vec<_> = sightings.iter().map(|s| mark(&s.bbox, &s.class, s.score)).collect();
     let preview = annotate::jpeg(&picture, &marks, PREVIEW_WIDTH, 80).map_err(|error| error.to_string())?;
     let (width_px, height_px) = picture.dimensions();

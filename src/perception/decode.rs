@@ -24,8 +24,7 @@ pub enum DecodeError {
 const MEGAPIXEL_LIMIT: u64 = 200;
 
 pub fn open_rgb(path: &Path) -> Result<RgbImage, DecodeError> {
-    let bytes =
-        std::fs::read(path).map_err(|source| DecodeError::Unreadable { path: path.to_owned(), source })?;
+    let bytes = std::fs::read(path).map_err(|source| DecodeError::Unreadable { path: path.to_owned(), source })?;
     rgb_from(path, &bytes)
 }
 
@@ -39,8 +38,10 @@ pub fn rgb_from(path: &Path, bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     if bytes.starts_with(&[0xFF, 0xD8]) && !jpeg_is_whole(bytes) {
         return Err(DecodeError::Truncated { path: path() });
     }
-    if let Ok((width, height)) =
-        image::ImageReader::new(std::io::Cursor::new(bytes)).with_guessed_format().map_err(|_| ()).and_then(|r| r.into_dimensions().map_err(|_| ()))
+    if let Ok((width, height)) = image::ImageReader::new(std::io::Cursor::new(bytes))
+        .with_guessed_format()
+        .map_err(|_| ())
+        .and_then(|r| r.into_dimensions().map_err(|_| ()))
     {
         let megapixels = u64::from(width) * u64::from(height) / 1_000_000;
         if megapixels > MEGAPIXEL_LIMIT {

@@ -60,7 +60,8 @@ impl Detector {
         let manifest = Manifest::read(dir)?;
         let bytes = manifest.model_bytes(dir)?;
         let path = dir.join(&manifest.file);
-        let corrupt = |error: &dyn std::fmt::Display| DetectError::Corrupt { path: path.clone(), message: first_line(error) };
+        let corrupt =
+            |error: &dyn std::fmt::Display| DetectError::Corrupt { path: path.clone(), message: first_line(error) };
         let environment = environment()?;
         let mut builder = Session::builder(environment).map_err(|e| corrupt(&e))?;
         builder = builder.with_optimization_level(GraphOptimizationLevel::All).map_err(|e| corrupt(&e))?;
@@ -69,11 +70,18 @@ impl Detector {
         builder = builder.with_config_entry("session.intra_op.allow_spinning", "0").map_err(|e| corrupt(&e))?;
         let session = builder.commit_from_memory(&bytes).map_err(|e| corrupt(&e))?;
         let [input] = session.inputs() else {
-            return Err(DetectError::Shape { path, fault: format!("the graph has {} inputs, 1 is supported", session.inputs().len()) });
+            return Err(DetectError::Shape {
+                path,
+                fault: format!("the graph has {} inputs, 1 is supported", session.inputs().len()),
+            });
         };
         let input = input.name().to_owned();
         let mut detector = Detector { manifest, path, input, session };
-        let side = if detector.manifest.input.dynamic { detector.manifest.input.stride * 4 } else { detector.manifest.input.width };
+        let side = if detector.manifest.input.dynamic {
+            detector.manifest.input.stride * 4
+        } else {
+            detector.manifest.input.width
+        };
         let tall = if detector.manifest.input.dynamic { side } else { detector.manifest.input.height };
         detector.infer(&Tensor::grey(side, tall, 0.0), |_, _| ())?;
         Ok(detector)
@@ -92,8 +100,7 @@ impl Detector {
         let to = |length: u32| ((f64::from(length) * scale).round() as u32).max(1);
         let scaled = decode::resize(picture, to(width), to(height)).map_err(|e| DetectError::Resize(e.message))?;
         let seen = self.detect_scaled(&scaled)?;
-        let (back_x, back_y) =
-            (width as f32 / scaled.width() as f32, height as f32 / scaled.height() as f32);
+        let (back_x, back_y) = (width as f32 / scaled.width() as f32, height as f32 / scaled.height() as f32);
         Ok(seen
             .into_iter()
             .map(|s| Detection {
@@ -160,15 +167,16 @@ impl Detector {
 
     /// Runs the graph; `read` gets the output as rows of `N` numbers, and `N`.
     fn infer(&mut self, tensor: &Tensor, read: impl FnOnce(&[f32], usize)) -> Result<(), DetectError> {
-        let value = TensorRef::from_array_view((tensor.shape(), tensor.values.as_slice())).map_err(|e| DetectError::Inference(first_line(&e)))?;
+        let value = TensorRef::from_array_view((tensor.shape(), tensor.values.as_slice()))
+            .map_err(|e| DetectError::Inference(first_line(&e)))?;
         let outputs = self
             .session
             .run(ort::inputs![self.input.as_str() => value])
             .map_err(|e| DetectError::Inference(first_line(&e)))?;
-        let output = outputs
-            .values()
-            .next()
-            .ok_or_else(|| DetectError::Shape { path: self.path.clone(), fault: "the graph has no output".to_owned() })?;
+        let output = outputs.values().next().ok_or_else(|| DetectError::Shape {
+            path: self.path.clone(),
+            fault: "the graph has no output".to_owned(),
+        })?;
         let (shape, numbers) = output
             .try_extract_tensor::<f32>()
             .map_err(|e| DetectError::Shape { path: self.path.clone(), fault: first_line(&e) })?;
@@ -234,12 +242,10 @@ fn environment() -> Result<&'static Environment, DetectError> {
         return Ok(environment);
     }
     let path = paths::onnxruntime()?;
-    let unusable = |error: &dyn std::fmt::Display| DetectError::Runtime { path: path.clone(), message: first_line(error) };
-    let built = ort::init_from(&path)
-        .map_err(|e| unusable(&e))?
-        .with_telemetry(false)
-        .build()
-        .map_err(|e| unusable(&e))?;
+    let unusable =
+        |error: &dyn std::fmt::Display| DetectError::Runtime { path: path.clone(), message: first_line(error) };
+    let built =
+        ort::init_from(&path).map_err(|e| unusable(&e))?.with_telemetry(false).build().map_err(|e| unusable(&e))?;
     Ok(ENVIRONMENT.get_or_init(|| built))
 }
 

@@ -8,13 +8,17 @@ use sha2::{Digest, Sha256};
 /// Why a model directory was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    #[error("no model at {path}: {source}; name a directory with a manifest.toml (--model DIR, or perception.model in the configuration)")]
+    #[error(
+        "no model at {path}: {source}; name a directory with a manifest.toml (--model DIR, or perception.model in the configuration)"
+    )]
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("{path}: {message}")]
     Syntax { path: PathBuf, message: String },
     #[error("{path}: {key}: {fault}")]
     Value { path: PathBuf, key: String, fault: String },
-    #[error("{path} is not the file its manifest describes: sha256 {found}, expected {expected}; fetch the model again or, if you changed it, write its new sha256 into manifest.toml")]
+    #[error(
+        "{path} is not the file its manifest describes: sha256 {found}, expected {expected}; fetch the model again or, if you changed it, write its new sha256 into manifest.toml"
+    )]
     Hash { path: PathBuf, expected: String, found: String },
 }
 
@@ -136,8 +140,7 @@ impl Manifest {
     /// Reads the model file and refuses it unless it has the hash the manifest names.
     pub fn model_bytes(&self, dir: &Path) -> Result<Vec<u8>, ManifestError> {
         let path = dir.join(&self.file);
-        let bytes =
-            std::fs::read(&path).map_err(|source| ManifestError::Unreadable { path: path.clone(), source })?;
+        let bytes = std::fs::read(&path).map_err(|source| ManifestError::Unreadable { path: path.clone(), source })?;
         let found = hex::encode(Sha256::digest(&bytes));
         if found != self.sha256 {
             return Err(ManifestError::Hash { path, expected: self.sha256.clone(), found });

@@ -128,9 +128,7 @@ pub async fn write<T: Serialize>(
     Ok(())
 }
 
-pub async fn read<T: DeserializeOwned>(
-    stream: &mut (impl AsyncRead + Unpin),
-) -> Result<(T, Vec<u8>), ProtocolError> {
+pub async fn read<T: DeserializeOwned>(stream: &mut (impl AsyncRead + Unpin)) -> Result<(T, Vec<u8>), ProtocolError> {
     let json_length = stream.read_u32().await?;
     let attachment_length = stream.read_u32().await?;
     if json_length > JSON_LIMIT || attachment_length > ATTACHMENT_LIMIT {

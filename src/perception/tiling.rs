@@ -24,9 +24,7 @@ pub struct Seen {
 pub fn tiles(width: u32, height: u32, max_width: u32, max_height: u32, overlap: u32) -> Vec<Tile> {
     let columns = spans(width, max_width, overlap);
     let rows = spans(height, max_height, overlap);
-    rows.iter()
-        .flat_map(|&(y, height)| columns.iter().map(move |&(x, width)| Tile { x, y, width, height }))
-        .collect()
+    rows.iter().flat_map(|&(y, height)| columns.iter().map(move |&(x, width)| Tile { x, y, width, height })).collect()
 }
 
 /// One axis: (start, length) of each span.
@@ -130,7 +128,8 @@ mod tests {
 
     #[test]
     fn two_things_side_by_side_stay_two() {
-        let merged = merge(vec![seen([0.0, 0.0, 20.0, 20.0], 0.9, false), seen([18.0, 0.0, 40.0, 20.0], 0.8, false)], 0.5);
+        let merged =
+            merge(vec![seen([0.0, 0.0, 20.0, 20.0], 0.9, false), seen([18.0, 0.0, 40.0, 20.0], 0.8, false)], 0.5);
         assert_eq!(merged.len(), 2);
     }
 }

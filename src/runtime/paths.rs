@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug, thiserror::Error)]
 pub enum MissingPiece {
-    #[error("ONNX Runtime was not found (looked in: {looked}); run `make setup` in the checkout, or name libonnxruntime.so in AERIE_ONNXRUNTIME")]
+    #[error(
+        "ONNX Runtime was not found (looked in: {looked}); run `make setup` in the checkout, or name libonnxruntime.so in AERIE_ONNXRUNTIME"
+    )]
     OnnxRuntime { looked: String },
 }
 

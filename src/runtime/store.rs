@@ -101,8 +101,7 @@ impl Store {
     ) -> Result<Option<T>, StoreError> {
         let key = key.to_owned();
         self.blocking(move |connection| {
-            let mut statement =
-                connection.prepare(&format!("SELECT document FROM {} WHERE key = ?1", table.name()))?;
+            let mut statement = connection.prepare(&format!("SELECT document FROM {} WHERE key = ?1", table.name()))?;
             let mut rows = statement.query_map([key], |row| row.get::<_, String>(0))?;
             Ok(rows.next().transpose()?.map(|row| serde_json::from_str(&row)).transpose()?)
         })

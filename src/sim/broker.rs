@@ -86,7 +86,19 @@ pub fn subscriber(out: &Path, host: &str, port: u16, station: &str) -> Result<Ke
     let (host, station) = (host.to_owned(), station.to_owned());
     let start = move || {
         let mut command = Command::new("mosquitto_sub");
-        command.args(["-V", "mqttv5", "-h", &host, "-p", &port.to_string(), "-q", "1", "-c", "-i", "aerie-demo-witness"]);
+        command.args([
+            "-V",
+            "mqttv5",
+            "-h",
+            &host,
+            "-p",
+            &port.to_string(),
+            "-q",
+            "1",
+            "-c",
+            "-i",
+            "aerie-demo-witness",
+        ]);
         command.args(["-x", "86400", "-F", "%J"]);
         for topic in ["case/#", "sortie/#", "loss", "status"] {
             command.args(["-t", &format!("aerie/v1/{station}/{topic}")]);

@@ -81,18 +81,11 @@ pub async fn spawn(
     let listener = TcpListener::bind(config.listen).await?;
     let address = listener.local_addr()?;
     let site = Site {
-        hatch: Arc::new(Mutex::new(HatchDrive::new(
-            config.travel_s / config.speed.max(1e-3),
-        ))),
+        hatch: Arc::new(Mutex::new(HatchDrive::new(config.travel_s / config.speed.max(1e-3)))),
         weather: Arc::new(Mutex::new(Sky::new(config.seed))),
         drone,
     };
-    tokio::spawn(blow(
-        site.weather.clone(),
-        air,
-        config.speed,
-        cancel.clone(),
-    ));
+    tokio::spawn(blow(site.weather.clone(), air, config.speed, cancel.clone()));
     let router = Router::new()
         .route("/dock", get(dock).post(jam))
         .route("/dock/open", post(open))
@@ -100,9 +93,7 @@ pub async fn spawn(
         .route("/weather", get(weather).post(hold_weather))
         .with_state(site);
     tokio::spawn(async move {
-        let served = axum::serve(listener, router)
-            .with_graceful_shutdown(cancel.cancelled_owned())
-            .await;
+        let served = axum::serve(listener, router).with_graceful_shutdown(cancel.cancelled_owned()).await;
         if let Err(error) = served {
             tracing::error!(%error, "the simulated dock and weather station stopped");
         }
@@ -188,10 +179,7 @@ struct DockAnswer {
 }
 
 async fn dock(State(site): State<Site>) -> Json<DockAnswer> {
-    Json(DockAnswer {
-        hatch: lock(&site.hatch).hatch(),
-        drone_present: site.drone.borrow().in_dock,
-    })
+    Json(DockAnswer { hatch: lock(&site.hatch).hatch(), drone_present: site.drone.borrow().in_dock })
 }
 
 async fn open(State(site): State<Site>) -> Json<DockAnswer> {
@@ -260,14 +248,7 @@ impl Sky {
     fn new(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x736b_7900);
         let from_deg = (180.0 + 60.0 * gauss(&mut rng)).rem_euclid(360.0);
-        Sky {
-            wind_m_s: 3.0,
-            gust_m_s: 4.0,
-            from_deg,
-            temperature_c: 24.0,
-            held: Held::default(),
-            rng,
-        }
+        Sky { wind_m_s: 3.0, gust_m_s: 4.0, from_deg, temperature_c: 24.0, held: Held::default(), rng }
     }
 
     fn step(&mut self, dt: f64) {
@@ -336,10 +317,7 @@ async fn blow(sky: Arc<Mutex<Sky>>, air: Air, speed: f64, cancel: CancellationTo
                 gusty = !gusty;
             }
             let now = sky.now();
-            WindNow {
-                speed_m_s: if gusty { now.gust_m_s } else { now.wind_m_s },
-                from_deg: now.wind_from_deg,
-            }
+            WindNow { speed_m_s: if gusty { now.gust_m_s } else { now.wind_m_s }, from_deg: now.wind_from_deg }
         };
         air.wind.send_replace(wind);
     }

@@ -133,7 +133,7 @@ mod tests {
         let truth = [placed("garbage", 0.0, 0.0), placed("garbage", 50.0, 0.0), placed("burning", 100.0, 0.0)];
         let cases = [
             placed("garbage", 1.0, 0.0),
-            placed("garbage", 4.0, 0.0),   // a second case on the first heap
+            placed("garbage", 4.0, 0.0),    // a second case on the first heap
             placed("earthwork", 50.0, 1.0), // right place, wrong kind
             placed("burning", 100.0, 11.0), // too far
         ];

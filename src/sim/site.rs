@@ -216,8 +216,8 @@ fn free_udp_port() -> std::io::Result<u16> {
 
 /// A TCP port that nobody listens on: `wanted` if it is free.
 pub fn free_tcp_port(wanted: u16) -> std::io::Result<u16> {
-    let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, wanted))
-        .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+    let bound =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, wanted)).or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
     Ok(bound.local_addr()?.port())
 }
 

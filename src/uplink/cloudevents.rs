@@ -19,41 +19,13 @@ pub fn event_id(subject: &str, sequence: u64) -> String {
 }
 
 /// A case as it stands after its `sequence`-th event (from 1). `feature` is a GeoJSON Feature with a Point in WGS 84.
-pub fn case_event(
-    station: &str,
-    case_id: &str,
-    sequence: u64,
-    time: Timestamp,
-    feature: Value,
-) -> Value {
-    event(
-        station,
-        "aerie.case.v1",
-        case_id,
-        sequence,
-        time,
-        "application/geo+json",
-        feature,
-    )
+pub fn case_event(station: &str, case_id: &str, sequence: u64, time: Timestamp, feature: Value) -> Value {
+    event(station, "aerie.case.v1", case_id, sequence, time, "application/geo+json", feature)
 }
 
 /// What happened to a sortie: planned, refused, started, progress, finished, aborted.
-pub fn sortie_event(
-    station: &str,
-    sortie_id: &str,
-    sequence: u64,
-    time: Timestamp,
-    data: Value,
-) -> Value {
-    event(
-        station,
-        "aerie.sortie.v1",
-        sortie_id,
-        sequence,
-        time,
-        "application/json",
-        data,
-    )
+pub fn sortie_event(station: &str, sortie_id: &str, sequence: u64, time: Timestamp, data: Value) -> Value {
+    event(station, "aerie.sortie.v1", sortie_id, sequence, time, "application/json", data)
 }
 
 fn event(
@@ -89,9 +61,6 @@ mod tests {
         let again = case_event("danzao-1", "01J", 3, at(99), json!({}));
         assert_eq!(first["id"], again["id"]);
         assert_eq!(first["id"], "01J/3");
-        assert_ne!(
-            first["id"],
-            case_event("danzao-1", "01J", 4, at(1), json!({}))["id"]
-        );
+        assert_ne!(first["id"], case_event("danzao-1", "01J", 4, at(1), json!({}))["id"]);
     }
 }

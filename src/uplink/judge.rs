@@ -26,17 +26,11 @@ pub(super) fn judge(
     let refused = |reason: String| Verdict::Settle(later(seq, attempts, reason, at));
     match result {
         Ok(PublishResult::Qos1(ack)) => match ack.reason {
-            PubAckReason::Success => Verdict::Settle(Settlement::Delivered {
-                seq,
-                acked_at: at,
-                note: None,
-            }),
+            PubAckReason::Success => Verdict::Settle(Settlement::Delivered { seq, acked_at: at, note: None }),
             // A success by the standard: the broker took it, and found nobody to give it to.
-            PubAckReason::NoMatchingSubscribers => Verdict::Settle(Settlement::Delivered {
-                seq,
-                acked_at: at,
-                note: Some("no subscribers".to_owned()),
-            }),
+            PubAckReason::NoMatchingSubscribers => {
+                Verdict::Settle(Settlement::Delivered { seq, acked_at: at, note: Some("no subscribers".to_owned()) })
+            }
             // These speak of the message, not of the moment: asking again cannot help.
             reason @ (PubAckReason::TopicNameInvalid | PubAckReason::PayloadFormatInvalid) => {
                 Verdict::Settle(Settlement::Aside {
@@ -55,14 +49,8 @@ pub(super) fn judge(
 
 /// Refused for now, with a wait that grows: permissions and quotas change, but not by the second.
 pub(super) fn later(seq: i64, attempts: u32, reason: String, at: Timestamp) -> Settlement {
-    let wait = FIRST_RETRY
-        .saturating_mul(1 << attempts.min(16))
-        .min(LONGEST_RETRY);
-    Settlement::Later {
-        seq,
-        reason,
-        retry_at: at.saturating_add(wait).unwrap_or(at),
-    }
+    let wait = FIRST_RETRY.saturating_mul(1 << attempts.min(16)).min(LONGEST_RETRY);
+    Settlement::Later { seq, reason, retry_at: at.saturating_add(wait).unwrap_or(at) }
 }
 
 #[cfg(test)]
@@ -74,63 +62,32 @@ mod tests {
     fn answered(reason: PubAckReason, attempts: u32) -> Verdict {
         let mut ack = PubAck::new(1, None);
         ack.reason = reason;
-        judge(
-            &Ok(PublishResult::Qos1(ack)),
-            7,
-            attempts,
-            Timestamp::UNIX_EPOCH,
-        )
+        judge(&Ok(PublishResult::Qos1(ack)), 7, attempts, Timestamp::UNIX_EPOCH)
     }
 
     #[test]
     fn only_a_success_code_counts_as_delivered() {
         use PubAckReason::{
-            ImplementationSpecificError, NoMatchingSubscribers, NotAuthorized,
-            PacketIdentifierInUse, PayloadFormatInvalid, QuotaExceeded, Success, TopicNameInvalid,
-            UnspecifiedError,
+            ImplementationSpecificError, NoMatchingSubscribers, NotAuthorized, PacketIdentifierInUse,
+            PayloadFormatInvalid, QuotaExceeded, Success, TopicNameInvalid, UnspecifiedError,
         };
         for reason in [Success, NoMatchingSubscribers] {
-            assert!(
-                matches!(
-                    answered(reason, 0),
-                    Verdict::Settle(Settlement::Delivered { seq: 7, .. })
-                ),
-                "{reason:?}"
-            );
+            assert!(matches!(answered(reason, 0), Verdict::Settle(Settlement::Delivered { seq: 7, .. })), "{reason:?}");
         }
-        for reason in [
-            UnspecifiedError,
-            ImplementationSpecificError,
-            NotAuthorized,
-            PacketIdentifierInUse,
-            QuotaExceeded,
-        ] {
-            assert!(
-                matches!(
-                    answered(reason, 0),
-                    Verdict::Settle(Settlement::Later { seq: 7, .. })
-                ),
-                "{reason:?}"
-            );
+        for reason in
+            [UnspecifiedError, ImplementationSpecificError, NotAuthorized, PacketIdentifierInUse, QuotaExceeded]
+        {
+            assert!(matches!(answered(reason, 0), Verdict::Settle(Settlement::Later { seq: 7, .. })), "{reason:?}");
         }
         for reason in [TopicNameInvalid, PayloadFormatInvalid] {
-            assert!(
-                matches!(
-                    answered(reason, 0),
-                    Verdict::Settle(Settlement::Aside { seq: 7, .. })
-                ),
-                "{reason:?}"
-            );
+            assert!(matches!(answered(reason, 0), Verdict::Settle(Settlement::Aside { seq: 7, .. })), "{reason:?}");
         }
     }
 
     #[test]
     fn a_record_whose_fate_is_unknown_is_not_settled() {
         for error in [PublishNoticeError::Recv, PublishNoticeError::SessionReset] {
-            assert!(matches!(
-                judge(&Err(error), 7, 0, Timestamp::UNIX_EPOCH),
-                Verdict::Unknown
-            ));
+            assert!(matches!(judge(&Err(error), 7, 0, Timestamp::UNIX_EPOCH), Verdict::Unknown));
         }
     }
 

@@ -6,9 +6,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use rumqttc::{
-    AckMode, AsyncClient, Event, EventLoop, LastWill, MqttOptions, NetworkOptions, Packet,
-    PersistedAckMode, PersistedSession, Publish, QoS, SessionStore, SessionStoreError,
-    SessionStoreKey, Transport,
+    AckMode, AsyncClient, Event, EventLoop, LastWill, MqttOptions, NetworkOptions, Packet, PersistedAckMode,
+    PersistedSession, Publish, QoS, SessionStore, SessionStoreError, SessionStoreKey, Transport,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -32,13 +31,8 @@ struct Endpoint<'a> {
 }
 
 fn endpoint(url: &str) -> Result<Endpoint<'_>, UplinkError> {
-    let fault = |why| UplinkError::Url {
-        url: url.to_owned(),
-        why,
-    };
-    let (scheme, rest) = url
-        .split_once("://")
-        .ok_or_else(|| fault("a scheme is missing"))?;
+    let fault = |why| UplinkError::Url { url: url.to_owned(), why };
+    let (scheme, rest) = url.split_once("://").ok_or_else(|| fault("a scheme is missing"))?;
     let (tls, default_port) = match scheme {
         "mqtt" => (false, 1883),
         "mqtts" => (true, 8883),
@@ -46,25 +40,15 @@ fn endpoint(url: &str) -> Result<Endpoint<'_>, UplinkError> {
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     if rest.contains('@') {
-        return Err(fault(
-            "credentials do not belong here, use username and password_file",
-        ));
+        return Err(fault("credentials do not belong here, use username and password_file"));
     }
     // An IPv6 address stands in brackets, so that its colons are not taken for the port's.
     let (host, port) = match rest.strip_prefix('[') {
-        Some(rest) => rest
-            .split_once(']')
-            .ok_or_else(|| fault("a closing ] is missing"))?,
-        None => rest
-            .find(':')
-            .map_or((rest, ""), |colon| rest.split_at(colon)),
+        Some(rest) => rest.split_once(']').ok_or_else(|| fault("a closing ] is missing"))?,
+        None => rest.find(':').map_or((rest, ""), |colon| rest.split_at(colon)),
     };
     let port = match port.strip_prefix(':') {
-        Some(port) => port
-            .parse()
-            .ok()
-            .filter(|port| *port != 0)
-            .ok_or_else(|| fault("the port is not 1 to 65535"))?,
+        Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(|| fault("the port is not 1 to 65535"))?,
         None if port.is_empty() => default_port,
         None => return Err(fault("there is something between the host and the port")),
     };
@@ -75,35 +59,21 @@ fn endpoint(url: &str) -> Result<Endpoint<'_>, UplinkError> {
 }
 
 fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, UplinkError> {
-    std::fs::read(path).map_err(|source| UplinkError::File {
-        key,
-        path: path.to_owned(),
-        source,
-    })
+    std::fs::read(path).map_err(|source| UplinkError::File { key, path: path.to_owned(), source })
 }
 
 /// Everything about a connection, with the secrets as they are on disk now.
-pub(super) fn options(
-    config: &Config,
-    station: &str,
-    window: u16,
-) -> Result<MqttOptions, UplinkError> {
+pub(super) fn options(config: &Config, station: &str, window: u16) -> Result<MqttOptions, UplinkError> {
     let endpoint = endpoint(&config.url)?;
     if config.in_flight == 0 {
-        return Err(UplinkError::Setting {
-            key: "in_flight",
-            why: "must be at least 1",
-        });
+        return Err(UplinkError::Setting { key: "in_flight", why: "must be at least 1" });
     }
     let mut options = MqttOptions::new(station, (endpoint.host, endpoint.port));
     options.set_transport(transport(config, endpoint.tls)?);
     match (&config.username, &config.password_file) {
         (Some(username), Some(path)) => {
             let mut password = read("password_file", path)?;
-            while password
-                .last()
-                .is_some_and(|byte| matches!(byte, b'\n' | b'\r'))
-            {
+            while password.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
                 password.pop();
             }
             options.set_credentials(username.clone(), password);
@@ -112,10 +82,7 @@ pub(super) fn options(
             options.set_username(username.clone());
         }
         (None, Some(_)) => {
-            return Err(UplinkError::Setting {
-                key: "password_file",
-                why: "needs uplink.username",
-            });
+            return Err(UplinkError::Setting { key: "password_file", why: "needs uplink.username" });
         }
         (None, None) => {}
     }
@@ -128,10 +95,7 @@ pub(super) fn options(
         .set_max_packet_size(Some(MAX_INCOMING_BYTES))
         .set_ack_mode(AckMode::Manual)
         .set_outgoing_inflight_upper_limit(window)
-        .set_session_store(NothingUnfinished {
-            expiry: config.session_expiry_s,
-            window,
-        })
+        .set_session_store(NothingUnfinished { expiry: config.session_expiry_s, window })
         .set_last_will(LastWill::new(
             format!("{}status", prefix(station)),
             r#"{"state":"offline","reason":"connection lost"}"#,
@@ -147,10 +111,7 @@ pub(super) fn options(
 
 fn transport(config: &Config, tls: bool) -> Result<Transport, UplinkError> {
     if !tls {
-        for (key, set) in [
-            ("ca_file", &config.ca_file),
-            ("client_cert_file", &config.client_cert_file),
-        ] {
+        for (key, set) in [("ca_file", &config.ca_file), ("client_cert_file", &config.client_cert_file)] {
             if set.is_some() {
                 return Err(UplinkError::Setting {
                     key,
@@ -161,30 +122,18 @@ fn transport(config: &Config, tls: bool) -> Result<Transport, UplinkError> {
         return Ok(Transport::tcp());
     }
     let client = match (&config.client_cert_file, &config.client_key_file) {
-        (Some(cert), Some(key)) => Some((
-            read("client_cert_file", cert)?,
-            read("client_key_file", key)?,
-        )),
+        (Some(cert), Some(key)) => Some((read("client_cert_file", cert)?, read("client_key_file", key)?)),
         (None, None) => None,
         (Some(_), None) => {
-            return Err(UplinkError::Setting {
-                key: "client_cert_file",
-                why: "needs client_key_file",
-            });
+            return Err(UplinkError::Setting { key: "client_cert_file", why: "needs client_key_file" });
         }
         (None, Some(_)) => {
-            return Err(UplinkError::Setting {
-                key: "client_key_file",
-                why: "needs client_cert_file",
-            });
+            return Err(UplinkError::Setting { key: "client_key_file", why: "needs client_cert_file" });
         }
     };
     match &config.ca_file {
         Some(path) => Ok(Transport::tls(read("ca_file", path)?, client, None)),
-        None if client.is_some() => Err(UplinkError::Setting {
-            key: "client_cert_file",
-            why: "needs ca_file",
-        }),
+        None if client.is_some() => Err(UplinkError::Setting { key: "client_cert_file", why: "needs ca_file" }),
         None => Transport::try_tls_with_default_config().map_err(UplinkError::NoAuthorities),
     }
 }
@@ -248,14 +197,8 @@ pub(super) async fn poll(
         match eventloop.poll().await {
             Ok(Event::Incoming(Packet::ConnAck(ack))) => {
                 if let Some(welcome) = welcome.take() {
-                    let limit = ack
-                        .properties
-                        .and_then(|properties| properties.max_packet_size)
-                        .map(u64::from);
-                    let _ = welcome.send(Welcome {
-                        session_present: ack.session_present,
-                        max_packet_bytes: limit,
-                    });
+                    let limit = ack.properties.and_then(|properties| properties.max_packet_size).map(u64::from);
+                    let _ = welcome.send(Welcome { session_present: ack.session_present, max_packet_bytes: limit });
                 }
             }
             Ok(Event::Incoming(Packet::Publish(publish))) => {
@@ -290,14 +233,8 @@ fn describe(error: &dyn std::error::Error) -> String {
 }
 
 /// Sets up a connection; nothing is sent before it is polled. `capacity` is the room for requests.
-pub(super) fn open(
-    options: MqttOptions,
-    capacity: usize,
-) -> Result<(AsyncClient, EventLoop), String> {
-    AsyncClient::builder(options)
-        .capacity(capacity)
-        .try_build()
-        .map_err(|error| describe(&error))
+pub(super) fn open(options: MqttOptions, capacity: usize) -> Result<(AsyncClient, EventLoop), String> {
+    AsyncClient::builder(options).capacity(capacity).try_build().map_err(|error| describe(&error))
 }
 
 #[cfg(test)]
@@ -306,20 +243,10 @@ mod tests {
 
     #[test]
     fn a_url_names_host_port_and_whether_tls_is_wanted() {
-        let read = |url| {
-            endpoint(url)
-                .map(|e| (e.host.to_owned(), e.port, e.tls))
-                .ok()
-        };
+        let read = |url| endpoint(url).map(|e| (e.host.to_owned(), e.port, e.tls)).ok();
         assert_eq!(read("mqtt://broker"), Some(("broker".into(), 1883, false)));
-        assert_eq!(
-            read("mqtts://broker.example/"),
-            Some(("broker.example".into(), 8883, true))
-        );
-        assert_eq!(
-            read("mqtt://127.0.0.1:21883"),
-            Some(("127.0.0.1".into(), 21883, false))
-        );
+        assert_eq!(read("mqtts://broker.example/"), Some(("broker.example".into(), 8883, true)));
+        assert_eq!(read("mqtt://127.0.0.1:21883"), Some(("127.0.0.1".into(), 21883, false)));
         assert_eq!(read("mqtt://[::1]:1884"), Some(("::1".into(), 1884, false)));
         for bad in [
             "broker:1883",
@@ -339,32 +266,14 @@ mod tests {
     fn settings_that_cannot_work_are_named() {
         let mut config = Config::new("mqtts://broker");
         config.client_cert_file = Some("cert.pem".into());
-        assert!(
-            config
-                .check()
-                .unwrap_err()
-                .to_string()
-                .contains("uplink.client_cert_file needs client_key_file")
-        );
+        assert!(config.check().unwrap_err().to_string().contains("uplink.client_cert_file needs client_key_file"));
 
         let mut config = Config::new("mqtt://broker");
         config.ca_file = Some("ca.pem".into());
-        assert!(
-            config
-                .check()
-                .unwrap_err()
-                .to_string()
-                .contains("uplink.ca_file has no meaning without TLS")
-        );
+        assert!(config.check().unwrap_err().to_string().contains("uplink.ca_file has no meaning without TLS"));
 
         let mut config = Config::new("mqtts://broker");
         config.ca_file = Some("/nowhere/ca.pem".into());
-        assert!(
-            config
-                .check()
-                .unwrap_err()
-                .to_string()
-                .contains("/nowhere/ca.pem")
-        );
+        assert!(config.check().unwrap_err().to_string().contains("/nowhere/ca.pem"));
     }
 }

@@ -43,13 +43,8 @@ pub enum UplinkError {
         source: std::io::Error,
     },
     #[error("uplink.{key} {why}")]
-    Setting {
-        key: &'static str,
-        why: &'static str,
-    },
-    #[error(
-        "no trusted certificate authorities found on this machine; name one with uplink.ca_file"
-    )]
+    Setting { key: &'static str, why: &'static str },
+    #[error("no trusted certificate authorities found on this machine; name one with uplink.ca_file")]
     NoAuthorities(#[source] rumqttc::TlsError),
 }
 
@@ -183,21 +178,11 @@ pub fn spawn(
         station.to_owned(),
         outbox,
         status,
-        session::Doors {
-            incoming,
-            telemetry: telemetry_rx,
-            answers: answers_rx,
-        },
+        session::Doors { incoming, telemetry: telemetry_rx, answers: answers_rx },
         published,
         cancel,
     );
-    Uplink {
-        station: station.to_owned(),
-        state,
-        telemetry,
-        answers,
-        task: tokio::spawn(task.run()),
-    }
+    Uplink { station: station.to_owned(), state, telemetry, answers, task: tokio::spawn(task.run()) }
 }
 
 impl Uplink {
@@ -238,15 +223,7 @@ pub fn prefix(station: &str) -> String {
 /// The default topic of a reply. What an id holds beyond letters, digits and `.-_` cannot shape the topic.
 pub fn reply_topic(station: &str, id: &str) -> String {
     let safe = |c: char| {
-        if c.is_ascii_alphanumeric() || ".-_".contains(c) {
-            c
-        } else {
-            '_'
-        }
+        if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '_' }
     };
-    format!(
-        "{}reply/{}",
-        prefix(station),
-        id.chars().map(safe).collect::<String>()
-    )
+    format!("{}reply/{}", prefix(station), id.chars().map(safe).collect::<String>())
 }

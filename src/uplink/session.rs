@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rumqttc::{
-    AsyncClient, Publish, PublishNotice, PublishNoticeError, PublishOptions, PublishProperties,
-    PublishResult, QoS, SubscribeFilter, SubscribeReasonCode,
+    AsyncClient, Publish, PublishNotice, PublishNoticeError, PublishOptions, PublishProperties, PublishResult, QoS,
+    SubscribeFilter, SubscribeReasonCode,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -174,8 +174,7 @@ impl Task {
         };
         let (welcome_tx, welcome) = oneshot::channel();
         let (inbox_tx, inbox) = mpsc::channel(usize::from(link::RECEIVE_MAXIMUM) * 2);
-        let mut polling =
-            AbortOnDropHandle::new(tokio::spawn(link::poll(eventloop, welcome_tx, inbox_tx)));
+        let mut polling = AbortOnDropHandle::new(tokio::spawn(link::poll(eventloop, welcome_tx, inbox_tx)));
         let welcome = tokio::select! {
             () = self.cancel.cancelled() => return End::Cancelled,
             ended = &mut polling => return lost(ended.unwrap_or_else(|error| error.to_string())),
@@ -193,10 +192,7 @@ impl Task {
         if let Err(error) = self.outbox.restart_session(welcome.max_packet_bytes).await {
             return lost(error.to_string());
         }
-        tracing::info!(
-            session_present = welcome.session_present,
-            "the uplink is up"
-        );
+        tracing::info!(session_present = welcome.session_present, "the uplink is up");
         self.state.send_modify(|state| {
             state.connected = true;
             state.since = Timestamp::now();
@@ -223,20 +219,13 @@ impl Task {
                 drop(polling);
                 self.drain(&mut session).await;
                 self.remember_breakage(&session).await;
-                End::Lost {
-                    why,
-                    good: session.acknowledged > 0 || started.elapsed() >= GOOD_SESSION,
-                }
+                End::Lost { why, good: session.acknowledged > 0 || started.elapsed() >= GOOD_SESSION }
             }
         }
     }
 
     /// Publishes until cancelled (`None`) or until the connection is lost (why).
-    async fn serve(
-        &mut self,
-        session: &mut Session,
-        polling: &mut AbortOnDropHandle<String>,
-    ) -> Option<String> {
+    async fn serve(&mut self, session: &mut Session, polling: &mut AbortOnDropHandle<String>) -> Option<String> {
         if let Err(why) = self.greet(session) {
             return Some(why);
         }
@@ -281,23 +270,15 @@ impl Task {
     fn greet(&mut self, session: &mut Session) -> Result<(), String> {
         let filters = ["command/+", "verdict", "request", "model/desired"]
             .map(|rest| SubscribeFilter::new(format!("{}{rest}", self.prefix), QoS::AtLeastOnce));
-        let notice = session
-            .client
-            .try_subscribe_many_tracked(filters)
-            .map_err(|error| error.to_string())?;
+        let notice = session.client.try_subscribe_many_tracked(filters).map_err(|error| error.to_string())?;
         let state = self.state.clone();
         tokio::spawn(async move {
             if let Ok(ack) = notice.wait_async().await
-                && ack
-                    .return_codes
-                    .iter()
-                    .any(|code| !matches!(code, SubscribeReasonCode::Success(_)))
+                && ack.return_codes.iter().any(|code| !matches!(code, SubscribeReasonCode::Success(_)))
             {
                 tracing::error!(codes = ?ack.return_codes, "the broker refuses our subscriptions: no commands can arrive");
                 state.send_modify(|state| {
-                    state.last_error = Some(
-                        "the broker refuses our subscriptions; check its access rules".to_owned(),
-                    );
+                    state.last_error = Some("the broker refuses our subscriptions; check its access rules".to_owned());
                 });
             }
         });
@@ -308,9 +289,7 @@ impl Task {
 
     async fn on_tick(&mut self, session: &mut Session) -> Result<(), String> {
         if !session.sent.is_empty() && session.answered_at.elapsed() > ANSWER_LIMIT {
-            return Err(format!(
-                "the broker has acknowledged nothing for {ANSWER_LIMIT:?}"
-            ));
+            return Err(format!("the broker has acknowledged nothing for {ANSWER_LIMIT:?}"));
         }
         if self.status.has_changed().unwrap_or(false) {
             self.publish_status(session);
@@ -326,13 +305,8 @@ impl Task {
 
     fn send_status(&self, session: &mut Session, status: &serde_json::Value) {
         let topic = format!("{}status", self.prefix);
-        let options = PublishOptions::at_least_once()
-            .retained()
-            .properties(properties("application/json"));
-        match session
-            .client
-            .try_publish_tracked(topic, status.to_string(), options)
-        {
+        let options = PublishOptions::at_least_once().retained().properties(properties("application/json"));
+        match session.client.try_publish_tracked(topic, status.to_string(), options) {
             Ok(notice) => session.track(Sent::Status, notice),
             Err(error) => tracing::warn!(%error, "the status could not be published"),
         }
@@ -343,11 +317,7 @@ impl Task {
             let mut properties = properties("application/json");
             properties.correlation_data = answer.correlation_data.clone().map(Into::into);
             let options = PublishOptions::at_least_once().properties(properties);
-            match session.client.try_publish_tracked(
-                answer.topic.as_str(),
-                answer.payload.clone(),
-                options,
-            ) {
+            match session.client.try_publish_tracked(answer.topic.as_str(), answer.payload.clone(), options) {
                 Ok(notice) => session.track(Sent::Answer(answer), notice),
                 Err(rumqttc::ClientError::RequestChannelFull(_)) => {
                     self.answers.push_front(answer);
@@ -363,22 +333,14 @@ impl Task {
 
     /// Publishes from the outbox as far as the window allows.
     async fn fill(&mut self, session: &mut Session) -> Result<(), String> {
-        let window = if self.careful {
-            1
-        } else {
-            usize::from(self.config.in_flight)
-        };
+        let window = if self.careful { 1 } else { usize::from(self.config.in_flight) };
         loop {
             let room = window.saturating_sub(session.records_out.len());
             let bytes = BYTES_IN_FLIGHT.saturating_sub(session.bytes_out);
             if room == 0 || (bytes == 0 && session.bytes_out > 0) {
                 return Ok(());
             }
-            let next = self
-                .outbox
-                .next(room, bytes)
-                .await
-                .map_err(|error| error.to_string())?;
+            let next = self.outbox.next(room, bytes).await.map_err(|error| error.to_string())?;
             if next.is_empty() {
                 return Ok(());
             }
@@ -392,54 +354,27 @@ impl Task {
                 return Ok(());
             }
             // Room was left: go on with the rest.
-            self.outbox
-                .settle(impossible)
-                .await
-                .map_err(|error| error.to_string())?;
+            self.outbox.settle(impossible).await.map_err(|error| error.to_string())?;
         }
     }
 
     /// Publishes one record, or says why it cannot be.
-    async fn publish(
-        &self,
-        session: &mut Session,
-        queued: Queued,
-    ) -> Result<Option<Settlement>, String> {
-        let Queued {
-            seq,
-            record,
-            bytes,
-            attempts,
-        } = queued;
+    async fn publish(&self, session: &mut Session, queued: Queued) -> Result<Option<Settlement>, String> {
+        let Queued { seq, record, bytes, attempts } = queued;
         let topic = format!("{}{}", self.prefix, record.topic);
-        let packet_bytes =
-            bytes + PACKET_OVERHEAD + (topic.len() + record.content_type.len()) as u64;
-        if let Some(limit) = session
-            .welcome
-            .max_packet_bytes
-            .filter(|limit| packet_bytes > *limit)
-        {
+        let packet_bytes = bytes + PACKET_OVERHEAD + (topic.len() + record.content_type.len()) as u64;
+        if let Some(limit) = session.welcome.max_packet_bytes.filter(|limit| packet_bytes > *limit) {
             tracing::warn!(id = %record.id, packet_bytes, limit, "a record is larger than the broker allows");
-            let reason =
-                format!("{packet_bytes} bytes are more than the broker's limit of {limit}");
-            return Ok(Some(Settlement::Aside {
-                seq,
-                reason,
-                packet_bytes: Some(packet_bytes),
-            }));
+            let reason = format!("{packet_bytes} bytes are more than the broker's limit of {limit}");
+            return Ok(Some(Settlement::Aside { seq, reason, packet_bytes: Some(packet_bytes) }));
         }
         let payload = match record.payload {
             Payload::Bytes(bytes) => bytes,
-            Payload::File(digest) => match tokio::fs::read(self.outbox.picture_path(&digest)).await
-            {
+            Payload::File(digest) => match tokio::fs::read(self.outbox.picture_path(&digest)).await {
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     let reason = format!("its picture {digest} is gone from evidence/");
-                    return Ok(Some(Settlement::Aside {
-                        seq,
-                        reason,
-                        packet_bytes: None,
-                    }));
+                    return Ok(Some(Settlement::Aside { seq, reason, packet_bytes: None }));
                 }
                 Err(error) => {
                     let reason = format!("its picture {digest} cannot be read: {error}");
@@ -452,23 +387,12 @@ impl Task {
             Ok(notice) => {
                 session.records_out.insert(seq, attempts);
                 session.bytes_out += bytes;
-                session.track(
-                    Sent::Record {
-                        seq,
-                        attempts,
-                        bytes,
-                    },
-                    notice,
-                );
+                session.track(Sent::Record { seq, attempts, bytes }, notice);
                 Ok(None)
             }
             Err(rumqttc::ClientError::InvalidRequest(_)) => {
                 let reason = format!("{:?} is not a topic", record.topic);
-                Ok(Some(Settlement::Aside {
-                    seq,
-                    reason,
-                    packet_bytes: None,
-                }))
+                Ok(Some(Settlement::Aside { seq, reason, packet_bytes: None }))
             }
             // The channel is larger than the window, so this is a client whose connection is gone.
             Err(error) => Err(error.to_string()),
@@ -510,10 +434,7 @@ impl Task {
             self.careful = false;
         }
         session.acknowledged += delivered;
-        self.outbox
-            .settle(settlements)
-            .await
-            .map_err(|error| error.to_string())?;
+        self.outbox.settle(settlements).await.map_err(|error| error.to_string())?;
         self.state.send_modify(|state| {
             state.delivered += delivered;
             state.unheard += unheard;
@@ -522,11 +443,7 @@ impl Task {
         Ok(())
     }
 
-    fn account(
-        &mut self,
-        session: &mut Session,
-        (sent, result, at): Answered,
-    ) -> Option<Settlement> {
+    fn account(&mut self, session: &mut Session, (sent, result, at): Answered) -> Option<Settlement> {
         if result.is_ok() {
             session.answered_at = Instant::now();
         }
@@ -534,19 +451,13 @@ impl Task {
             Sent::Status => None,
             Sent::Answer(answer) => {
                 match result {
-                    Err(PublishNoticeError::Recv | PublishNoticeError::SessionReset) => {
-                        self.answers.push_front(answer)
-                    }
+                    Err(PublishNoticeError::Recv | PublishNoticeError::SessionReset) => self.answers.push_front(answer),
                     Err(error) => tracing::warn!(%error, "an answer was not taken"),
                     Ok(_) => {}
                 }
                 None
             }
-            Sent::Record {
-                seq,
-                attempts,
-                bytes,
-            } => match judge::judge(&result, seq, attempts, at) {
+            Sent::Record { seq, attempts, bytes } => match judge::judge(&result, seq, attempts, at) {
                 Verdict::Settle(settlement) => {
                     session.records_out.remove(&seq);
                     session.bytes_out = session.bytes_out.saturating_sub(bytes);
@@ -582,20 +493,9 @@ impl Task {
             let strikes = self.strikes.entry(seq).or_default();
             *strikes += 1;
             if *strikes >= STRIKES {
-                tracing::warn!(
-                    seq,
-                    "the connection breaks whenever this record is sent; it has to wait"
-                );
+                tracing::warn!(seq, "the connection breaks whenever this record is sent; it has to wait");
                 let reason = "the connection broke each time it was sent".to_owned();
-                suspects.push((
-                    seq,
-                    judge::later(
-                        seq,
-                        attempts.max(SUSPECT_ATTEMPTS),
-                        reason,
-                        Timestamp::now(),
-                    ),
-                ));
+                suspects.push((seq, judge::later(seq, attempts.max(SUSPECT_ATTEMPTS), reason, Timestamp::now())));
             }
         }
         for (seq, settlement) in suspects {
@@ -681,10 +581,7 @@ async fn forward(
 }
 
 fn properties(content_type: &str) -> PublishProperties {
-    PublishProperties {
-        content_type: Some(content_type.to_owned()),
-        ..PublishProperties::default()
-    }
+    PublishProperties { content_type: Some(content_type.to_owned()), ..PublishProperties::default() }
 }
 
 /// The station's status with its state first.
@@ -692,12 +589,8 @@ fn with_state(state: &str, status: &serde_json::Value) -> serde_json::Value {
     let mut merged = serde_json::Map::new();
     merged.insert("state".to_owned(), state.into());
     if let Some(fields) = status.as_object() {
-        merged.extend(
-            fields
-                .iter()
-                .filter(|(key, _)| *key != "state")
-                .map(|(key, value)| (key.clone(), value.clone())),
-        );
+        merged
+            .extend(fields.iter().filter(|(key, _)| *key != "state").map(|(key, value)| (key.clone(), value.clone())));
     }
     merged.into()
 }

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mavlink::dialects::common::{
-    COMMAND_LONG_DATA, MavCmd, MavMessage, MavParamType, MavResult, PARAM_REQUEST_READ_DATA,
-    PARAM_SET_DATA,
+    COMMAND_LONG_DATA, MavCmd, MavMessage, MavParamType, MavResult, PARAM_REQUEST_READ_DATA, PARAM_SET_DATA,
 };
 use tokio::sync::broadcast;
 use tokio::time::{Instant, timeout_at};
@@ -45,28 +44,15 @@ pub(super) async fn wait<T>(
 }
 
 pub(super) async fn say(shared: &Shared, message: MavMessage) -> Result<(), VehicleError> {
-    shared
-        .send
-        .send(message)
-        .await
-        .map_err(|_| VehicleError::Gone)
+    shared.send.send(message).await.map_err(|_| VehicleError::Gone)
 }
 
 pub(super) fn target(shared: &Shared) -> Result<u8, VehicleError> {
-    shared
-        .telemetry
-        .borrow()
-        .system_id
-        .ok_or(VehicleError::NotLinked)
+    shared.telemetry.borrow().system_id.ok_or(VehicleError::NotLinked)
 }
 
 /// Sends a command until it is acknowledged.
-pub(super) async fn send(
-    shared: &Shared,
-    what: &str,
-    command: MavCmd,
-    params: &[f32],
-) -> Result<(), VehicleError> {
+pub(super) async fn send(shared: &Shared, what: &str, command: MavCmd, params: &[f32]) -> Result<(), VehicleError> {
     let target_system = target(shared)?;
     let param = |index: usize| params.get(index).copied().unwrap_or_default();
     let mut frames = shared.frames.subscribe();
@@ -115,25 +101,14 @@ pub(super) async fn send(
             }
         }
     }
-    Err(VehicleError::NoAnswer {
-        command: what.to_owned(),
-        tries: TRIES,
-        within: started.elapsed(),
-    })
+    Err(VehicleError::NoAnswer { command: what.to_owned(), tries: TRIES, within: started.elapsed() })
 }
 
-pub(super) async fn set_mode(
-    shared: &Shared,
-    what: &str,
-    mode: FlightMode,
-) -> Result<(), VehicleError> {
+pub(super) async fn set_mode(shared: &Shared, what: &str, mode: FlightMode) -> Result<(), VehicleError> {
     let autopilot = shared.telemetry.borrow().autopilot;
     let modes = autopilot.and_then(|autopilot| mode.encode(autopilot));
     let Some((main, sub)) = modes else {
-        return Err(VehicleError::Unsupported {
-            command: what.to_owned(),
-            autopilot,
-        });
+        return Err(VehicleError::Unsupported { command: what.to_owned(), autopilot });
     };
     const CUSTOM_MODE: f32 = 1.0;
     let params = [CUSTOM_MODE, main as f32, sub as f32];
@@ -221,44 +196,26 @@ pub(super) async fn param_set(shared: &Shared, name: &str, value: f64) -> Result
     if close {
         return Ok(());
     }
-    Err(VehicleError::ParameterNotKept {
-        name: name.to_owned(),
-        wanted: value,
-        held,
-    })
+    Err(VehicleError::ParameterNotKept { name: name.to_owned(), wanted: value, held })
 }
 
-async fn param_exchange(
-    shared: &Shared,
-    name: &str,
-    request: MavMessage,
-) -> Result<Parameter, VehicleError> {
+async fn param_exchange(shared: &Shared, name: &str, request: MavMessage) -> Result<Parameter, VehicleError> {
     let bytewise = bytewise(shared);
     let mut frames = shared.frames.subscribe();
     for _ in 0..TRIES {
         say(shared, request.clone()).await?;
-        let answer = wait(
-            &mut frames,
-            Instant::now() + ANSWER,
-            |message| match message {
-                MavMessage::PARAM_VALUE(p) if p.param_id.to_str().is_ok_and(|id| id == name) => {
-                    Some(Parameter {
-                        value: decode(p.param_value, p.param_type, bytewise),
-                        kind: p.param_type,
-                    })
-                }
-                _ => None,
-            },
-        )
+        let answer = wait(&mut frames, Instant::now() + ANSWER, |message| match message {
+            MavMessage::PARAM_VALUE(p) if p.param_id.to_str().is_ok_and(|id| id == name) => {
+                Some(Parameter { value: decode(p.param_value, p.param_type, bytewise), kind: p.param_type })
+            }
+            _ => None,
+        })
         .await?;
         if let Some(parameter) = answer {
             return Ok(parameter);
         }
     }
-    Err(VehicleError::ParameterUnknown {
-        name: name.to_owned(),
-        tries: TRIES,
-    })
+    Err(VehicleError::ParameterUnknown { name: name.to_owned(), tries: TRIES })
 }
 
 /// PX4 puts the bits of an integer into the float field, ArduPilot its value.
@@ -287,9 +244,9 @@ fn encode(value: f64, kind: MavParamType, bytewise: bool) -> f32 {
         return value as f32;
     }
     match kind {
-        MavParamType::MAV_PARAM_TYPE_INT32
-        | MavParamType::MAV_PARAM_TYPE_INT16
-        | MavParamType::MAV_PARAM_TYPE_INT8 => f32::from_bits(value.round() as i32 as u32),
+        MavParamType::MAV_PARAM_TYPE_INT32 | MavParamType::MAV_PARAM_TYPE_INT16 | MavParamType::MAV_PARAM_TYPE_INT8 => {
+            f32::from_bits(value.round() as i32 as u32)
+        }
         MavParamType::MAV_PARAM_TYPE_UINT32
         | MavParamType::MAV_PARAM_TYPE_UINT16
         | MavParamType::MAV_PARAM_TYPE_UINT8 => f32::from_bits(value.round() as u32),

@@ -56,11 +56,7 @@ pub enum DockError {
     #[error(
         "the hatch did not reach {wanted:?} within {limit:?}, it is {is:?}; look for an obstacle and check the limit switches"
     )]
-    Stuck {
-        wanted: Hatch,
-        is: Hatch,
-        limit: Duration,
-    },
+    Stuck { wanted: Hatch, is: Hatch, limit: Duration },
     #[error("the hatch stays open: the drone is not confirmed in the dock")]
     DroneNotInDock,
     #[error("the dock's task has stopped")]
@@ -116,12 +112,7 @@ impl Dock {
         let base = Base::parse("dock.url", &config.url)?;
         let (requests, inbox) = mpsc::channel(4);
         let (published, state) = watch::channel(DockState::default());
-        let task = Task {
-            base,
-            limit: Duration::from_secs_f64(config.travel_limit_s),
-            published,
-            complained: false,
-        };
+        let task = Task { base, limit: Duration::from_secs_f64(config.travel_limit_s), published, complained: false };
         tokio::spawn(async move {
             tokio::select! {
                 () = task.run(inbox) => {}
@@ -147,15 +138,8 @@ impl Dock {
 
     async fn ask(&self, wanted: Hatch, drone_in_dock: bool) -> Result<(), DockError> {
         let (reply, answer) = oneshot::channel();
-        let request = Request {
-            wanted,
-            drone_in_dock,
-            reply,
-        };
-        self.requests
-            .send(request)
-            .await
-            .map_err(|_| DockError::Gone)?;
+        let request = Request { wanted, drone_in_dock, reply };
+        self.requests.send(request).await.map_err(|_| DockError::Gone)?;
         answer.await.map_err(|_| DockError::Gone)?
     }
 }
@@ -216,19 +200,12 @@ impl Task {
         self.base.post(path).await?;
         loop {
             // A lost answer while it moves is no failure of the hatch: the limit decides.
-            let is = self
-                .poll()
-                .await
-                .map_or(Hatch::Unknown, |state| state.hatch);
+            let is = self.poll().await.map_or(Hatch::Unknown, |state| state.hatch);
             if is == wanted {
                 return Ok(());
             }
             if began.elapsed() > self.limit {
-                return Err(DockError::Stuck {
-                    wanted,
-                    is,
-                    limit: self.limit,
-                });
+                return Err(DockError::Stuck { wanted, is, limit: self.limit });
             }
             tokio::time::sleep(POLL_MOVING).await;
         }

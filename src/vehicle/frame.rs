@@ -5,9 +5,7 @@
 
 use mavlink::dialects::common::MavMessage;
 use mavlink::error::ParserError;
-use mavlink::{
-    MAV_STX, MAV_STX_V2, MAVLinkV2MessageRaw, MavHeader, MavlinkVersion, Message, calculate_crc,
-};
+use mavlink::{MAV_STX, MAV_STX_V2, MAVLinkV2MessageRaw, MavHeader, MavlinkVersion, Message, calculate_crc};
 
 /// One readable message and who sent it.
 #[derive(Debug, Clone)]
@@ -107,18 +105,10 @@ fn cut(bytes: &[u8]) -> Cut {
         return Cut::NeedsMore;
     }
     // An unknown message's checksum cannot be proven, so its bytes are searched for the next frame.
-    if calculate_crc(&bytes[1..end], MavMessage::extra_crc(id))
-        != u16::from_le_bytes([bytes[end], bytes[end + 1]])
-    {
+    if calculate_crc(&bytes[1..end], MavMessage::extra_crc(id)) != u16::from_le_bytes([bytes[end], bytes[end + 1]]) {
         return Cut::Skip;
     }
-    let frame = parse(version, id, &bytes[header..end]).map(|message| {
-        Box::new(Frame {
-            system,
-            component,
-            message,
-        })
-    });
+    let frame = parse(version, id, &bytes[header..end]).map(|message| Box::new(Frame { system, component, message }));
     Cut::Frame(length, frame)
 }
 
@@ -176,19 +166,12 @@ pub struct Encoder {
 
 impl Encoder {
     pub fn new(system: u8, component: u8) -> Self {
-        Encoder {
-            system,
-            component,
-            sequence: 0,
-        }
+        Encoder { system, component, sequence: 0 }
     }
 
     pub fn encode(&mut self, message: &MavMessage) -> Vec<u8> {
-        let header = MavHeader {
-            system_id: u32::from(self.system),
-            component_id: self.component,
-            sequence: self.sequence,
-        };
+        let header =
+            MavHeader { system_id: u32::from(self.system), component_id: self.component, sequence: self.sequence };
         self.sequence = self.sequence.wrapping_add(1);
         let mut raw = MAVLinkV2MessageRaw::new();
         raw.serialize_message(header, message);
@@ -226,9 +209,7 @@ mod tests {
         frame[10 + 7] = 251;
         refresh_checksum(&mut frame);
         let frames = Splitter::default().datagram(&frame);
-        let MavMessage::HEARTBEAT(beat) = &frames[0].message else {
-            panic!("{frames:?}")
-        };
+        let MavMessage::HEARTBEAT(beat) = &frames[0].message else { panic!("{frames:?}") };
         assert_eq!(beat.mavtype, MavType::MAV_TYPE_GENERIC);
         assert_eq!(beat.autopilot, MavAutopilot::MAV_AUTOPILOT_ARDUPILOTMEGA);
         assert_eq!(beat.custom_mode, 3);
@@ -248,10 +229,7 @@ mod tests {
         let mut stream = Splitter::default();
         // 255 more bytes let the stream see through the false header at the start.
         bytes.extend([0; 300]);
-        let found: usize = bytes
-            .chunks(7)
-            .map(|chunk| stream.stream(chunk).len())
-            .sum();
+        let found: usize = bytes.chunks(7).map(|chunk| stream.stream(chunk).len()).sum();
         assert_eq!(found, 2);
     }
 

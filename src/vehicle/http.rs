@@ -31,43 +31,26 @@ pub(super) struct Base {
 impl Base {
     pub fn parse(key: &'static str, url: &str) -> Result<Base, HttpError> {
         let url = url.trim_end_matches('/');
-        let host = url
-            .strip_prefix("http://")
-            .or_else(|| url.strip_prefix("https://"));
-        let valid = host
-            .is_some_and(|host| !host.is_empty() && !host.contains(char::is_whitespace))
+        let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+        let valid = host.is_some_and(|host| !host.is_empty() && !host.contains(char::is_whitespace))
             && url.parse::<ureq::http::Uri>().is_ok();
         if !valid {
-            return Err(HttpError::Url {
-                key,
-                url: url.to_owned(),
-            });
+            return Err(HttpError::Url { key, url: url.to_owned() });
         }
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(Duration::from_secs(2)))
             // Devices of the station stand beside it: a proxy of the surroundings has no business here.
             .proxy(None)
             .build();
-        Ok(Base {
-            key,
-            url: url.to_owned(),
-            agent: config.into(),
-        })
+        Ok(Base { key, url: url.to_owned(), agent: config.into() })
     }
 
-    pub async fn get<T: DeserializeOwned + Send + 'static>(
-        &self,
-        path: &str,
-    ) -> Result<T, HttpError> {
-        self.ask(path, |agent, url| {
-            agent.get(url).call()?.body_mut().read_json()
-        })
-        .await
+    pub async fn get<T: DeserializeOwned + Send + 'static>(&self, path: &str) -> Result<T, HttpError> {
+        self.ask(path, |agent, url| agent.get(url).call()?.body_mut().read_json()).await
     }
 
     pub async fn post(&self, path: &str) -> Result<(), HttpError> {
-        self.ask(path, |agent, url| agent.post(url).send_empty().map(drop))
-            .await
+        self.ask(path, |agent, url| agent.post(url).send_empty().map(drop)).await
     }
 
     async fn ask<T: Send + 'static>(
@@ -79,11 +62,7 @@ impl Base {
         let (agent, asked) = (self.agent.clone(), url.clone());
         match tokio::task::spawn_blocking(move || question(&agent, &asked)).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(source)) => Err(HttpError::NoAnswer {
-                key: self.key,
-                url,
-                source: Box::new(source),
-            }),
+            Ok(Err(source)) => Err(HttpError::NoAnswer { key: self.key, url, source: Box::new(source) }),
             Err(_) => Err(HttpError::Stopping { url }),
         }
     }

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use mavlink::dialects::common::{
-    HEARTBEAT_DATA, MavAutopilot, MavCmd, MavMessage, MavModeFlag, MavState, MavType,
-};
+use mavlink::dialects::common::{HEARTBEAT_DATA, MavAutopilot, MavCmd, MavMessage, MavModeFlag, MavState, MavType};
 use tokio::sync::{Mutex, broadcast, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -144,9 +142,7 @@ impl Link {
         let (timeout, unreadable) = (self.timeout, self.splitter.skipped);
         self.telemetry.send_if_modified(|telemetry| {
             let garbage = std::mem::replace(&mut telemetry.unreadable, unreadable) != unreadable;
-            let silent = telemetry
-                .last_heartbeat
-                .is_none_or(|at| at.elapsed() > timeout);
+            let silent = telemetry.last_heartbeat.is_none_or(|at| at.elapsed() > timeout);
             let lost = telemetry.linked && silent;
             if lost {
                 tracing::warn!(?timeout, "no heartbeat from the drone: the link is lost");
@@ -166,20 +162,12 @@ impl Link {
             match &mut self.ours {
                 None => {
                     tracing::info!(system = frame.system, ?from, "found the drone");
-                    self.ours = Some(Ours {
-                        system: frame.system,
-                        autopilot: frame.component,
-                        from,
-                    });
+                    self.ours = Some(Ours { system: frame.system, autopilot: frame.component, from });
                     self.peer.send_replace(from);
                 }
                 // The same drone from another address: it restarted. While the old one is alive it is a double.
                 Some(ours) if ours.system == frame.system && ours.from != from && !linked => {
-                    tracing::info!(
-                        system = frame.system,
-                        ?from,
-                        "the drone is back at another address"
-                    );
+                    tracing::info!(system = frame.system, ?from, "the drone is back at another address");
                     ours.from = from;
                     self.peer.send_replace(from);
                 }
@@ -217,17 +205,11 @@ impl Link {
                     Ok(shot) => drop(self.shots.send(shot)),
                     Err(NoShot::Repeated) => {}
                     Err(why) => {
-                        tracing::warn!(
-                            index = report.image_index,
-                            ?why,
-                            "a picture cannot be used"
-                        );
+                        tracing::warn!(index = report.image_index, ?why, "a picture cannot be used");
                     }
                 }
             }
-            message => self
-                .telemetry
-                .send_modify(|telemetry| telemetry.apply(message, now)),
+            message => self.telemetry.send_modify(|telemetry| telemetry.apply(message, now)),
         }
         // An error means that nobody waits for an answer.
         let _ = self.frames.send(Arc::new(frame));
@@ -293,8 +275,7 @@ async fn ask_for_streams(shared: Arc<Shared>, cancel: CancellationToken) {
             loop {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 let now = telemetry.borrow();
-                let quiet =
-                    |at: Option<Instant>| at.is_none_or(|at| at.elapsed() > Duration::from_secs(5));
+                let quiet = |at: Option<Instant>| at.is_none_or(|at| at.elapsed() > Duration::from_secs(5));
                 if !now.linked || quiet(now.landed_received) || quiet(now.battery_received) {
                     return true;
                 }

@@ -55,27 +55,14 @@ pub struct Limits {
 pub enum MissionFault {
     #[error("the mission has no waypoint")]
     Empty,
-    #[error(
-        "the mission has {items} items, more than the {limit} that autopilots keep; split the sortie"
-    )]
+    #[error("the mission has {items} items, more than the {limit} that autopilots keep; split the sortie")]
     TooLong { items: usize, limit: usize },
     #[error("{field} is {value}, outside {low} to {high}")]
-    OutOfRange {
-        field: String,
-        value: f64,
-        low: f64,
-        high: f64,
-    },
+    OutOfRange { field: String, value: f64, low: f64, high: f64 },
     #[error("waypoint {waypoint} lies outside the geofence; move it or widen the fence")]
     OutsideFence { waypoint: usize },
-    #[error(
-        "waypoint {waypoint} is {distance_m:.0} m from home, farther than max_distance_m = {limit_m:.0}"
-    )]
-    TooFar {
-        waypoint: usize,
-        distance_m: f64,
-        limit_m: f64,
-    },
+    #[error("waypoint {waypoint} is {distance_m:.0} m from home, farther than max_distance_m = {limit_m:.0}")]
+    TooFar { waypoint: usize, distance_m: f64, limit_m: f64 },
 }
 
 /// One item as it stands in MISSION_ITEM_INT.
@@ -97,13 +84,7 @@ pub enum Mismatch {
     #[error("sent {sent} items, it holds {read}")]
     Count { sent: usize, read: usize },
     #[error("item {item} ({command}): {field} was sent as {sent}, it holds {read}")]
-    Field {
-        item: usize,
-        command: String,
-        field: &'static str,
-        sent: String,
-        read: String,
-    },
+    Field { item: usize, command: String, field: &'static str, sent: String, read: String },
 }
 
 /// Refuses what must never reach an autopilot, whoever planned it.
@@ -113,30 +94,12 @@ pub fn check(mission: &Mission, home: Option<LatLon>, limits: &Limits) -> Result
     }
     let items = mission.waypoints.len() + 7;
     if items > MOST_ITEMS {
-        return Err(MissionFault::TooLong {
-            items,
-            limit: MOST_ITEMS,
-        });
+        return Err(MissionFault::TooLong { items, limit: MOST_ITEMS });
     }
-    within(
-        "takeoff_height_m",
-        mission.takeoff_height_m,
-        1.0,
-        limits.max_height_m,
-    )?;
+    within("takeoff_height_m", mission.takeoff_height_m, 1.0, limits.max_height_m)?;
     within("speed_m_s", mission.speed_m_s, 0.5, 30.0)?;
-    within(
-        "camera.trigger_distance_m",
-        mission.camera.trigger_distance_m,
-        0.5,
-        1000.0,
-    )?;
-    within(
-        "camera.gimbal_pitch_deg",
-        mission.camera.gimbal_pitch_deg,
-        -90.0,
-        30.0,
-    )?;
+    within("camera.trigger_distance_m", mission.camera.trigger_distance_m, 0.5, 1000.0)?;
+    within("camera.gimbal_pitch_deg", mission.camera.gimbal_pitch_deg, -90.0, 30.0)?;
     let fence = mission.fence.as_deref();
     if let Some(fence) = fence {
         // ArduPilot keeps at most 255 vertices a polygon.
@@ -147,23 +110,14 @@ pub fn check(mission: &Mission, home: Option<LatLon>, limits: &Limits) -> Result
     }
     for (index, waypoint) in mission.waypoints.iter().enumerate() {
         place(&format!("waypoint {index}"), waypoint.at)?;
-        within(
-            &format!("waypoint {index}: height_m"),
-            waypoint.height_m,
-            1.0,
-            limits.max_height_m,
-        )?;
+        within(&format!("waypoint {index}: height_m"), waypoint.height_m, 1.0, limits.max_height_m)?;
         if fence.is_some_and(|fence| !inside(waypoint.at, fence)) {
             return Err(MissionFault::OutsideFence { waypoint: index });
         }
         if let Some(home) = home {
             let distance_m = distance_m(home, waypoint.at);
             if distance_m > limits.max_distance_m {
-                return Err(MissionFault::TooFar {
-                    waypoint: index,
-                    distance_m,
-                    limit_m: limits.max_distance_m,
-                });
+                return Err(MissionFault::TooFar { waypoint: index, distance_m, limit_m: limits.max_distance_m });
             }
         }
     }
@@ -175,12 +129,7 @@ fn within(field: &str, value: f64, low: f64, high: f64) -> Result<(), MissionFau
     if (low..=high).contains(&value) {
         return Ok(());
     }
-    Err(MissionFault::OutOfRange {
-        field: field.to_owned(),
-        value,
-        low,
-        high,
-    })
+    Err(MissionFault::OutOfRange { field: field.to_owned(), value, low, high })
 }
 
 fn place(what: &str, at: LatLon) -> Result<(), MissionFault> {
@@ -194,8 +143,7 @@ pub(crate) fn inside(at: LatLon, polygon: &[LatLon]) -> bool {
     let mut previous = polygon.len().wrapping_sub(1);
     for (index, a) in polygon.iter().enumerate() {
         let b = polygon[previous];
-        if (a.lat > at.lat) != (b.lat > at.lat)
-            && at.lon < (b.lon - a.lon) * (at.lat - a.lat) / (b.lat - a.lat) + a.lon
+        if (a.lat > at.lat) != (b.lat > at.lat) && at.lon < (b.lon - a.lon) * (at.lat - a.lat) / (b.lat - a.lat) + a.lon
         {
             inside = !inside;
         }
@@ -224,11 +172,7 @@ pub fn items(mission: &Mission, autopilot: Autopilot, home: Option<LatLon>) -> V
     let mut items = Vec::with_capacity(mission.waypoints.len() + 7);
     if ardupilot {
         // Item 0 is the home position there: a placeholder that the drone overwrites.
-        items.push(at(
-            MavCmd::MAV_CMD_NAV_WAYPOINT,
-            home.map(|at| (at, 0.0)),
-            [0.0; 4],
-        ));
+        items.push(at(MavCmd::MAV_CMD_NAV_WAYPOINT, home.map(|at| (at, 0.0)), [0.0; 4]));
         if let Some(first) = items.first_mut() {
             first.frame = MavFrame::MAV_FRAME_GLOBAL;
         }
@@ -250,31 +194,19 @@ pub fn items(mission: &Mission, autopilot: Autopilot, home: Option<LatLon>) -> V
     const THROTTLE_UNCHANGED: f32 = -1.0;
     items.push(command(
         MavCmd::MAV_CMD_DO_CHANGE_SPEED,
-        [
-            GROUND_SPEED,
-            mission.speed_m_s as f32,
-            THROTTLE_UNCHANGED,
-            0.0,
-        ],
+        [GROUND_SPEED, mission.speed_m_s as f32, THROTTLE_UNCHANGED, 0.0],
     ));
     const MAVLINK_TARGETING: f32 = 2.0;
     items.push(MissionItem {
         z: MAVLINK_TARGETING,
-        ..command(
-            MOUNT_CONTROL,
-            [mission.camera.gimbal_pitch_deg as f32, 0.0, 0.0, 0.0],
-        )
+        ..command(MOUNT_CONTROL, [mission.camera.gimbal_pitch_deg as f32, 0.0, 0.0, 0.0])
     });
     items.push(command(
         MavCmd::MAV_CMD_DO_SET_CAM_TRIGG_DIST,
         [mission.camera.trigger_distance_m as f32, 0.0, 0.0, 0.0],
     ));
     for waypoint in &mission.waypoints {
-        items.push(at(
-            MavCmd::MAV_CMD_NAV_WAYPOINT,
-            Some((waypoint.at, waypoint.height_m)),
-            [0.0, 0.0, 0.0, any_yaw],
-        ));
+        items.push(at(MavCmd::MAV_CMD_NAV_WAYPOINT, Some((waypoint.at, waypoint.height_m)), [0.0, 0.0, 0.0, any_yaw]));
     }
     items.push(command(MavCmd::MAV_CMD_DO_SET_CAM_TRIGG_DIST, [0.0; 4]));
     items.push(command(MavCmd::MAV_CMD_NAV_RETURN_TO_LAUNCH, [0.0; 4]));
@@ -309,14 +241,7 @@ fn at(command: MavCmd, place: Option<(LatLon, f64)>, params: [f32; 4]) -> Missio
 }
 
 fn command(command: MavCmd, params: [f32; 4]) -> MissionItem {
-    MissionItem {
-        command,
-        frame: MavFrame::MAV_FRAME_MISSION,
-        params,
-        x: 0,
-        y: 0,
-        z: 0.0,
-    }
+    MissionItem { command, frame: MavFrame::MAV_FRAME_MISSION, params, x: 0, y: 0, z: 0.0 }
 }
 
 /// Which fields of a command are flown by, and so must come back as sent.
@@ -337,11 +262,7 @@ fn matters(command: MavCmd) -> Matters {
         MavCmd::MAV_CMD_NAV_FENCE_POLYGON_VERTEX_INCLUSION => (&[0], true, false),
         _ => (&[0, 1, 2, 3], true, true),
     };
-    Matters {
-        params,
-        place,
-        height,
-    }
+    Matters { params, place, height }
 }
 
 /// Heights are kept in centimetres and speeds and angles in hundredths.
@@ -350,16 +271,9 @@ const TOLERANCE: f32 = 0.011;
 const TOLERANCE_E7: i64 = 10;
 
 /// Whether the drone holds the flight that was sent. `home_slot`: item 0 is the drone's own home and not compared by place.
-pub fn compare(
-    sent: &[MissionItem],
-    read: &[MissionItem],
-    home_slot: bool,
-) -> Result<(), Mismatch> {
+pub fn compare(sent: &[MissionItem], read: &[MissionItem], home_slot: bool) -> Result<(), Mismatch> {
     if sent.len() != read.len() {
-        return Err(Mismatch::Count {
-            sent: sent.len(),
-            read: read.len(),
-        });
+        return Err(Mismatch::Count { sent: sent.len(), read: read.len() });
     }
     for (item, (sent, read)) in sent.iter().zip(read).enumerate() {
         let differs = |field, a: String, b: String| Mismatch::Field {
@@ -396,11 +310,7 @@ pub fn compare(
                 return Err(differs("height", sent.z.to_string(), read.z.to_string()));
             }
             if datum(sent.frame) != datum(read.frame) {
-                return Err(differs(
-                    "frame",
-                    format!("{:?}", sent.frame),
-                    format!("{:?}", read.frame),
-                ));
+                return Err(differs("frame", format!("{:?}", sent.frame), format!("{:?}", read.frame)));
             }
         }
     }
@@ -436,37 +346,17 @@ mod tests {
         Mission {
             takeoff_height_m: 60.0,
             speed_m_s: 8.0,
-            camera: CameraPlan {
-                trigger_distance_m: 20.0,
-                gimbal_pitch_deg: -90.0,
-            },
+            camera: CameraPlan { trigger_distance_m: 20.0, gimbal_pitch_deg: -90.0 },
             waypoints: vec![
-                Waypoint {
-                    at: corner(0.001, 0.0),
-                    height_m: 60.0,
-                },
-                Waypoint {
-                    at: corner(0.001, 0.001),
-                    height_m: 60.0,
-                },
+                Waypoint { at: corner(0.001, 0.0), height_m: 60.0 },
+                Waypoint { at: corner(0.001, 0.001), height_m: 60.0 },
             ],
-            fence: Some(vec![
-                corner(-0.01, -0.01),
-                corner(-0.01, 0.01),
-                corner(0.01, 0.01),
-                corner(0.01, -0.01),
-            ]),
+            fence: Some(vec![corner(-0.01, -0.01), corner(-0.01, 0.01), corner(0.01, 0.01), corner(0.01, -0.01)]),
         }
     }
 
-    const LIMITS: Limits = Limits {
-        max_height_m: 120.0,
-        max_distance_m: 5000.0,
-    };
-    const HOME: LatLon = LatLon {
-        lat: 23.05,
-        lon: 113.0,
-    };
+    const LIMITS: Limits = Limits { max_height_m: 120.0, max_distance_m: 5000.0 };
+    const HOME: LatLon = LatLon { lat: 23.05, lon: 113.0 };
 
     #[test]
     fn every_flight_begins_with_its_take_off_and_ends_with_the_return() {
@@ -515,10 +405,7 @@ mod tests {
         assert!(compare(&sent, &read, true).is_err());
         let mut read = sent.clone();
         read.pop();
-        assert!(matches!(
-            compare(&sent, &read, true),
-            Err(Mismatch::Count { .. })
-        ));
+        assert!(matches!(compare(&sent, &read, true), Err(Mismatch::Count { .. })));
         let mut read = sent.clone();
         read[8].command = MavCmd::MAV_CMD_NAV_LAND;
         assert!(compare(&sent, &read, true).is_err());
@@ -533,29 +420,14 @@ mod tests {
             check(&mission, Some(HOME), &LIMITS).unwrap_err()
         };
         assert_eq!(refused(&|m| m.waypoints.clear()), MissionFault::Empty);
-        assert!(matches!(
-            refused(&|m| m.waypoints = vec![m.waypoints[0]; 10_000]),
-            MissionFault::TooLong { .. }
-        ));
-        assert!(matches!(
-            refused(&|m| m.waypoints[1].height_m = f64::NAN),
-            MissionFault::OutOfRange { .. }
-        ));
-        assert!(matches!(
-            refused(&|m| m.waypoints[1].height_m = 500.0),
-            MissionFault::OutOfRange { .. }
-        ));
-        assert_eq!(
-            refused(&|m| m.waypoints[1].at.lat += 0.02),
-            MissionFault::OutsideFence { waypoint: 1 }
-        );
+        assert!(matches!(refused(&|m| m.waypoints = vec![m.waypoints[0]; 10_000]), MissionFault::TooLong { .. }));
+        assert!(matches!(refused(&|m| m.waypoints[1].height_m = f64::NAN), MissionFault::OutOfRange { .. }));
+        assert!(matches!(refused(&|m| m.waypoints[1].height_m = 500.0), MissionFault::OutOfRange { .. }));
+        assert_eq!(refused(&|m| m.waypoints[1].at.lat += 0.02), MissionFault::OutsideFence { waypoint: 1 });
         assert!(matches!(
             refused(&|m| {
                 m.fence = None;
-                m.waypoints[0].at = LatLon {
-                    lat: -23.0,
-                    lon: -67.0,
-                };
+                m.waypoints[0].at = LatLon { lat: -23.0, lon: -67.0 };
             }),
             MissionFault::TooFar { waypoint: 0, .. }
         ));

@@ -80,12 +80,7 @@ pub struct SigmaConfig {
 
 impl Default for SigmaConfig {
     fn default() -> Self {
-        SigmaConfig {
-            horizontal_m: 1.5,
-            vertical_m: 1.0,
-            yaw_deg: 2.0,
-            tilt_deg: 0.5,
-        }
+        SigmaConfig { horizontal_m: 1.5, vertical_m: 1.0, yaw_deg: 2.0, tilt_deg: 0.5 }
     }
 }
 
@@ -141,12 +136,7 @@ impl Config {
             faults.push(error);
         }
         if self.system_id == 0 {
-            faults.push(VehicleError::Value {
-                key: "system_id",
-                value: 0.0,
-                low: 1.0,
-                high: 255.0,
-            });
+            faults.push(VehicleError::Value { key: "system_id", value: 0.0, low: 1.0, high: 255.0 });
         }
         let sigma = &self.pose_sigma;
         for (key, value, low, high) in [
@@ -160,12 +150,7 @@ impl Config {
         ] {
             // NaN is in no range.
             if !(low..=high).contains(&value) {
-                faults.push(VehicleError::Value {
-                    key,
-                    value,
-                    low,
-                    high,
-                });
+                faults.push(VehicleError::Value { key, value, low, high });
             }
         }
         faults
@@ -175,17 +160,10 @@ impl Config {
 /// Why the drone did not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum VehicleError {
-    #[error(
-        "vehicle.url = {url:?}: {reason}; write udpin:0.0.0.0:14550, udpout:host:port or tcpout:host:port"
-    )]
+    #[error("vehicle.url = {url:?}: {reason}; write udpin:0.0.0.0:14550, udpout:host:port or tcpout:host:port")]
     Url { url: String, reason: String },
     #[error("vehicle.{key} = {value} is outside {low} to {high}")]
-    Value {
-        key: &'static str,
-        value: f64,
-        low: f64,
-        high: f64,
-    },
+    Value { key: &'static str, value: f64, low: f64, high: f64 },
     #[error(
         "vehicle.url = {url:?} cannot be opened; look whether another program uses the port and the host name is right"
     )]
@@ -196,14 +174,8 @@ pub enum VehicleError {
     },
     #[error("no drone on the link; check its power, its radio and vehicle.url")]
     NotLinked,
-    #[error(
-        "{command}: the drone did not answer {tries} requests within {within:?}; check the link"
-    )]
-    NoAnswer {
-        command: String,
-        tries: u32,
-        within: Duration,
-    },
+    #[error("{command}: the drone did not answer {tries} requests within {within:?}; check the link")]
+    NoAnswer { command: String, tries: u32, within: Duration },
     #[error("{command}: the drone answered \"{result}\"{}", in_its_words(.said))]
     Refused {
         command: String,
@@ -212,65 +184,35 @@ pub enum VehicleError {
         said: Vec<String>,
     },
     #[error("{command}: acknowledged, but after {within:?} the drone still does not show {wanted}{}", in_its_words(.said))]
-    NoEffect {
-        command: String,
-        wanted: String,
-        within: Duration,
-        said: Vec<String>,
-    },
+    NoEffect { command: String, wanted: String, within: Duration, said: Vec<String> },
     #[error("{command}: not known for this autopilot ({autopilot:?}); ArduPilot and PX4 are")]
-    Unsupported {
-        command: String,
-        autopilot: Option<Autopilot>,
-    },
+    Unsupported { command: String, autopilot: Option<Autopilot> },
     #[error("the mission was not sent: {0}")]
     Mission(#[from] MissionFault),
-    #[error(
-        "the mission was not sent: the drone is armed, and a mission is only replaced on the ground"
-    )]
+    #[error("the mission was not sent: the drone is armed, and a mission is only replaced on the ground")]
     Armed,
     #[error("{list}: the drone did not go on at {step} after {tries} tries; check the link")]
-    TransferStalled {
-        list: &'static str,
-        step: String,
-        tries: u32,
-    },
+    TransferStalled { list: &'static str, step: String, tries: u32 },
     #[error("{list}: the drone refused the list: {result}")]
     TransferRefused { list: &'static str, result: String },
-    #[error(
-        "{list}: the drone does not hold what was sent: {difference}; it must not fly, upload again"
-    )]
+    #[error("{list}: the drone does not hold what was sent: {difference}; it must not fly, upload again")]
     Mismatch {
         list: &'static str,
         #[source]
         difference: mission::Mismatch,
     },
-    #[error(
-        "parameter {name}: set to {wanted}, the drone holds {held}; set it by hand and look why it does not stick"
-    )]
-    ParameterNotKept {
-        name: String,
-        wanted: f64,
-        held: f64,
-    },
-    #[error(
-        "parameter {name}: the drone did not answer {tries} requests; it may not know the name"
-    )]
+    #[error("parameter {name}: set to {wanted}, the drone holds {held}; set it by hand and look why it does not stick")]
+    ParameterNotKept { name: String, wanted: f64, held: f64 },
+    #[error("parameter {name}: the drone did not answer {tries} requests; it may not know the name")]
     ParameterUnknown { name: String, tries: u32 },
-    #[error(
-        "the drone holds {count} rally points, which would pull its return away from the dock; clear them"
-    )]
+    #[error("the drone holds {count} rally points, which would pull its return away from the dock; clear them")]
     RallyPoints { count: u16 },
     #[error("the vehicle's task has stopped")]
     Gone,
 }
 
 fn in_its_words(lines: &[String]) -> String {
-    if lines.is_empty() {
-        String::new()
-    } else {
-        format!("; it said: {}", lines.join(" / "))
-    }
+    if lines.is_empty() { String::new() } else { format!("; it said: {}", lines.join(" / ")) }
 }
 
 /// What callers hold: cheap to clone, safe to drop.
@@ -342,13 +284,7 @@ impl Vehicle {
         if let Some(ready) = ready.filter(|ready| self.mode() != Some(*ready)) {
             command::set_mode(&self.shared, "arm", ready).await?;
         }
-        command::send(
-            &self.shared,
-            "arm",
-            MavCmd::MAV_CMD_COMPONENT_ARM_DISARM,
-            &[1.0],
-        )
-        .await?;
+        command::send(&self.shared, "arm", MavCmd::MAV_CMD_COMPONENT_ARM_DISARM, &[1.0]).await?;
         command::see(&self.shared, "arm", "armed", |t| t.armed == Some(true)).await
     }
 
@@ -356,17 +292,8 @@ impl Vehicle {
     pub async fn disarm(&self) -> Result<(), VehicleError> {
         self.autopilot()?;
         let _turn = self.shared.command.lock().await;
-        command::send(
-            &self.shared,
-            "disarm",
-            MavCmd::MAV_CMD_COMPONENT_ARM_DISARM,
-            &[0.0],
-        )
-        .await?;
-        command::see(&self.shared, "disarm", "disarmed", |t| {
-            t.armed == Some(false)
-        })
-        .await
+        command::send(&self.shared, "disarm", MavCmd::MAV_CMD_COMPONENT_ARM_DISARM, &[0.0]).await?;
+        command::see(&self.shared, "disarm", "disarmed", |t| t.armed == Some(false)).await
     }
 
     /// Flies the uploaded mission, from its start on the ground or from where it was held in the air.
@@ -380,27 +307,18 @@ impl Vehicle {
         } else {
             command::set_mode(&self.shared, WHAT, FlightMode::Auto).await?;
         }
-        command::see(&self.shared, WHAT, "the mission's mode", |t| {
-            t.mode == Some(FlightMode::Auto)
-        })
-        .await
+        command::see(&self.shared, WHAT, "the mission's mode", |t| t.mode == Some(FlightMode::Auto)).await
     }
 
     /// Calls the drone home, to land there. Never waits behind another command.
     pub async fn return_home(&self) -> Result<(), VehicleError> {
         const WHAT: &str = "return home";
-        self.urgent(
-            WHAT,
-            MavCmd::MAV_CMD_NAV_RETURN_TO_LAUNCH,
-            FlightMode::Return,
-        )
-        .await
+        self.urgent(WHAT, MavCmd::MAV_CMD_NAV_RETURN_TO_LAUNCH, FlightMode::Return).await
     }
 
     /// Lands where it is. Never waits behind another command.
     pub async fn land(&self) -> Result<(), VehicleError> {
-        self.urgent("land", MavCmd::MAV_CMD_NAV_LAND, FlightMode::Land)
-            .await
+        self.urgent("land", MavCmd::MAV_CMD_NAV_LAND, FlightMode::Land).await
     }
 
     /// Stops and waits in the air.
@@ -408,10 +326,7 @@ impl Vehicle {
         self.autopilot()?;
         let _turn = self.shared.command.lock().await;
         command::set_mode(&self.shared, "hold", FlightMode::Hold).await?;
-        command::see(&self.shared, "hold", "holding", |t| {
-            t.mode == Some(FlightMode::Hold)
-        })
-        .await
+        command::see(&self.shared, "hold", "holding", |t| t.mode == Some(FlightMode::Hold)).await
     }
 
     /// Reads a parameter.
@@ -431,12 +346,7 @@ impl Vehicle {
         safety::secure(self).await
     }
 
-    async fn urgent(
-        &self,
-        what: &str,
-        command: MavCmd,
-        mode: FlightMode,
-    ) -> Result<(), VehicleError> {
+    async fn urgent(&self, what: &str, command: MavCmd, mode: FlightMode) -> Result<(), VehicleError> {
         self.autopilot()?;
         let _turn = self.shared.urgent.lock().await;
         if let Err(error) = command::send(&self.shared, what, command, &[]).await {
@@ -444,10 +354,8 @@ impl Vehicle {
             tracing::warn!(%error, "trying by mode instead");
             command::set_mode(&self.shared, what, mode).await?;
         }
-        command::see(&self.shared, what, &format!("{mode:?}"), |t| {
-            t.mode == Some(mode) || t.is_down_and_disarmed()
-        })
-        .await
+        command::see(&self.shared, what, &format!("{mode:?}"), |t| t.mode == Some(mode) || t.is_down_and_disarmed())
+            .await
     }
 
     fn autopilot(&self) -> Result<Autopilot, VehicleError> {

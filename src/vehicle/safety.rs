@@ -28,11 +28,7 @@ pub fn profile(autopilot: Autopilot) -> &'static [(&'static str, f64)] {
             ("FENCE_ENABLE", 1.0),
             ("FENCE_ACTION", 1.0),
         ],
-        Autopilot::Px4 => &[
-            ("NAV_DLL_ACT", 2.0),
-            ("COM_LOW_BAT_ACT", 3.0),
-            ("GF_ACTION", 3.0),
-        ],
+        Autopilot::Px4 => &[("NAV_DLL_ACT", 2.0), ("COM_LOW_BAT_ACT", 3.0), ("GF_ACTION", 3.0)],
         Autopilot::Other(_) => &[],
     }
 }

@@ -3,9 +3,7 @@
 use std::collections::VecDeque;
 
 use jiff::Timestamp;
-use mavlink::dialects::common::{
-    CAMERA_IMAGE_CAPTURED_DATA, GIMBAL_DEVICE_ATTITUDE_STATUS_DATA, GimbalDeviceFlags,
-};
+use mavlink::dialects::common::{CAMERA_IMAGE_CAPTURED_DATA, GIMBAL_DEVICE_ATTITUDE_STATUS_DATA, GimbalDeviceFlags};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
@@ -52,11 +50,7 @@ impl Shots {
                 Err(broadcast::error::RecvError::Closed) => return None,
                 Err(broadcast::error::RecvError::Lagged(count)) => {
                     self.lost += count;
-                    tracing::error!(
-                        count,
-                        total = self.lost,
-                        "shots were lost: their reader is too slow"
-                    );
+                    tracing::error!(count, total = self.lost, "shots were lost: their reader is too slow");
                 }
             }
         }
@@ -85,27 +79,17 @@ const GIMBAL: usize = 64;
 
 impl ShotMaker {
     pub fn new(sigma: PoseSigma) -> Self {
-        ShotMaker {
-            sigma,
-            seen: VecDeque::new(),
-            gimbal: VecDeque::new(),
-            commanded_pitch_deg: None,
-        }
+        ShotMaker { sigma, seen: VecDeque::new(), gimbal: VecDeque::new(), commanded_pitch_deg: None }
     }
 
     /// Notes how the gimbal points. Its yaw may be relative to the vehicle, whose heading is then added by rotation
     /// about the vertical, the one axis where adding is right.
-    pub fn gimbal(
-        &mut self,
-        status: &GIMBAL_DEVICE_ATTITUDE_STATUS_DATA,
-        vehicle: Option<Attitude>,
-    ) {
+    pub fn gimbal(&mut self, status: &GIMBAL_DEVICE_ATTITUDE_STATUS_DATA, vehicle: Option<Attitude>) {
         let Some(mut attitude) = attitude_from_quaternion(status.q) else {
             return;
         };
         let earth = status.flags.intersects(
-            GimbalDeviceFlags::GIMBAL_DEVICE_FLAGS_YAW_IN_EARTH_FRAME
-                | GimbalDeviceFlags::GIMBAL_DEVICE_FLAGS_YAW_LOCK,
+            GimbalDeviceFlags::GIMBAL_DEVICE_FLAGS_YAW_IN_EARTH_FRAME | GimbalDeviceFlags::GIMBAL_DEVICE_FLAGS_YAW_LOCK,
         );
         if !earth {
             let Some(vehicle) = vehicle else { return };
@@ -140,11 +124,7 @@ impl ShotMaker {
             .or_else(|| {
                 // A stabilised gimbal that says nothing: the vehicle's heading, the pitch that was asked for.
                 let pitch_deg = self.commanded_pitch_deg?;
-                Some(Attitude {
-                    yaw_deg: vehicle?.yaw_deg,
-                    pitch_deg,
-                    roll_deg: 0.0,
-                })
+                Some(Attitude { yaw_deg: vehicle?.yaw_deg, pitch_deg, roll_deg: 0.0 })
             })
             .ok_or(NoShot::NoAttitude)?;
         // A camera without a clock sends zero; then the arrival of the report is the best that is known.
@@ -168,10 +148,7 @@ impl ShotMaker {
 
     /// The gimbal's attitude nearest to a moment of the drone's clock.
     fn gimbal_at(&self, time_boot_ms: u32) -> Option<Attitude> {
-        self.gimbal
-            .iter()
-            .min_by_key(|(at, _)| at.abs_diff(time_boot_ms))
-            .map(|(_, attitude)| *attitude)
+        self.gimbal.iter().min_by_key(|(at, _)| at.abs_diff(time_boot_ms)).map(|(_, attitude)| *attitude)
     }
 }
 
@@ -196,16 +173,8 @@ pub fn attitude_from_quaternion(q: [f32; 4]) -> Option<Attitude> {
     }
     let [w, x, y, z] = [w / norm, x / norm, y / norm, z / norm];
     // Columns of the rotation matrix: where the camera's own axes point.
-    let forward = [
-        1.0 - 2.0 * (y * y + z * z),
-        2.0 * (x * y + w * z),
-        2.0 * (x * z - w * y),
-    ];
-    let right = [
-        2.0 * (x * y - w * z),
-        1.0 - 2.0 * (x * x + z * z),
-        2.0 * (y * z + w * x),
-    ];
+    let forward = [1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y + w * z), 2.0 * (x * z - w * y)];
+    let right = [2.0 * (x * y - w * z), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z + w * x)];
     let down_down = 1.0 - 2.0 * (x * x + y * y);
     let pitch = (-forward[2]).clamp(-1.0, 1.0).asin();
     // Looking straight down or up, yaw and roll turn about the same axis. All of it is called yaw: roll is 0, and the
@@ -230,13 +199,8 @@ pub fn quaternion_from_attitude(attitude: Attitude) -> [f32; 4] {
     let (sy, cy) = half(attitude.yaw_deg);
     let (sp, cp) = half(attitude.pitch_deg);
     let (sr, cr) = half(attitude.roll_deg);
-    [
-        cy * cp * cr + sy * sp * sr,
-        cy * cp * sr - sy * sp * cr,
-        cy * sp * cr + sy * cp * sr,
-        sy * cp * cr - cy * sp * sr,
-    ]
-    .map(|component| component as f32)
+    [cy * cp * cr + sy * sp * sr, cy * cp * sr - sy * sp * cr, cy * sp * cr + sy * cp * sr, sy * cp * cr - cy * sp * sr]
+        .map(|component| component as f32)
 }
 
 #[cfg(test)]
@@ -246,9 +210,7 @@ mod tests {
 
     fn close(a: Attitude, b: Attitude) -> bool {
         let turn = (a.yaw_deg - b.yaw_deg + 180.0).rem_euclid(360.0) - 180.0;
-        turn.abs() < 0.01
-            && (a.pitch_deg - b.pitch_deg).abs() < 0.05
-            && (a.roll_deg - b.roll_deg).abs() < 0.01
+        turn.abs() < 0.01 && (a.pitch_deg - b.pitch_deg).abs() < 0.05 && (a.roll_deg - b.roll_deg).abs() < 0.01
     }
 
     #[test]
@@ -256,13 +218,8 @@ mod tests {
         for yaw_deg in [0.0, 37.0, 180.0, 269.0] {
             for pitch_deg in [-89.0, -45.0, 0.0, 30.0] {
                 for roll_deg in [-20.0, 0.0, 5.0] {
-                    let attitude = Attitude {
-                        yaw_deg,
-                        pitch_deg,
-                        roll_deg,
-                    };
-                    let back =
-                        attitude_from_quaternion(quaternion_from_attitude(attitude)).unwrap();
+                    let attitude = Attitude { yaw_deg, pitch_deg, roll_deg };
+                    let back = attitude_from_quaternion(quaternion_from_attitude(attitude)).unwrap();
                     assert!(close(attitude, back), "{attitude:?} became {back:?}");
                 }
             }
@@ -272,11 +229,7 @@ mod tests {
     #[test]
     fn straight_down_the_top_of_the_picture_still_has_a_direction() {
         for yaw_deg in [0.0, 90.0, 123.0, 300.0] {
-            let attitude = Attitude {
-                yaw_deg,
-                pitch_deg: -90.0,
-                roll_deg: 0.0,
-            };
+            let attitude = Attitude { yaw_deg, pitch_deg: -90.0, roll_deg: 0.0 };
             let back = attitude_from_quaternion(quaternion_from_attitude(attitude)).unwrap();
             assert!(close(attitude, back), "{attitude:?} became {back:?}");
         }
@@ -286,11 +239,7 @@ mod tests {
         let q = [half * half, half * half, -half * half, half * half];
         assert!(close(
             attitude_from_quaternion(q).unwrap(),
-            Attitude {
-                yaw_deg: 90.0,
-                pitch_deg: -90.0,
-                roll_deg: 0.0
-            }
+            Attitude { yaw_deg: 90.0, pitch_deg: -90.0, roll_deg: 0.0 }
         ));
     }
 
@@ -301,12 +250,7 @@ mod tests {
     }
 
     fn maker() -> ShotMaker {
-        ShotMaker::new(PoseSigma {
-            horizontal_m: 1.5,
-            vertical_m: 1.0,
-            yaw_deg: 2.0,
-            tilt_deg: 0.5,
-        })
+        ShotMaker::new(PoseSigma { horizontal_m: 1.5, vertical_m: 1.0, yaw_deg: 2.0, tilt_deg: 0.5 })
     }
 
     fn report(index: i32) -> CAMERA_IMAGE_CAPTURED_DATA {
@@ -316,11 +260,7 @@ mod tests {
             lat: 230_500_000,
             lon: 1_130_000_000,
             relative_alt: 60_000,
-            q: quaternion_from_attitude(Attitude {
-                yaw_deg: 10.0,
-                pitch_deg: -90.0,
-                roll_deg: 0.0,
-            }),
+            q: quaternion_from_attitude(Attitude { yaw_deg: 10.0, pitch_deg: -90.0, roll_deg: 0.0 }),
             image_index: index,
             capture_result: MavBool::MAV_BOOL_TRUE,
             file_url: "http://192.168.1.2/media/IMG_7.jpg".into(),
@@ -334,66 +274,30 @@ mod tests {
         let shot = maker.shot(&report(7), None, Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!((shot.index, shot.file.as_str()), (7, "IMG_7.jpg"));
         assert_eq!(shot.pose.height_m, 60.0);
-        assert_eq!(
-            maker.shot(&report(7), None, Timestamp::UNIX_EPOCH),
-            Err(NoShot::Repeated)
-        );
+        assert_eq!(maker.shot(&report(7), None, Timestamp::UNIX_EPOCH), Err(NoShot::Repeated));
         assert!(maker.shot(&report(8), None, Timestamp::UNIX_EPOCH).is_ok());
-        let failed = CAMERA_IMAGE_CAPTURED_DATA {
-            capture_result: MavBool::MAV_BOOL_FALSE,
-            ..report(9)
-        };
-        assert_eq!(
-            maker.shot(&failed, None, Timestamp::UNIX_EPOCH),
-            Err(NoShot::Failed)
-        );
+        let failed = CAMERA_IMAGE_CAPTURED_DATA { capture_result: MavBool::MAV_BOOL_FALSE, ..report(9) };
+        assert_eq!(maker.shot(&failed, None, Timestamp::UNIX_EPOCH), Err(NoShot::Failed));
     }
 
     #[test]
     fn a_camera_that_does_not_know_its_attitude_takes_the_gimbals_of_that_moment() {
         let mut maker = maker();
-        let mute = CAMERA_IMAGE_CAPTURED_DATA {
-            q: [0.0; 4],
-            ..report(1)
-        };
-        assert_eq!(
-            maker.shot(&mute, None, Timestamp::UNIX_EPOCH),
-            Err(NoShot::NoAttitude)
-        );
+        let mute = CAMERA_IMAGE_CAPTURED_DATA { q: [0.0; 4], ..report(1) };
+        assert_eq!(maker.shot(&mute, None, Timestamp::UNIX_EPOCH), Err(NoShot::NoAttitude));
         for (time_boot_ms, yaw_deg) in [(4000, 50.0), (5010, 80.0), (6000, 120.0)] {
-            let looks = Attitude {
-                yaw_deg,
-                pitch_deg: -60.0,
-                roll_deg: 0.0,
-            };
+            let looks = Attitude { yaw_deg, pitch_deg: -60.0, roll_deg: 0.0 };
             let status = GIMBAL_DEVICE_ATTITUDE_STATUS_DATA {
                 time_boot_ms,
                 q: quaternion_from_attitude(looks),
                 flags: GimbalDeviceFlags::GIMBAL_DEVICE_FLAGS_YAW_IN_VEHICLE_FRAME,
                 ..Default::default()
             };
-            maker.gimbal(
-                &status,
-                Some(Attitude {
-                    yaw_deg: 300.0,
-                    pitch_deg: 0.0,
-                    roll_deg: 0.0,
-                }),
-            );
+            maker.gimbal(&status, Some(Attitude { yaw_deg: 300.0, pitch_deg: 0.0, roll_deg: 0.0 }));
         }
-        let mute = CAMERA_IMAGE_CAPTURED_DATA {
-            image_index: 2,
-            ..mute
-        };
+        let mute = CAMERA_IMAGE_CAPTURED_DATA { image_index: 2, ..mute };
         let shot = maker.shot(&mute, None, Timestamp::UNIX_EPOCH).unwrap();
-        assert!(close(
-            shot.pose.attitude,
-            Attitude {
-                yaw_deg: 20.0,
-                pitch_deg: -60.0,
-                roll_deg: 0.0
-            }
-        ));
+        assert!(close(shot.pose.attitude, Attitude { yaw_deg: 20.0, pitch_deg: -60.0, roll_deg: 0.0 }));
     }
 
     #[test]

@@ -191,10 +191,7 @@ impl Telemetry {
         self.linked = true;
         self.last_heartbeat = Some(now);
         self.autopilot = Some(autopilot);
-        self.armed = Some(
-            beat.base_mode
-                .contains(MavModeFlag::MAV_MODE_FLAG_SAFETY_ARMED),
-        );
+        self.armed = Some(beat.base_mode.contains(MavModeFlag::MAV_MODE_FLAG_SAFETY_ARMED));
         self.mode = Some(FlightMode::decode(autopilot, beat.custom_mode));
     }
 
@@ -227,11 +224,8 @@ impl Telemetry {
                 }
             }
             MavMessage::SYS_STATUS(s) => {
-                self.battery_pct = (0..=100)
-                    .contains(&s.battery_remaining)
-                    .then(|| f64::from(s.battery_remaining));
-                self.voltage =
-                    (s.voltage_battery != u16::MAX).then(|| f64::from(s.voltage_battery) / 1e3);
+                self.battery_pct = (0..=100).contains(&s.battery_remaining).then(|| f64::from(s.battery_remaining));
+                self.voltage = (s.voltage_battery != u16::MAX).then(|| f64::from(s.voltage_battery) / 1e3);
                 self.battery_received = Some(now);
             }
             MavMessage::GPS_RAW_INT(g) => {
@@ -258,11 +252,7 @@ impl Telemetry {
                 if self.texts.len() == TEXTS {
                     self.texts.pop_front();
                 }
-                self.texts.push_back(Text {
-                    severity: t.severity as u8,
-                    text,
-                    received: now,
-                });
+                self.texts.push_back(Text { severity: t.severity as u8, text, received: now });
             }
             _ => {}
         }
@@ -276,25 +266,18 @@ impl Telemetry {
 
     /// Whether the position can be trusted at all.
     pub fn has_3d_fix(&self) -> bool {
-        self.gps_fix
-            .is_some_and(|fix| fix >= GpsFixType::GPS_FIX_TYPE_3D_FIX as u8)
+        self.gps_fix.is_some_and(|fix| fix >= GpsFixType::GPS_FIX_TYPE_3D_FIX as u8)
     }
 }
 
 /// Whether a heartbeat comes from something that flies (a ground station, a camera or a gimbal sends one too).
 pub(crate) fn is_autopilot(beat: &HEARTBEAT_DATA) -> bool {
     beat.autopilot != MavAutopilot::MAV_AUTOPILOT_INVALID
-        && !matches!(
-            beat.mavtype,
-            MavType::MAV_TYPE_GCS | MavType::MAV_TYPE_CAMERA | MavType::MAV_TYPE_GIMBAL
-        )
+        && !matches!(beat.mavtype, MavType::MAV_TYPE_GCS | MavType::MAV_TYPE_CAMERA | MavType::MAV_TYPE_GIMBAL)
 }
 
 pub(crate) fn from_e7(lat: i32, lon: i32) -> LatLon {
-    LatLon {
-        lat: f64::from(lat) / 1e7,
-        lon: f64::from(lon) / 1e7,
-    }
+    LatLon { lat: f64::from(lat) / 1e7, lon: f64::from(lon) / 1e7 }
 }
 
 #[cfg(test)]
@@ -307,10 +290,7 @@ mod tests {
         let mut telemetry = Telemetry::default();
         let now = Instant::now();
         telemetry.apply(
-            &MavMessage::GLOBAL_POSITION_INT(GLOBAL_POSITION_INT_DATA {
-                hdg: u16::MAX,
-                ..Default::default()
-            }),
+            &MavMessage::GLOBAL_POSITION_INT(GLOBAL_POSITION_INT_DATA { hdg: u16::MAX, ..Default::default() }),
             now,
         );
         telemetry.apply(
@@ -329,12 +309,7 @@ mod tests {
     #[test]
     fn modes_of_both_autopilots_are_read_and_written_alike() {
         for autopilot in [Autopilot::ArduPilot, Autopilot::Px4] {
-            for mode in [
-                FlightMode::Auto,
-                FlightMode::Hold,
-                FlightMode::Return,
-                FlightMode::Land,
-            ] {
+            for mode in [FlightMode::Auto, FlightMode::Hold, FlightMode::Return, FlightMode::Land] {
                 let (main, sub) = mode.encode(autopilot).unwrap();
                 let custom = match autopilot {
                     Autopilot::Px4 => main << 16 | sub << 24,

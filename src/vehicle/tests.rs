@@ -9,14 +9,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
 use crate::geo::LatLon;
-use crate::sim::drone::{
-    Camera, Drone, DroneConfig, DroneHandle, DroneLink, Exposure, Faults, WindNow,
-};
+use crate::sim::drone::{Camera, Drone, DroneConfig, DroneHandle, DroneLink, Exposure, Faults, WindNow};
 
-const HOME: LatLon = LatLon {
-    lat: 23.0512,
-    lon: 113.0134,
-};
+const HOME: LatLon = LatLon { lat: 23.0512, lon: 113.0134 };
 /// Far longer than anything here takes on a loaded machine; nothing is timed by it.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -52,34 +47,19 @@ async fn site_with(
 ) -> Site {
     let all = CancellationToken::new();
     let station = all.child_token();
-    let vehicle = Vehicle::spawn(Config::at("udpin:127.0.0.1:0"), station.clone())
-        .await
-        .unwrap();
-    let (wind, wind_rx) = watch::channel(WindNow {
-        speed_m_s: 3.0,
-        from_deg: 40.0,
-    });
+    let vehicle = Vehicle::spawn(Config::at("udpin:127.0.0.1:0"), station.clone()).await.unwrap();
+    let (wind, wind_rx) = watch::channel(WindNow { speed_m_s: 3.0, from_deg: 40.0 });
     let config = DroneConfig {
         home: HOME,
         seed: 7,
         speed,
         link: DroneLink::SendTo(vehicle.local_addr().unwrap()),
         wind: wind_rx,
-        parameters: parameters
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), *value))
-            .collect(),
+        parameters: parameters.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
         faults: Faults::default(),
     };
     let drone = Drone::spawn(config, camera, all.clone()).await.unwrap();
-    let site = Site {
-        vehicle,
-        drone,
-        exposures,
-        wind,
-        station,
-        _all: all.drop_guard(),
-    };
+    let site = Site { vehicle, drone, exposures, wind, station, _all: all.drop_guard() };
     site.until(|t| t.linked).await;
     site
 }
@@ -88,11 +68,7 @@ impl Site {
     async fn until(&self, shows: impl FnMut(&Telemetry) -> bool) {
         let mut telemetry = self.vehicle.telemetry();
         let seen = timeout(LONG, telemetry.wait_for(shows)).await;
-        assert!(
-            seen.is_ok(),
-            "never seen: {:?}",
-            self.vehicle.telemetry().borrow()
-        );
+        assert!(seen.is_ok(), "never seen: {:?}", self.vehicle.telemetry().borrow());
     }
 
     /// Arms as soon as the drone is ready.
@@ -101,10 +77,7 @@ impl Site {
             match self.vehicle.arm().await {
                 Ok(()) => return,
                 Err(VehicleError::Refused { said, .. }) => {
-                    assert!(
-                        said.iter()
-                            .any(|text| text.contains("Need Position Estimate"))
-                    );
+                    assert!(said.iter().any(|text| text.contains("Need Position Estimate")));
                     sleep(Duration::from_millis(50)).await;
                 }
                 Err(error) => panic!("{error}"),
@@ -115,58 +88,31 @@ impl Site {
 }
 
 fn offset(north_m: f64, east_m: f64) -> LatLon {
-    LatLon {
-        lat: HOME.lat + north_m / 110_750.0,
-        lon: HOME.lon + east_m / 102_500.0,
-    }
+    LatLon { lat: HOME.lat + north_m / 110_750.0, lon: HOME.lon + east_m / 102_500.0 }
 }
 
 fn mission() -> Mission {
-    let waypoint = |north, east| Waypoint {
-        at: offset(north, east),
-        height_m: 60.0,
-    };
+    let waypoint = |north, east| Waypoint { at: offset(north, east), height_m: 60.0 };
     Mission {
         takeoff_height_m: 60.0,
         speed_m_s: 8.0,
-        camera: CameraPlan {
-            trigger_distance_m: 15.0,
-            gimbal_pitch_deg: -90.0,
-        },
-        waypoints: vec![
-            waypoint(80.0, 0.0),
-            waypoint(80.0, 60.0),
-            waypoint(-40.0, 60.0),
-        ],
-        fence: Some(vec![
-            offset(-300.0, -300.0),
-            offset(-300.0, 300.0),
-            offset(300.0, 300.0),
-            offset(300.0, -300.0),
-        ]),
+        camera: CameraPlan { trigger_distance_m: 15.0, gimbal_pitch_deg: -90.0 },
+        waypoints: vec![waypoint(80.0, 0.0), waypoint(80.0, 60.0), waypoint(-40.0, 60.0)],
+        fence: Some(vec![offset(-300.0, -300.0), offset(-300.0, 300.0), offset(300.0, 300.0), offset(300.0, -300.0)]),
     }
 }
 
 #[tokio::test]
 async fn an_uploaded_mission_is_what_the_drone_holds_and_lost_items_are_asked_for_again() {
     let site = site(1.0, &[]).await;
-    site.drone.set_faults(Faults {
-        drop_item_messages: 3,
-        ..Faults::default()
-    });
-    timeout(LONG, site.vehicle.upload(&mission()))
-        .await
-        .unwrap()
-        .unwrap();
+    site.drone.set_faults(Faults { drop_item_messages: 3, ..Faults::default() });
+    timeout(LONG, site.vehicle.upload(&mission())).await.unwrap().unwrap();
 }
 
 #[tokio::test]
 async fn a_drone_that_holds_another_item_than_was_sent_is_refused() {
     let site = site(1.0, &[]).await;
-    site.drone.set_faults(Faults {
-        store_wrong_item: Some(6),
-        ..Faults::default()
-    });
+    site.drone.set_faults(Faults { store_wrong_item: Some(6), ..Faults::default() });
     let error = site.vehicle.upload(&mission()).await.unwrap_err();
     assert!(matches!(error, VehicleError::Mismatch { .. }));
     let error = error.to_string();
@@ -177,21 +123,14 @@ async fn a_drone_that_holds_another_item_than_was_sent_is_refused() {
 async fn a_whole_flight_comes_home_with_its_pictures_and_their_poses() {
     let site = site(60.0, &[]).await;
     let mut shots = site.vehicle.shots();
-    site.until(|t| t.position.is_some() && t.battery_pct.is_some() && t.satellites.is_some())
-        .await;
+    site.until(|t| t.position.is_some() && t.battery_pct.is_some() && t.satellites.is_some()).await;
     site.vehicle.upload(&mission()).await.unwrap();
     site.arm().await;
     site.vehicle.start_mission().await.unwrap();
     let mut telemetry = site.vehicle.telemetry();
     let flight = async {
-        telemetry
-            .wait_for(|t| t.landed == LandedState::InAir)
-            .await
-            .unwrap();
-        telemetry
-            .wait_for(|t| t.is_down_and_disarmed())
-            .await
-            .unwrap();
+        telemetry.wait_for(|t| t.landed == LandedState::InAir).await.unwrap();
+        telemetry.wait_for(|t| t.is_down_and_disarmed()).await.unwrap();
     };
     timeout(LONG, flight).await.unwrap();
     assert!(site.drone.truth().borrow().in_dock);
@@ -209,10 +148,7 @@ async fn a_whole_flight_comes_home_with_its_pictures_and_their_poses() {
         assert_eq!(shot.index, truth.index);
         assert_eq!(shot.file, format!("shot-{:04}.jpg", truth.index));
         // MAVLink's time is in microseconds.
-        assert_eq!(
-            shot.taken_at.as_microsecond(),
-            truth.taken_at.as_microsecond()
-        );
+        assert_eq!(shot.taken_at.as_microsecond(), truth.taken_at.as_microsecond());
         let true_at = offset(truth.north_m, truth.east_m);
         let north = (shot.pose.at.lat - true_at.lat) * 110_750.0;
         let east = (shot.pose.at.lon - true_at.lon) * 102_500.0;
@@ -232,21 +168,12 @@ async fn a_drone_that_loses_the_station_comes_home_by_itself() {
     site.arm().await;
     site.vehicle.start_mission().await.unwrap();
     let mut truth = site.drone.truth();
-    timeout(LONG, truth.wait_for(|t| t.up_m > 10.0))
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(LONG, truth.wait_for(|t| t.up_m > 10.0)).await.unwrap().unwrap();
     site.vehicle.hold().await.unwrap();
     site.station.cancel();
     const RTL: u32 = 6;
-    timeout(LONG, truth.wait_for(|t| t.mode == RTL))
-        .await
-        .unwrap()
-        .unwrap();
-    timeout(LONG, truth.wait_for(|t| t.in_dock && !t.armed))
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(LONG, truth.wait_for(|t| t.mode == RTL)).await.unwrap().unwrap();
+    timeout(LONG, truth.wait_for(|t| t.in_dock && !t.armed)).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -256,10 +183,7 @@ async fn a_return_is_obeyed_in_the_middle_of_a_mission() {
     site.arm().await;
     site.vehicle.start_mission().await.unwrap();
     let mut truth = site.drone.truth();
-    timeout(LONG, truth.wait_for(|t| t.up_m > 10.0))
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(LONG, truth.wait_for(|t| t.up_m > 10.0)).await.unwrap().unwrap();
     let error = site.vehicle.upload(&mission()).await.unwrap_err();
     assert!(matches!(error, VehicleError::Armed), "{error}");
     let error = site.vehicle.disarm().await.unwrap_err().to_string();
@@ -271,14 +195,8 @@ async fn a_return_is_obeyed_in_the_middle_of_a_mission() {
 #[tokio::test]
 async fn garbage_and_unknown_messages_do_not_stop_the_link() {
     let site = site(1.0, &[]).await;
-    site.drone.set_faults(Faults {
-        babble: true,
-        ..Faults::default()
-    });
-    timeout(LONG, site.vehicle.upload(&mission()))
-        .await
-        .unwrap()
-        .unwrap();
+    site.drone.set_faults(Faults { babble: true, ..Faults::default() });
+    timeout(LONG, site.vehicle.upload(&mission())).await.unwrap().unwrap();
     site.until(|t| t.unreadable > 100 && t.linked).await;
 }
 
@@ -305,10 +223,7 @@ async fn a_rally_point_that_would_pull_the_return_elsewhere_stops_the_upload() {
         site.vehicle.shared.send.send(message).await.unwrap();
     }
     let error = site.vehicle.upload(&mission()).await.unwrap_err();
-    assert!(
-        matches!(error, VehicleError::RallyPoints { count: 1 }),
-        "{error}"
-    );
+    assert!(matches!(error, VehicleError::RallyPoints { count: 1 }), "{error}");
 }
 
 #[tokio::test]
@@ -318,31 +233,14 @@ async fn outside_its_fence_the_drone_turns_back_by_itself() {
     site.arm().await;
     site.vehicle.start_mission().await.unwrap();
     let mut truth = site.drone.truth();
-    timeout(LONG, truth.wait_for(|t| t.up_m > 10.0))
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(LONG, truth.wait_for(|t| t.up_m > 10.0)).await.unwrap().unwrap();
     // A storm carries it over the line: no word of ours is needed for the return.
-    site.wind.send_replace(WindNow {
-        speed_m_s: 22.0,
-        from_deg: 180.0,
-    });
-    site.until(|t| {
-        t.texts
-            .iter()
-            .any(|text| text.text.contains("Fence Breached"))
-    })
-    .await;
+    site.wind.send_replace(WindNow { speed_m_s: 22.0, from_deg: 180.0 });
+    site.until(|t| t.texts.iter().any(|text| text.text.contains("Fence Breached"))).await;
     const RTL: u32 = 6;
-    timeout(LONG, truth.wait_for(|t| t.mode == RTL))
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(LONG, truth.wait_for(|t| t.mode == RTL)).await.unwrap().unwrap();
     site.wind.send_replace(WindNow::default());
-    timeout(LONG, truth.wait_for(|t| t.in_dock && !t.armed))
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(LONG, truth.wait_for(|t| t.in_dock && !t.armed)).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -350,15 +248,9 @@ async fn a_refusal_to_arm_carries_the_drones_own_words() {
     let site = site(20.0, &[]).await;
     site.arm().await;
     site.vehicle.disarm().await.unwrap();
-    site.drone.set_faults(Faults {
-        prearm: Some("PreArm: Compass not healthy".to_owned()),
-        ..Faults::default()
-    });
+    site.drone.set_faults(Faults { prearm: Some("PreArm: Compass not healthy".to_owned()), ..Faults::default() });
     let error = site.vehicle.arm().await.unwrap_err().to_string();
-    assert!(
-        error.contains("arm: the drone answered \"failed\""),
-        "{error}"
-    );
+    assert!(error.contains("arm: the drone answered \"failed\""), "{error}");
     assert!(error.contains("Compass not healthy"), "{error}");
 }
 
@@ -368,21 +260,9 @@ async fn the_failsafes_are_set_once_and_one_that_does_not_stick_is_named() {
     let changes = site.vehicle.secure().await.unwrap();
     assert!(changes.iter().any(|change| change.name == "FS_GCS_ENABLE"));
     assert_eq!(site.vehicle.secure().await.unwrap(), []);
-    site.drone.set_faults(Faults {
-        parameters_stick: false,
-        ..Faults::default()
-    });
-    let error = site
-        .vehicle
-        .param_set("FS_GCS_ENABLE", 0.0)
-        .await
-        .unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("FS_GCS_ENABLE: set to 0, the drone holds 1"),
-        "{error}"
-    );
+    site.drone.set_faults(Faults { parameters_stick: false, ..Faults::default() });
+    let error = site.vehicle.param_set("FS_GCS_ENABLE", 0.0).await.unwrap_err();
+    assert!(error.to_string().contains("FS_GCS_ENABLE: set to 0, the drone holds 1"), "{error}");
 }
 
 /// Finishes a picture only when the test lets it.
@@ -405,10 +285,7 @@ async fn the_flight_waits_for_a_slow_camera_and_loses_no_picture() {
     site.arm().await;
     site.vehicle.start_mission().await.unwrap();
     let mut truth = site.drone.truth();
-    timeout(LONG, truth.wait_for(|t| t.shots_taken == 3))
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(LONG, truth.wait_for(|t| t.shots_taken == 3)).await.unwrap().unwrap();
     let stood_at = truth.borrow().north_m;
     // Eighteen simulated seconds, if they passed.
     sleep(Duration::from_millis(300)).await;
@@ -438,16 +315,11 @@ async fn a_drone_that_waits_to_be_spoken_to_is_found_by_its_address() {
         parameters: Vec::new(),
         faults: Faults::default(),
     };
-    let drone = Drone::spawn(config, Notebook(notes), all.clone())
-        .await
-        .unwrap();
+    let drone = Drone::spawn(config, Notebook(notes), all.clone()).await.unwrap();
     let url = format!("udpout:{}", drone.local_addr());
     let vehicle = Vehicle::spawn(Config::at(&url), all).await.unwrap();
     let mut telemetry = vehicle.telemetry();
-    timeout(LONG, telemetry.wait_for(|t| t.linked))
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(LONG, telemetry.wait_for(|t| t.linked)).await.unwrap().unwrap();
     assert_eq!(vehicle.param_get("SYSID_MYGCS").await.unwrap(), 255.0);
 }
 
@@ -481,30 +353,16 @@ mod devices {
             battery_pct: 100.0,
             shots_taken: 0,
         });
-        let config = HardwareConfig {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            seed: 1,
-            speed: 50.0,
-            travel_s: 10.0,
-        };
+        let config =
+            HardwareConfig { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), seed: 1, speed: 50.0, travel_s: 10.0 };
         let air = Air::new();
-        let hardware = hardware::spawn(config, air.clone(), drone_rx, all.clone())
-            .await
-            .unwrap();
-        Devices {
-            hardware,
-            drone,
-            air,
-            _all: all.drop_guard(),
-        }
+        let hardware = hardware::spawn(config, air.clone(), drone_rx, all.clone()).await.unwrap();
+        Devices { hardware, drone, air, _all: all.drop_guard() }
     }
 
     async fn post(url: String, body: &'static str) {
         let sent = tokio::task::spawn_blocking(move || {
-            ureq::post(url)
-                .header("content-type", "application/json")
-                .send(body)
-                .map(drop)
+            ureq::post(url).header("content-type", "application/json").send(body).map(drop)
         });
         sent.await.unwrap().unwrap();
     }
@@ -512,10 +370,7 @@ mod devices {
     #[tokio::test]
     async fn the_hatch_opens_for_a_launch_and_closes_over_the_drone_only() {
         let devices = devices().await;
-        let config = DockConfig {
-            url: devices.hardware.url(),
-            travel_limit_s: 30.0,
-        };
+        let config = DockConfig { url: devices.hardware.url(), travel_limit_s: 30.0 };
         let dock = Dock::spawn(config, CancellationToken::new()).unwrap();
         dock.open().await.unwrap();
         assert_eq!(dock.state().borrow().hatch, Hatch::Open);
@@ -533,15 +388,8 @@ mod devices {
     #[tokio::test]
     async fn a_hatch_that_sticks_is_reported_with_its_limit() {
         let devices = devices().await;
-        post(
-            format!("{}/dock", devices.hardware.url()),
-            r#"{"jammed": true}"#,
-        )
-        .await;
-        let config = DockConfig {
-            url: devices.hardware.url(),
-            travel_limit_s: 1.0,
-        };
+        post(format!("{}/dock", devices.hardware.url()), r#"{"jammed": true}"#).await;
+        let config = DockConfig { url: devices.hardware.url(), travel_limit_s: 1.0 };
         let dock = Dock::spawn(config, CancellationToken::new()).unwrap();
         let error = dock.open().await.unwrap_err().to_string();
         assert!(error.contains("did not reach Open within 1s"), "{error}");
@@ -549,16 +397,10 @@ mod devices {
 
     #[tokio::test]
     async fn a_dock_that_is_not_there_is_unknown_and_says_where_it_was_looked_for() {
-        let config = DockConfig {
-            url: "http://127.0.0.1:9".to_owned(),
-            travel_limit_s: 1.0,
-        };
+        let config = DockConfig { url: "http://127.0.0.1:9".to_owned(), travel_limit_s: 1.0 };
         let dock = Dock::spawn(config, CancellationToken::new()).unwrap();
         let error = dock.open().await.unwrap_err().to_string();
-        assert!(
-            error.contains("127.0.0.1:9") && error.contains("dock.url"),
-            "{error}"
-        );
+        assert!(error.contains("127.0.0.1:9") && error.contains("dock.url"), "{error}");
         assert_eq!(*dock.state().borrow(), DockState::default());
     }
 
@@ -574,15 +416,9 @@ mod devices {
         let set = Box::leak(format!("{url}/weather").into_boxed_str());
         post((*set).to_owned(), r#"{"wind_m_s": 15}"#).await;
         let windy = |reading: &Option<Reading>| reading.is_some_and(|r| r.wind_m_s == 15.0);
-        timeout(LONG, latest.wait_for(windy))
-            .await
-            .unwrap()
-            .unwrap();
+        timeout(LONG, latest.wait_for(windy)).await.unwrap().unwrap();
         let mut felt = devices.air.wind();
-        timeout(LONG, felt.wait_for(|wind| wind.speed_m_s >= 15.0))
-            .await
-            .unwrap()
-            .unwrap();
+        timeout(LONG, felt.wait_for(|wind| wind.speed_m_s >= 15.0)).await.unwrap().unwrap();
         // No reading is one that cannot be true; the last good one keeps its age.
         let before = latest.borrow().unwrap();
         post((*set).to_owned(), r#"{"wind_m_s": -4}"#).await;
@@ -616,18 +452,9 @@ mod wire {
         let (send, from_vehicle) = mpsc::channel(64);
         let (peer, _) = watch::channel(None);
         let cancel = CancellationToken::new();
-        let wire = Wire {
-            received,
-            send,
-            peer,
-            local: None,
-        };
+        let wire = Wire { received, send, peer, local: None };
         let vehicle = link::spawn(Config::at("udpin:0.0.0.0:14550"), wire, cancel.clone());
-        let far = Far {
-            to_vehicle,
-            from_vehicle,
-            splitter: Splitter::default(),
-        };
+        let far = Far { to_vehicle, from_vehicle, splitter: Splitter::default() };
         (vehicle, far, cancel.drop_guard())
     }
 
@@ -646,10 +473,7 @@ mod wire {
         async fn say(&self, system: u8, port: u16, message: &MavMessage) {
             let bytes = Encoder::new(system, 1).encode(message);
             let from = Some(SocketAddr::from(([127, 0, 0, 1], port)));
-            self.to_vehicle
-                .send(Received { from, bytes })
-                .await
-                .unwrap();
+            self.to_vehicle.send(Received { from, bytes }).await.unwrap();
         }
 
         async fn hear(&mut self) -> MavMessage {
@@ -665,9 +489,7 @@ mod wire {
         async fn command(&mut self) -> MavCmd {
             loop {
                 match self.hear().await {
-                    MavMessage::COMMAND_LONG(c)
-                        if c.command == MavCmd::MAV_CMD_SET_MESSAGE_INTERVAL =>
-                    {
+                    MavMessage::COMMAND_LONG(c) if c.command == MavCmd::MAV_CMD_SET_MESSAGE_INTERVAL => {
                         self.answer(c.command, MavResult::MAV_RESULT_DENIED).await;
                     }
                     MavMessage::COMMAND_LONG(c) => return c.command,
@@ -677,11 +499,7 @@ mod wire {
         }
 
         async fn answer(&self, command: MavCmd, result: MavResult) {
-            let ack = MavMessage::COMMAND_ACK(COMMAND_ACK_DATA {
-                command,
-                result,
-                ..Default::default()
-            });
+            let ack = MavMessage::COMMAND_ACK(COMMAND_ACK_DATA { command, result, ..Default::default() });
             self.say(1, 1, &ack).await;
         }
     }
@@ -701,10 +519,7 @@ mod wire {
         // Another drone, and one that pretends to be ours from elsewhere.
         far.say(2, 2, &armed).await;
         far.say(1, 3, &armed).await;
-        telemetry
-            .wait_for(|t| t.foreign_systems.len() == 2)
-            .await
-            .unwrap();
+        telemetry.wait_for(|t| t.foreign_systems.len() == 2).await.unwrap();
         let known = telemetry.borrow();
         assert_eq!((known.system_id, known.armed), (Some(1), Some(false)));
         assert!(known.foreign_systems.contains_key("system 2 component 1"));
@@ -719,13 +534,8 @@ mod wire {
         telemetry.wait_for(|t| t.linked).await.unwrap();
         let began = Instant::now();
         telemetry.wait_for(|t| !t.linked).await.unwrap();
-        assert!(
-            began.elapsed() >= Duration::from_secs(5) && began.elapsed() < Duration::from_secs(6)
-        );
-        assert!(matches!(
-            vehicle.return_home().await,
-            Err(VehicleError::NotLinked)
-        ));
+        assert!(began.elapsed() >= Duration::from_secs(5) && began.elapsed() < Duration::from_secs(6));
+        assert!(matches!(vehicle.return_home().await, Err(VehicleError::NotLinked)));
         // Restarted, it speaks from another port.
         far.say(1, 9, &heartbeat()).await;
         telemetry.wait_for(|t| t.linked).await.unwrap();
@@ -737,9 +547,7 @@ mod wire {
         let began = Instant::now();
         let mut beats = 0;
         while began.elapsed() < Duration::from_millis(9500) {
-            if let Ok(MavMessage::HEARTBEAT(beat)) =
-                timeout(Duration::from_secs(2), far.hear()).await
-            {
+            if let Ok(MavMessage::HEARTBEAT(beat)) = timeout(Duration::from_secs(2), far.hear()).await {
                 assert_eq!(beat.mavtype, MavType::MAV_TYPE_GCS);
                 beats += 1;
             }
@@ -761,8 +569,7 @@ mod wire {
                 assert_eq!(command, MavCmd::MAV_CMD_COMPONENT_ARM_DISARM);
                 heard += 1;
                 if heard == 3 {
-                    far.answer(command, MavResult::MAV_RESULT_TEMPORARILY_REJECTED)
-                        .await;
+                    far.answer(command, MavResult::MAV_RESULT_TEMPORARILY_REJECTED).await;
                 }
             }
         };
@@ -771,19 +578,12 @@ mod wire {
             done = vehicle.arm() => done.unwrap_err(),
             () = &mut drone => unreachable!(),
         };
-        assert!(
-            refused
-                .to_string()
-                .contains("arm: the drone answered \"not now\"")
-        );
+        assert!(refused.to_string().contains("arm: the drone answered \"not now\""));
         let silent = tokio::select! {
             done = vehicle.disarm() => done.unwrap_err(),
             () = &mut drone => unreachable!(),
         };
-        assert!(
-            matches!(silent, VehicleError::NoAnswer { tries: 4, .. }),
-            "{silent}"
-        );
+        assert!(matches!(silent, VehicleError::NoAnswer { tries: 4, .. }), "{silent}");
         drop(beating);
     }
 }

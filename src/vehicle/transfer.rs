@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mavlink::dialects::common::{
-    MISSION_ACK_DATA, MISSION_COUNT_DATA, MISSION_ITEM_INT_DATA, MISSION_REQUEST_INT_DATA,
-    MISSION_REQUEST_LIST_DATA, MavMessage, MavMissionResult, MavMissionType,
+    MISSION_ACK_DATA, MISSION_COUNT_DATA, MISSION_ITEM_INT_DATA, MISSION_REQUEST_INT_DATA, MISSION_REQUEST_LIST_DATA,
+    MavMessage, MavMissionResult, MavMissionType,
 };
 use tokio::sync::broadcast;
 use tokio::time::Instant;
@@ -33,15 +33,10 @@ pub(super) async fn upload(shared: &Shared, plan: &Mission) -> Result<(), Vehicl
             return Err(VehicleError::Armed);
         }
         let autopilot = telemetry.autopilot.ok_or(VehicleError::NotLinked)?;
-        let home = telemetry
-            .home
-            .or(telemetry.position.map(|position| position.at));
+        let home = telemetry.home.or(telemetry.position.map(|position| position.at));
         (autopilot, home)
     };
-    let limits = Limits {
-        max_height_m: shared.config.max_height_m,
-        max_distance_m: shared.config.max_distance_m,
-    };
+    let limits = Limits { max_height_m: shared.config.max_height_m, max_distance_m: shared.config.max_distance_m };
     mission::check(plan, home, &limits)?;
     let _turn = shared.transfer.lock().await;
     let rally = List::new(shared, MavMissionType::MAV_MISSION_TYPE_RALLY)?;
@@ -57,11 +52,8 @@ pub(super) async fn upload(shared: &Shared, plan: &Mission) -> Result<(), Vehicl
     }
     let items = mission::items(plan, autopilot, home);
     let list = List::new(shared, MavMissionType::MAV_MISSION_TYPE_MISSION)?;
-    list.send_and_prove(&items, autopilot == Autopilot::ArduPilot)
-        .await?;
-    shared
-        .commanded_pitch
-        .send_replace(Some(plan.camera.gimbal_pitch_deg));
+    list.send_and_prove(&items, autopilot == Autopilot::ArduPilot).await?;
+    shared.commanded_pitch.send_replace(Some(plan.camera.gimbal_pitch_deg));
     Ok(())
 }
 
@@ -92,17 +84,11 @@ impl<'a> List<'a> {
         })
     }
 
-    async fn send_and_prove(
-        &self,
-        items: &[MissionItem],
-        home_slot: bool,
-    ) -> Result<(), VehicleError> {
+    async fn send_and_prove(&self, items: &[MissionItem], home_slot: bool) -> Result<(), VehicleError> {
         self.send(items).await?;
         let held = self.read().await?;
-        mission::compare(items, &held, home_slot).map_err(|difference| VehicleError::Mismatch {
-            list: self.name,
-            difference,
-        })
+        mission::compare(items, &held, home_slot)
+            .map_err(|difference| VehicleError::Mismatch { list: self.name, difference })
     }
 
     async fn send(&self, items: &[MissionItem]) -> Result<(), VehicleError> {
@@ -151,32 +137,20 @@ impl<'a> List<'a> {
         }
     }
 
-    async fn next_step(
-        &self,
-        frames: &mut broadcast::Receiver<Arc<Frame>>,
-    ) -> Result<Option<Step>, VehicleError> {
+    async fn next_step(&self, frames: &mut broadcast::Receiver<Arc<Frame>>) -> Result<Option<Step>, VehicleError> {
         wait(frames, Instant::now() + ANSWER, |message| match message {
-            MavMessage::MISSION_REQUEST_INT(r) if r.mission_type == self.kind => {
-                Some(Step::Wants(r.seq))
-            }
+            MavMessage::MISSION_REQUEST_INT(r) if r.mission_type == self.kind => Some(Step::Wants(r.seq)),
             // Older autopilots ask this way and take the integer item all the same.
             #[allow(deprecated)]
-            MavMessage::MISSION_REQUEST(r) if r.mission_type == self.kind => {
-                Some(Step::Wants(r.seq))
-            }
-            MavMessage::MISSION_ACK(ack) if ack.mission_type == self.kind => {
-                Some(Step::Done(ack.mavtype))
-            }
+            MavMessage::MISSION_REQUEST(r) if r.mission_type == self.kind => Some(Step::Wants(r.seq)),
+            MavMessage::MISSION_ACK(ack) if ack.mission_type == self.kind => Some(Step::Done(ack.mavtype)),
             _ => None,
         })
         .await
     }
 
     /// How many items the drone holds. One that does not know such lists says so in place of a count, and holds none.
-    async fn count(
-        &self,
-        frames: &mut broadcast::Receiver<Arc<Frame>>,
-    ) -> Result<u16, VehicleError> {
+    async fn count(&self, frames: &mut broadcast::Receiver<Arc<Frame>>) -> Result<u16, VehicleError> {
         let ask = MavMessage::MISSION_REQUEST_LIST(MISSION_REQUEST_LIST_DATA {
             target_system: self.target_system,
             target_component: AUTOPILOT,
@@ -186,8 +160,7 @@ impl<'a> List<'a> {
         self.ask(frames, &ask, ANSWER, step, |message| match message {
             MavMessage::MISSION_COUNT(c) if c.mission_type == self.kind => Some(c.count),
             MavMessage::MISSION_ACK(ack)
-                if ack.mission_type == self.kind
-                    && ack.mavtype == MavMissionResult::MAV_MISSION_UNSUPPORTED =>
+                if ack.mission_type == self.kind && ack.mavtype == MavMissionResult::MAV_MISSION_UNSUPPORTED =>
             {
                 Some(0)
             }
@@ -210,9 +183,7 @@ impl<'a> List<'a> {
             let step = format!("item {seq} of {count} to read back");
             let item = self
                 .ask(&mut frames, &ask, ITEM, &step, |message| match message {
-                    MavMessage::MISSION_ITEM_INT(item)
-                        if item.mission_type == self.kind && item.seq == seq =>
-                    {
+                    MavMessage::MISSION_ITEM_INT(item) if item.mission_type == self.kind && item.seq == seq => {
                         Some(from_wire(item))
                     }
                     _ => None,
@@ -252,11 +223,7 @@ impl<'a> List<'a> {
     }
 
     fn stalled(&self, step: String) -> VehicleError {
-        VehicleError::TransferStalled {
-            list: self.name,
-            step,
-            tries: TRIES,
-        }
+        VehicleError::TransferStalled { list: self.name, step, tries: TRIES }
     }
 
     fn item(&self, seq: u16, item: &MissionItem) -> MavMessage {
@@ -292,8 +259,5 @@ pub(crate) fn from_wire(item: &MISSION_ITEM_INT_DATA) -> MissionItem {
 }
 
 fn in_words(result: MavMissionResult) -> String {
-    format!("{result:?}")
-        .replace("MAV_MISSION_", "")
-        .replace('_', " ")
-        .to_lowercase()
+    format!("{result:?}").replace("MAV_MISSION_", "").replace('_', " ").to_lowercase()
 }

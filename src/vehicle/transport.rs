@@ -25,21 +25,12 @@ pub(crate) enum Address {
 
 impl Address {
     pub fn parse(url: &str) -> Result<Address, VehicleError> {
-        let refuse = |reason: &str| VehicleError::Url {
-            url: url.to_owned(),
-            reason: reason.to_owned(),
-        };
-        let (scheme, rest) = url
-            .split_once(':')
-            .ok_or_else(|| refuse("it has no scheme"))?;
+        let refuse = |reason: &str| VehicleError::Url { url: url.to_owned(), reason: reason.to_owned() };
+        let (scheme, rest) = url.split_once(':').ok_or_else(|| refuse("it has no scheme"))?;
         let rest = rest.trim_start_matches("//");
-        let (host, port) = rest
-            .rsplit_once(':')
-            .ok_or_else(|| refuse("it has no port"))?;
+        let (host, port) = rest.rsplit_once(':').ok_or_else(|| refuse("it has no port"))?;
         if host.is_empty() {
-            return Err(refuse(
-                "it has no host; use 0.0.0.0 to listen on every interface",
-            ));
+            return Err(refuse("it has no host; use 0.0.0.0 to listen on every interface"));
         }
         match port.parse::<u16>() {
             Ok(0) if scheme != "udpin" => return Err(refuse("port 0 cannot be sent to")),
@@ -75,18 +66,11 @@ pub(crate) struct Wire {
     pub local: Option<SocketAddr>,
 }
 
-pub(crate) async fn open(
-    address: &Address,
-    url: &str,
-    cancel: CancellationToken,
-) -> Result<Wire, VehicleError> {
+pub(crate) async fn open(address: &Address, url: &str, cancel: CancellationToken) -> Result<Wire, VehicleError> {
     let (received_tx, received) = mpsc::channel(256);
     let (send, to_send) = mpsc::channel(64);
     let (peer, peer_rx) = watch::channel(None);
-    let failed = |source| VehicleError::Open {
-        url: url.to_owned(),
-        source,
-    };
+    let failed = |source| VehicleError::Open { url: url.to_owned(), source };
     let local = match address {
         Address::UdpIn(at) => {
             let socket = Arc::new(UdpSocket::bind(at).await.map_err(failed)?);
@@ -101,11 +85,7 @@ pub(crate) async fn open(
                 url: url.to_owned(),
                 reason: "its host name has no address".to_owned(),
             })?;
-            let any = if target.is_ipv4() {
-                "0.0.0.0:0"
-            } else {
-                "[::]:0"
-            };
+            let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
             let socket = Arc::new(UdpSocket::bind(any).await.map_err(failed)?);
             let local = socket.local_addr().ok();
             let (_, fixed) = watch::channel(Some(target));
@@ -118,19 +98,10 @@ pub(crate) async fn open(
             None
         }
     };
-    Ok(Wire {
-        received,
-        send,
-        peer,
-        local,
-    })
+    Ok(Wire { received, send, peer, local })
 }
 
-async fn read_datagrams(
-    socket: Arc<UdpSocket>,
-    received: mpsc::Sender<Received>,
-    cancel: CancellationToken,
-) {
+async fn read_datagrams(socket: Arc<UdpSocket>, received: mpsc::Sender<Received>, cancel: CancellationToken) {
     let mut buffer = vec![0; 65_536];
     loop {
         let read = tokio::select! {
@@ -139,10 +110,7 @@ async fn read_datagrams(
         };
         match read {
             Ok((length, from)) => {
-                let message = Received {
-                    from: Some(from),
-                    bytes: buffer[..length].to_vec(),
-                };
+                let message = Received { from: Some(from), bytes: buffer[..length].to_vec() };
                 if received.send(message).await.is_err() {
                     return;
                 }
@@ -257,9 +225,7 @@ mod tests {
         drop(held);
         let url = format!("tcpout:{at}");
         let cancel = CancellationToken::new();
-        let mut wire = open(&Address::parse(&url).unwrap(), &url, cancel.clone())
-            .await
-            .unwrap();
+        let mut wire = open(&Address::parse(&url).unwrap(), &url, cancel.clone()).await.unwrap();
         // More than all queues hold: this returns only because it is thrown away.
         for _ in 0..200 {
             wire.send.send(b"stale".to_vec()).await.unwrap();
@@ -277,14 +243,8 @@ mod tests {
 
     #[test]
     fn a_wrong_address_says_which_key_and_why() {
-        assert_eq!(
-            Address::parse("udpin:0.0.0.0:14550").unwrap(),
-            Address::UdpIn("0.0.0.0:14550".to_owned())
-        );
-        assert_eq!(
-            Address::parse("tcpout://drone:5760").unwrap(),
-            Address::TcpOut("drone:5760".to_owned())
-        );
+        assert_eq!(Address::parse("udpin:0.0.0.0:14550").unwrap(), Address::UdpIn("0.0.0.0:14550".to_owned()));
+        assert_eq!(Address::parse("tcpout://drone:5760").unwrap(), Address::TcpOut("drone:5760".to_owned()));
         for (url, reason) in [
             ("serial:/dev/ttyACM0:57600", "scheme \"serial\" is unknown"),
             ("udpin:14550", "no port"),
@@ -293,10 +253,7 @@ mod tests {
             ("nonsense", "no scheme"),
         ] {
             let error = Address::parse(url).unwrap_err().to_string();
-            assert!(
-                error.contains("vehicle.url") && error.contains(reason),
-                "{error}"
-            );
+            assert!(error.contains("vehicle.url") && error.contains(reason), "{error}");
         }
     }
 }

@@ -23,10 +23,7 @@ pub struct WeatherConfig {
 impl WeatherConfig {
     /// Everything that is wrong with the values.
     pub fn faults(&self) -> Vec<HttpError> {
-        Base::parse("weather.url", &self.url)
-            .err()
-            .into_iter()
-            .collect()
+        Base::parse("weather.url", &self.url).err().into_iter().collect()
     }
 }
 
@@ -115,10 +112,7 @@ fn believe(answer: &Answer) -> Result<Reading, String> {
     }
     // Half a metre for rounding of two averages.
     if answer.gust_m_s + 0.5 < answer.wind_m_s {
-        return Err(format!(
-            "gust_m_s = {} is below wind_m_s = {}",
-            answer.gust_m_s, answer.wind_m_s
-        ));
+        return Err(format!("gust_m_s = {} is below wind_m_s = {}", answer.gust_m_s, answer.wind_m_s));
     }
     Ok(Reading {
         wind_m_s: answer.wind_m_s,
@@ -134,38 +128,18 @@ mod tests {
     use super::*;
 
     fn good() -> Answer {
-        Answer {
-            wind_m_s: 3.0,
-            gust_m_s: 5.0,
-            rain_mm_h: 0.0,
-            temperature_c: 24.0,
-        }
+        Answer { wind_m_s: 3.0, gust_m_s: 5.0, rain_mm_h: 0.0, temperature_c: 24.0 }
     }
 
     #[tokio::test]
     async fn a_reading_that_cannot_be_true_is_no_reading() {
         assert!(believe(&good()).is_ok());
         for bad in [
-            Answer {
-                wind_m_s: f64::NAN,
-                ..good()
-            },
-            Answer {
-                wind_m_s: -1.0,
-                ..good()
-            },
-            Answer {
-                gust_m_s: 1.0,
-                ..good()
-            },
-            Answer {
-                rain_mm_h: f64::INFINITY,
-                ..good()
-            },
-            Answer {
-                temperature_c: 999.0,
-                ..good()
-            },
+            Answer { wind_m_s: f64::NAN, ..good() },
+            Answer { wind_m_s: -1.0, ..good() },
+            Answer { gust_m_s: 1.0, ..good() },
+            Answer { rain_mm_h: f64::INFINITY, ..good() },
+            Answer { temperature_c: 999.0, ..good() },
         ] {
             assert!(believe(&bad).is_err(), "{bad:?}");
         }

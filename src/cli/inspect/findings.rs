@@ -83,10 +83,7 @@ fn may_be_near(a: &Located, b: &Located) -> bool {
 
 /// An RFC 7946 feature collection: WGS 84, longitude first, one point for each finding. `image` names a photo and its
 /// evidence picture by number.
-pub fn geojson<'a>(
-    findings: &[Finding],
-    image: impl Fn(usize) -> (&'a str, Option<&'a str>),
-) -> Value {
+pub fn geojson<'a>(findings: &[Finding], image: impl Fn(usize) -> (&'a str, Option<&'a str>)) -> Value {
     let features: Vec<Value> = findings
         .iter()
         .map(|f| {
@@ -154,26 +151,14 @@ mod tests {
     use crate::geo::{Ellipse, LatLon, LocalFrame};
 
     fn seen(image: usize, class: &str, score: f32, east: f64, north: f64, semi: f64) -> Sighting {
-        let at = LocalFrame::new(LatLon {
-            lat: 23.03,
-            lon: 112.9,
-        })
-        .to_latlon(east, north);
-        let uncertainty = Ellipse {
-            semi_major_m: semi,
-            semi_minor_m: semi,
-            bearing_deg: 0.0,
-        };
+        let at = LocalFrame::new(LatLon { lat: 23.03, lon: 112.9 }).to_latlon(east, north);
+        let uncertainty = Ellipse { semi_major_m: semi, semi_minor_m: semi, bearing_deg: 0.0 };
         Sighting {
             image,
             class: class.to_owned(),
             score,
             bbox: [east as f32, north as f32, 9.0, 9.0],
-            located: Located {
-                at,
-                uncertainty,
-                slant_m: 100.0,
-            },
+            located: Located { at, uncertainty, slant_m: 100.0 },
         }
     }
 
@@ -186,14 +171,7 @@ mod tests {
             seen(2, "garbage", 0.5, 1.0, -2.0, 3.0),
         ]);
         assert_eq!(found.len(), 2);
-        assert_eq!(
-            (
-                found[0].class.as_str(),
-                found[0].score,
-                found[0].sightings.len()
-            ),
-            ("vehicle", 0.9, 3)
-        );
+        assert_eq!((found[0].class.as_str(), found[0].score, found[0].sightings.len()), ("vehicle", 0.9, 3));
     }
 
     #[test]
@@ -206,37 +184,19 @@ mod tests {
         ]);
         found.sort_by(|a, b| b.score.total_cmp(&a.score));
         let east = |f: &Finding| f.sightings.iter().map(|s| s.bbox[0]).collect::<Vec<_>>();
-        assert_eq!(
-            found.iter().map(east).collect::<Vec<_>>(),
-            [vec![0.0, 1.0], vec![3.0, 4.0]]
-        );
+        assert_eq!(found.iter().map(east).collect::<Vec<_>>(), [vec![0.0, 1.0], vec![3.0, 4.0]]);
     }
 
     #[test]
     fn what_is_farther_than_five_metres_is_joined_only_by_its_ellipse() {
-        let apart = |semi| {
-            fuse(&[
-                seen(0, "v", 0.9, 0.0, 0.0, semi),
-                seen(1, "v", 0.8, 8.0, 0.0, semi),
-            ])
-            .len()
-        };
+        let apart = |semi| fuse(&[seen(0, "v", 0.9, 0.0, 0.0, semi), seen(1, "v", 0.8, 8.0, 0.0, semi)]).len();
         assert_eq!((apart(3.0), apart(10.0)), (2, 1));
     }
 
     #[test]
     fn the_same_photos_give_the_same_findings_in_any_order() {
         let mut sightings: Vec<_> = (0..40)
-            .map(|i| {
-                seen(
-                    i % 4,
-                    "v",
-                    0.5,
-                    f64::from((i * 7 % 11) as u32) * 2.0,
-                    f64::from((i * 5 % 13) as u32),
-                    4.0,
-                )
-            })
+            .map(|i| seen(i % 4, "v", 0.5, f64::from((i * 7 % 11) as u32) * 2.0, f64::from((i * 5 % 13) as u32), 4.0))
             .collect();
         let once = fuse(&sightings);
         sightings.reverse();
@@ -245,23 +205,15 @@ mod tests {
 
     #[test]
     fn the_geojson_has_longitude_first_and_names_every_datum() {
-        let value = geojson(&fuse(&[seen(0, "vehicle", 0.9, 0.0, 0.0, 3.0)]), |_| {
-            ("a.jpg", Some("evidence/a.jpg"))
-        });
+        let value = geojson(&fuse(&[seen(0, "vehicle", 0.9, 0.0, 0.0, 3.0)]), |_| ("a.jpg", Some("evidence/a.jpg")));
         assert_eq!(value["type"], "FeatureCollection");
         let feature = &value["features"][0];
-        assert_eq!(
-            feature["geometry"],
-            json!({"type": "Point", "coordinates": [112.9, 23.03]})
-        );
+        assert_eq!(feature["geometry"], json!({"type": "Point", "coordinates": [112.9, 23.03]}));
         let position = &feature["properties"]["position"];
         assert_eq!(position["wgs84"]["lat"], 23.03);
         assert_eq!(position["cgcs2000"]["lon"], 112.9);
         assert!((position["gcj02_display_only"]["lon"].as_f64().unwrap() - 112.905).abs() < 0.002);
-        assert_eq!(
-            feature["properties"]["sources"][0]["evidence"],
-            "evidence/a.jpg"
-        );
+        assert_eq!(feature["properties"]["sources"][0]["evidence"], "evidence/a.jpg");
         assert_eq!(geojson(&[], |_| ("", None))["features"], json!([]));
     }
 }

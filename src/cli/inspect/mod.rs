@@ -50,12 +50,7 @@ pub struct InspectArgs {
     pub model: Option<PathBuf>,
     /// Height of the ground above the take-off point, metres; negative where the ground is lower. Photos tell only their
     /// height above take-off.
-    #[arg(
-        long,
-        value_name = "METRES",
-        default_value_t = 0.0,
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "METRES", default_value_t = 0.0, allow_negative_numbers = true)]
     pub ground: f64,
     /// Stay and look at every new photo as it arrives in the folders.
     #[arg(long)]
@@ -91,23 +86,17 @@ impl From<&Manifest> for ModelInfo {
 
 /// Looks at one picture: its path (for what the boxes may depend on beside the pixels), its pixels, and the ground size
 /// of a pixel where that is known.
-pub type Eye<'a> =
-    dyn FnMut(&Path, &RgbImage, Option<f64>) -> Result<Vec<Detection>, DetectError> + 'a;
+pub type Eye<'a> = dyn FnMut(&Path, &RgbImage, Option<f64>) -> Result<Vec<Detection>, DetectError> + 'a;
 
 pub fn run(args: InspectArgs) -> anyhow::Result<ExitCode> {
     let mut detector = Detector::load(&perception::model_dir(args.model.as_deref()))?;
     let model = ModelInfo::from(detector.manifest());
-    run_with(args, model, &mut |_, picture, gsd_m| {
-        detector.detect(picture, gsd_m)
-    })
+    run_with(args, model, &mut |_, picture, gsd_m| detector.detect(picture, gsd_m))
 }
 
 /// [`run`] with any eye.
 pub fn run_with(args: InspectArgs, model: ModelInfo, eye: &mut Eye) -> anyhow::Result<ExitCode> {
-    anyhow::ensure!(
-        args.ground.is_finite(),
-        "--ground must be a number of metres"
-    );
+    anyhow::ensure!(args.ground.is_finite(), "--ground must be a number of metres");
     let mut inspection = Inspection::new(&args.out, model, args.ground)?;
     if args.watch {
         watch::follow(&args.paths, &mut inspection, eye)?;
@@ -116,12 +105,7 @@ pub fn run_with(args: InspectArgs, model: ModelInfo, eye: &mut Eye) -> anyhow::R
         inspection.ignored = ignored;
         let bar = progress(photos.len());
         for path in &photos {
-            bar.set_message(
-                path.file_name()
-                    .unwrap_or_default()
-                    .to_string_lossy()
-                    .into_owned(),
-            );
+            bar.set_message(path.file_name().unwrap_or_default().to_string_lossy().into_owned());
             let report = inspection.add(path, eye);
             if let (Status::Failed, Some(reason)) = (report.status, &report.reason) {
                 let line = format!("{}: {reason}", path.display());
@@ -140,25 +124,17 @@ pub fn run_with(args: InspectArgs, model: ModelInfo, eye: &mut Eye) -> anyhow::R
     }
     // A watch that saw nothing did what it was asked; a look at given photos that could use none did not.
     if inspection.processed() == 0 && !args.watch {
-        eprintln!(
-            "no photo could be looked at; {} says why",
-            args.out.join(output::REPORT).display()
-        );
+        eprintln!("no photo could be looked at; {} says why", args.out.join(output::REPORT).display());
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn progress(photos: usize) -> ProgressBar {
-    let target = if std::io::stderr().is_terminal() {
-        ProgressDrawTarget::stderr()
-    } else {
-        ProgressDrawTarget::hidden()
-    };
+    let target =
+        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(Some(photos as u64), target);
-    if let Ok(style) =
-        ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} (left: {eta}) {msg}")
-    {
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} (left: {eta}) {msg}") {
         bar.set_style(style);
     }
     bar
@@ -180,8 +156,7 @@ pub struct Inspection {
 impl Inspection {
     pub fn new(out: &Path, model: ModelInfo, ground_m: f64) -> anyhow::Result<Self> {
         let evidence = out.join(output::EVIDENCE);
-        std::fs::create_dir_all(&evidence)
-            .with_context(|| format!("cannot make {}", evidence.display()))?;
+        std::fs::create_dir_all(&evidence).with_context(|| format!("cannot make {}", evidence.display()))?;
         Ok(Self {
             out: out.to_owned(),
             model,
@@ -222,10 +197,7 @@ impl Inspection {
 
     /// How many photos were looked at, with or without a place.
     pub fn processed(&self) -> usize {
-        self.images
-            .iter()
-            .filter(|i| i.status != Status::Failed)
-            .count()
+        self.images.iter().filter(|i| i.status != Status::Failed).count()
     }
 
     pub fn findings(&self) -> Vec<findings::Finding> {
@@ -280,11 +252,6 @@ fn walk(folder: &Path, out: &Path, depth: usize, photos: &mut Vec<PathBuf>, igno
 
 fn is_photo(path: &Path) -> bool {
     // macOS leaves "._NAME.JPG" beside every photo on a card; they are no pictures.
-    let hidden = path
-        .file_name()
-        .is_some_and(|n| n.to_string_lossy().starts_with('.'));
-    !hidden
-        && path
-            .extension()
-            .is_some_and(|e| EXTENSIONS.iter().any(|known| e.eq_ignore_ascii_case(known)))
+    let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+    !hidden && path.extension().is_some_and(|e| EXTENSIONS.iter().any(|known| e.eq_ignore_ascii_case(known)))
 }

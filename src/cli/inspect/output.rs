@@ -24,18 +24,10 @@ impl Inspection {
     /// Writes findings and report as they now stand.
     pub fn write(&self) -> anyhow::Result<()> {
         let geojson = findings::geojson(&self.findings(), |i| {
-            self.images.get(i).map_or(("", None), |image| {
-                (image.image.as_str(), image.evidence.as_deref())
-            })
+            self.images.get(i).map_or(("", None), |image| (image.image.as_str(), image.evidence.as_deref()))
         });
-        replace(
-            &self.out.join(FINDINGS),
-            &serde_json::to_vec_pretty(&geojson)?,
-        )?;
-        replace(
-            &self.out.join(REPORT),
-            &serde_json::to_vec_pretty(&self.report())?,
-        )
+        replace(&self.out.join(FINDINGS), &serde_json::to_vec_pretty(&geojson)?)?;
+        replace(&self.out.join(REPORT), &serde_json::to_vec_pretty(&self.report())?)
     }
 
     pub fn report(&self) -> Value {
@@ -79,22 +71,13 @@ impl Inspection {
 }
 
 /// The photo with its boxes.
-pub(super) fn evidence(
-    out: &Path,
-    name: &str,
-    picture: &RgbImage,
-    seen: &[Seen],
-) -> anyhow::Result<()> {
+pub(super) fn evidence(out: &Path, name: &str, picture: &RgbImage, seen: &[Seen]) -> anyhow::Result<()> {
     let boxes: Vec<annotate::Box> = seen
         .iter()
         .map(|s| annotate::Box {
             bbox: s.bbox,
             label: format!("{} {:.2}", s.class, s.score),
-            color: if s.located.is_some() {
-                annotate::RED
-            } else {
-                annotate::YELLOW
-            },
+            color: if s.located.is_some() { annotate::RED } else { annotate::YELLOW },
         })
         .collect();
     let bytes = annotate::jpeg(picture, &boxes, EVIDENCE_WIDTH, EVIDENCE_QUALITY)?;

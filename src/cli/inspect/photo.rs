@@ -74,12 +74,7 @@ pub struct Seconds {
 }
 
 /// Looks at one file. The picture comes back for its evidence, unless it failed.
-pub(super) fn look(
-    path: &Path,
-    model: &ModelInfo,
-    ground_m: f64,
-    eye: &mut Eye,
-) -> (ImageReport, Option<RgbImage>) {
+pub(super) fn look(path: &Path, model: &ModelInfo, ground_m: f64, eye: &mut Eye) -> (ImageReport, Option<RgbImage>) {
     let mut report = ImageReport {
         image: path.display().to_string(),
         status: Status::Failed,
@@ -122,10 +117,7 @@ fn fill(
             report.camera_model = photo.model;
             report.taken = photo.taken;
             report.notes = photo.notes;
-            let pose = Pose {
-                height_m: photo.pose.height_m - ground_m,
-                ..photo.pose
-            };
+            let pose = Pose { height_m: photo.pose.height_m - ground_m, ..photo.pose };
             report.pose = Some(pose);
             report.camera = Some(photo.camera);
             Some((photo.camera, pose))
@@ -136,9 +128,7 @@ fn fill(
             None
         }
     };
-    report.gsd_m = view
-        .map(|(camera, pose)| geo::ground_sample_distance(&camera, &pose))
-        .filter(|gsd| gsd.is_finite());
+    report.gsd_m = view.map(|(camera, pose)| geo::ground_sample_distance(&camera, &pose)).filter(|gsd| gsd.is_finite());
     if report.gsd_m.is_none() {
         report.notes.push(format!(
             "scale unknown: looked at as if a pixel were {} m on the ground, so things of another size may be missed",
@@ -147,8 +137,7 @@ fn fill(
     }
 
     let clock = Instant::now();
-    let detections =
-        eye(path, &picture, report.gsd_m).map_err(|e| format!("detection failed: {e}"))?;
+    let detections = eye(path, &picture, report.gsd_m).map_err(|e| format!("detection failed: {e}"))?;
     report.seconds.detect = seconds(clock);
     for detection in detections {
         let (class, height_m) = match model.classes.get(detection.class) {
@@ -157,39 +146,22 @@ fn fill(
         };
         let place = view.map(|(camera, pose)| {
             let sigma = HEIGHT_SIGMA_M + HEIGHT_SIGMA_SHARE * height_m.abs();
-            geo::locate(
-                &camera,
-                &pose,
-                centre(detection.bbox, &camera),
-                height_m,
-                sigma,
-            )
+            geo::locate(&camera, &pose, centre(detection.bbox, &camera), height_m, sigma)
         });
         let (located, unlocated) = match place {
             Some(Ok(located)) => (Some(located), None),
             Some(Err(error)) => (None, Some(error.to_string())),
             None => (None, None),
         };
-        report.detections.push(Seen {
-            class,
-            score: detection.score,
-            bbox: detection.bbox,
-            located,
-            unlocated,
-        });
+        report.detections.push(Seen { class, score: detection.score, bbox: detection.bbox, located, unlocated });
     }
     Ok(picture)
 }
 
 /// The box's middle; boxes may stick out of the picture by a rounding.
 fn centre([x1, y1, x2, y2]: [f32; 4], camera: &Camera) -> [f64; 2] {
-    let middle = |a: f32, b: f32, limit: u32| {
-        ((f64::from(a) + f64::from(b)) / 2.0).clamp(0.0, f64::from(limit))
-    };
-    [
-        middle(x1, x2, camera.width_px),
-        middle(y1, y2, camera.height_px),
-    ]
+    let middle = |a: f32, b: f32, limit: u32| ((f64::from(a) + f64::from(b)) / 2.0).clamp(0.0, f64::from(limit));
+    [middle(x1, x2, camera.width_px), middle(y1, y2, camera.height_px)]
 }
 
 fn seconds(since: Instant) -> f64 {

@@ -19,19 +19,9 @@ const WRITE_EVERY: Duration = Duration::from_secs(5);
 const NAP: Duration = Duration::from_millis(100);
 
 /// Works until SIGINT or SIGTERM.
-pub(super) fn follow(
-    paths: &[PathBuf],
-    inspection: &mut Inspection,
-    eye: &mut Eye,
-) -> anyhow::Result<()> {
+pub(super) fn follow(paths: &[PathBuf], inspection: &mut Inspection, eye: &mut Eye) -> anyhow::Result<()> {
     let stop = on_signal()?;
-    follow_until(
-        paths,
-        inspection,
-        eye,
-        &|| stop.load(Ordering::Relaxed),
-        LOOK_EVERY,
-    )
+    follow_until(paths, inspection, eye, &|| stop.load(Ordering::Relaxed), LOOK_EVERY)
 }
 
 fn follow_until(
@@ -92,17 +82,12 @@ fn follow_until(
 fn on_signal() -> anyhow::Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let raised = Arc::clone(&flag);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot listen for signals")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot listen for signals")?;
     // Registered here, before any work: a signal right after the start must not kill us in the middle of a write.
     let (mut interrupt, mut terminate) = {
         let _inside = runtime.enter();
-        (
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-        )
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
     };
     std::thread::spawn(move || {
         runtime.block_on(async move {
@@ -132,19 +117,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("out");
         let mut png = Vec::new();
-        image::RgbImage::new(64, 48)
-            .write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png)
-            .unwrap();
+        image::RgbImage::new(64, 48).write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png).unwrap();
         let photo = folder.path().join("a.png");
         std::fs::write(&photo, &png[..40]).unwrap();
 
-        let model = ModelInfo {
-            name: "m".into(),
-            version: "1".into(),
-            sha256: String::new(),
-            gsd_m: 0.1,
-            classes: vec![],
-        };
+        let model =
+            ModelInfo { name: "m".into(), version: "1".into(), sha256: String::new(), gsd_m: 0.1, classes: vec![] };
         let mut inspection = Inspection::new(&out, model, 0.0).unwrap();
         let looks = Cell::new(0);
         let mut eye = |_: &std::path::Path, _: &image::RgbImage, _: Option<f64>| {
@@ -160,20 +138,10 @@ mod tests {
             }
             asked.get() > 40
         };
-        follow_until(
-            &[folder.path().to_owned()],
-            &mut inspection,
-            &mut eye,
-            &stopped,
-            Duration::from_millis(1),
-        )
-        .unwrap();
+        follow_until(&[folder.path().to_owned()], &mut inspection, &mut eye, &stopped, Duration::from_millis(1))
+            .unwrap();
         assert_eq!(looks.get(), 1);
-        assert_eq!(
-            inspection.processed(),
-            1,
-            "the half file was never looked at"
-        );
+        assert_eq!(inspection.processed(), 1, "the half file was never looked at");
         assert!(out.join("report.json").exists() && out.join("findings.geojson").exists());
     }
 }

@@ -24,10 +24,7 @@ pub(super) fn read(block: Option<&[u8]>) -> Fields {
     };
     let mut reader = Reader::new();
     reader.continue_on_error(true);
-    let Ok(exif) = reader
-        .read_raw(block.to_vec())
-        .or_else(|e| e.distill_partial_result(|_| ()))
-    else {
+    let Ok(exif) = reader.read_raw(block.to_vec()).or_else(|e| e.distill_partial_result(|_| ())) else {
         return Fields::default();
     };
     Fields {
@@ -50,11 +47,7 @@ fn text(exif: &Exif, tag: Tag) -> Option<String> {
     let Value::Ascii(parts) = &field(exif, tag)?.value else {
         return None;
     };
-    let text: String = String::from_utf8_lossy(parts.first()?)
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(64)
-        .collect();
+    let text: String = String::from_utf8_lossy(parts.first()?).chars().filter(|c| !c.is_control()).take(64).collect();
     let text = text.trim();
     (!text.is_empty()).then(|| text.to_owned())
 }

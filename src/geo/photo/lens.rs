@@ -49,15 +49,7 @@ pub(super) fn camera(
     let (w, h) = (f64::from(width_px), f64::from(height_px));
     let camera = dewarp(w, h, exif, xmp, notes).or_else(|| {
         let f = focal_px(w, h, exif, xmp, notes)?;
-        Some(Camera {
-            width_px,
-            height_px,
-            fx: f,
-            fy: f,
-            cx: w / 2.0,
-            cy: h / 2.0,
-            distortion: None,
-        })
+        Some(Camera { width_px, height_px, fx: f, fy: f, cx: w / 2.0, cy: h / 2.0, distortion: None })
     })?;
     let fov = 2.0 * (w / 2.0 / camera.fx).atan().to_degrees();
     (camera.valid() && FOV_DEG.contains(&fov)).then_some(camera)
@@ -66,10 +58,7 @@ pub(super) fn camera(
 /// DJI's calibration: "date;fx,fy,cx,cy,k1,k2,p1,p2,k3", the centre counted from the middle of the full picture.
 fn dewarp(w: f64, h: f64, exif: &Fields, xmp: &Dji, notes: &mut Vec<String>) -> Option<Camera> {
     let (_, numbers) = xmp.text("DewarpData")?.split_once(';')?;
-    let numbers: Vec<f64> = numbers
-        .split(',')
-        .map(|v| v.trim().parse().ok())
-        .collect::<Option<_>>()?;
+    let numbers: Vec<f64> = numbers.split(',').map(|v| v.trim().parse().ok()).collect::<Option<_>>()?;
     let &[fx, fy, cx, cy, k1, k2, p1, p2, k3] = numbers.as_slice() else {
         return None;
     };
@@ -85,12 +74,7 @@ fn dewarp(w: f64, h: f64, exif: &Fields, xmp: &Dji, notes: &mut Vec<String>) -> 
     };
     // The flag says that the camera itself took the distortion out.
     if xmp.number("DewarpFlag") == Some(1.0) {
-        camera = Camera {
-            cx: w / 2.0,
-            cy: h / 2.0,
-            distortion: None,
-            ..camera
-        };
+        camera = Camera { cx: w / 2.0, cy: h / 2.0, distortion: None, ..camera };
         notes.push("distortion was removed in the camera (DewarpFlag 1)".to_owned());
     }
     Some(camera)
@@ -98,34 +82,20 @@ fn dewarp(w: f64, h: f64, exif: &Fields, xmp: &Dji, notes: &mut Vec<String>) -> 
 
 /// The width that a calibration in pixels is meant for: the picture may be a smaller copy.
 fn full_width(w: f64, exif: &Fields, xmp: &Dji) -> f64 {
-    let stated = xmp
-        .number("CalibratedOpticalCenterX")
-        .map(|cx| 2.0 * cx)
-        .or(exif.width_px);
+    let stated = xmp.number("CalibratedOpticalCenterX").map(|cx| 2.0 * cx).or(exif.width_px);
     stated.filter(|full| *full >= w).unwrap_or(w)
 }
 
 fn focal_px(w: f64, h: f64, exif: &Fields, xmp: &Dji, notes: &mut Vec<String>) -> Option<f64> {
     let zoom = exif.digital_zoom.filter(|z| *z > 1.0).unwrap_or(1.0);
-    let calibrated = xmp
-        .number("CalibratedFocalLength")
-        .filter(|f| *f > 0.0)
-        .map(|f| f * w / full_width(w, exif, xmp));
+    let calibrated = xmp.number("CalibratedFocalLength").filter(|f| *f > 0.0).map(|f| f * w / full_width(w, exif, xmp));
     let model = exif.model.as_deref().unwrap_or("");
-    let sensor = SENSORS
-        .iter()
-        .find(|(name, ..)| name.eq_ignore_ascii_case(model));
-    let by_sensor = sensor
-        .zip(exif.focal_mm)
-        .map(|((_, sensor_w, sensor_h), mm)| {
-            // A 16:9 picture of a 4:3 sensor keeps the sensor's width, a 4:3 picture of a 3:2 one keeps its height.
-            let one = if w * sensor_h >= h * sensor_w {
-                mm / sensor_w * w
-            } else {
-                mm / sensor_h * h
-            };
-            one * zoom
-        });
+    let sensor = SENSORS.iter().find(|(name, ..)| name.eq_ignore_ascii_case(model));
+    let by_sensor = sensor.zip(exif.focal_mm).map(|((_, sensor_w, sensor_h), mm)| {
+        // A 16:9 picture of a 4:3 sensor keeps the sensor's width, a 4:3 picture of a 3:2 one keeps its height.
+        let one = if w * sensor_h >= h * sensor_w { mm / sensor_w * w } else { mm / sensor_h * h };
+        one * zoom
+    });
     let by_35mm = exif.focal_35mm.map(|f35| {
         // The equivalent is stated for the sensor's own format, so a 16:9 picture counts as cropped from 4:3.
         let native_h = h.max(if w / h > 1.6 { w * 0.75 } else { 0.0 });
@@ -134,19 +104,18 @@ fn focal_px(w: f64, h: f64, exif: &Fields, xmp: &Dji, notes: &mut Vec<String>) -
     if let (Some(a), Some(b)) = (by_sensor, by_35mm)
         && (a / b - 1.0).abs() > DISAGREE
     {
-        notes.push(format!("focal length: {a:.0} px by the sensor, {b:.0} px by the 35 mm equivalent; is the picture cropped?"));
+        notes.push(format!(
+            "focal length: {a:.0} px by the sensor, {b:.0} px by the 35 mm equivalent; is the picture cropped?"
+        ));
     }
     let focal = calibrated.or(by_sensor).or(by_35mm)?;
     notes.push(match (calibrated, by_sensor) {
-        (Some(_), _) => {
-            "focal length from the maker's calibration, lens distortion unknown".to_owned()
-        }
+        (Some(_), _) => "focal length from the maker's calibration, lens distortion unknown".to_owned(),
         (None, Some(_)) => {
             format!("focal length from EXIF and the sensor of {model}, lens distortion unknown")
         }
         (None, None) => {
-            "focal length from the 35 mm equivalent (good to about 2 %), lens distortion unknown"
-                .to_owned()
+            "focal length from the 35 mm equivalent (good to about 2 %), lens distortion unknown".to_owned()
         }
     });
     Some(focal)

@@ -19,19 +19,9 @@ use super::{Attitude, Camera, CoordinateError, LatLon, Pose, PoseSigma};
 
 /// One sigma of a drone without corrections, per axis: a satellite fix, a barometer's drift together with ground that is
 /// not quite at take-off height, a compass next to motors, a gimbal.
-const SIGMA: PoseSigma = PoseSigma {
-    horizontal_m: 1.5,
-    vertical_m: 2.0,
-    yaw_deg: 2.0,
-    tilt_deg: 0.5,
-};
+const SIGMA: PoseSigma = PoseSigma { horizontal_m: 1.5, vertical_m: 2.0, yaw_deg: 2.0, tilt_deg: 0.5 };
 /// With an RTK fix the camera's place is known, the ground under it is not better known than before.
-const SIGMA_RTK: PoseSigma = PoseSigma {
-    horizontal_m: 0.1,
-    vertical_m: 1.0,
-    yaw_deg: 1.0,
-    tilt_deg: 0.5,
-};
+const SIGMA_RTK: PoseSigma = PoseSigma { horizontal_m: 0.1, vertical_m: 1.0, yaw_deg: 1.0, tilt_deg: 0.5 };
 /// DJI's `RtkFlag` for a fixed solution.
 const RTK_FIXED: f64 = 50.0;
 /// Two positions in one file that differ by more than this contradict each other.
@@ -61,9 +51,7 @@ pub enum PhotoError {
     Missing(Vec<Missing>),
     #[error("the stated position is none: {0}")]
     Position(CoordinateError),
-    #[error(
-        "EXIF orientation {0}: the picture was turned after its pose was written; take the original file"
-    )]
+    #[error("EXIF orientation {0}: the picture was turned after its pose was written; take the original file")]
     Turned(u32),
 }
 
@@ -81,7 +69,9 @@ impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Position => "no GPS position (was there a fix, or were the tags stripped on the way?)",
-            Self::Height => "no height above take-off (XMP RelativeAltitude; the height above sea level does not say it)",
+            Self::Height => {
+                "no height above take-off (XMP RelativeAltitude; the height above sea level does not say it)"
+            }
             Self::GimbalYaw => "no gimbal yaw (XMP GimbalYawDegree; the flight yaw does not say it)",
             Self::GimbalPitch => "no gimbal pitch (XMP GimbalPitchDegree)",
             Self::FocalLength => "no focal length (EXIF FocalLength with a known camera, or FocalLengthIn35mmFilm)",
@@ -91,10 +81,7 @@ impl fmt::Display for Missing {
 
 fn list(missing: &[Missing]) -> String {
     let parts: Vec<String> = missing.iter().map(ToString::to_string).collect();
-    format!(
-        "{}; take the file as the drone wrote it, messengers and editors strip metadata",
-        parts.join(", ")
-    )
+    format!("{}; take the file as the drone wrote it, messengers and editors strip metadata", parts.join(", "))
 }
 
 /// Reads pose and camera from the bytes of a whole picture file.
@@ -118,12 +105,9 @@ pub fn read(bytes: &[u8]) -> Result<Photo, PhotoError> {
     let mut notes = Vec::new();
     let from_xmp = xmp.number("GpsLatitude").zip(
         // Spelt wrongly by a generation of cameras (Phantom 4 Pro and RTK, among others).
-        xmp.number("GpsLongitude")
-            .or_else(|| xmp.number("GpsLongtitude")),
+        xmp.number("GpsLongitude").or_else(|| xmp.number("GpsLongtitude")),
     );
-    let from_xmp = from_xmp
-        .map(|(lat, lon)| LatLon { lat, lon })
-        .filter(is_a_fix);
+    let from_xmp = from_xmp.map(|(lat, lon)| LatLon { lat, lon }).filter(is_a_fix);
     let from_exif = exif.position.filter(is_a_fix);
     let at = from_xmp.or(from_exif);
     if let Some(at) = at {
@@ -134,8 +118,7 @@ pub fn read(bytes: &[u8]) -> Result<Photo, PhotoError> {
     let pitch = xmp.number("GimbalPitchDegree");
     let camera = lens::camera(width_px, height_px, &exif, &xmp, &mut notes);
 
-    let (Some(at), Some(height_m), Some(yaw_deg), Some(pitch_deg), Some(camera)) =
-        (at, height, yaw, pitch, camera)
+    let (Some(at), Some(height_m), Some(yaw_deg), Some(pitch_deg), Some(camera)) = (at, height, yaw, pitch, camera)
     else {
         let parts = [
             (at.is_none(), Missing::Position),
@@ -145,10 +128,7 @@ pub fn read(bytes: &[u8]) -> Result<Photo, PhotoError> {
             (camera.is_none(), Missing::FocalLength),
         ];
         return Err(PhotoError::Missing(
-            parts
-                .into_iter()
-                .filter_map(|(absent, part)| absent.then_some(part))
-                .collect(),
+            parts.into_iter().filter_map(|(absent, part)| absent.then_some(part)).collect(),
         ));
     };
 
@@ -156,11 +136,7 @@ pub fn read(bytes: &[u8]) -> Result<Photo, PhotoError> {
         notes.push("no gimbal roll: taken as level".to_owned());
         0.0
     });
-    let mut sigma = if xmp.number("RtkFlag") == Some(RTK_FIXED) {
-        SIGMA_RTK
-    } else {
-        SIGMA
-    };
+    let mut sigma = if xmp.number("RtkFlag") == Some(RTK_FIXED) { SIGMA_RTK } else { SIGMA };
     if let (Some(a), Some(b)) = (from_xmp, from_exif)
         && b.validate().is_ok()
     {
@@ -172,16 +148,7 @@ pub fn read(bytes: &[u8]) -> Result<Photo, PhotoError> {
     }
     Ok(Photo {
         camera,
-        pose: Pose {
-            at,
-            height_m,
-            attitude: Attitude {
-                yaw_deg,
-                pitch_deg,
-                roll_deg,
-            },
-            sigma,
-        },
+        pose: Pose { at, height_m, attitude: Attitude { yaw_deg, pitch_deg, roll_deg }, sigma },
         model: exif.model,
         taken: exif.taken,
         notes,
@@ -246,18 +213,12 @@ mod tests {
     }
 
     fn mavic_exif() -> Vec<u8> {
-        exif(
-            &[(0x112, 1)],
-            "FC220",
-            &[(0x920a, (473, 100)), (0xa405, (26, 1))],
-        )
+        exif(&[(0x112, 1)], "FC220", &[(0x920a, (473, 100)), (0xa405, (26, 1))])
     }
 
     fn jpeg(width: u32, height: u32, exif: Option<&[u8]>, xmp: Option<&str>) -> Vec<u8> {
         let mut body = Vec::new();
-        image::codecs::jpeg::JpegEncoder::new(&mut body)
-            .encode_image(&image::RgbImage::new(width, height))
-            .unwrap();
+        image::codecs::jpeg::JpegEncoder::new(&mut body).encode_image(&image::RgbImage::new(width, height)).unwrap();
         let mut file = vec![0xff, 0xd8];
         let mut segment = |head: &[u8], payload: &[u8]| {
             file.extend([0xff, 0xe1]);
@@ -276,12 +237,7 @@ mod tests {
     }
 
     fn read_with(attributes: &str) -> Result<Photo, PhotoError> {
-        read(&jpeg(
-            400,
-            300,
-            Some(&mavic_exif()),
-            Some(&packet(attributes)),
-        ))
+        read(&jpeg(400, 300, Some(&mavic_exif()), Some(&packet(attributes))))
     }
 
     #[test]
@@ -289,13 +245,7 @@ mod tests {
         let photo = read_with(FULL).unwrap();
         let a = photo.pose.attitude;
         assert_eq!((a.yaw_deg, a.pitch_deg, a.roll_deg), (92.9, -60.0, 0.5));
-        assert_eq!(
-            photo.pose.at,
-            LatLon {
-                lat: 24.68027804,
-                lon: 120.9517016
-            }
-        );
+        assert_eq!(photo.pose.at, LatLon { lat: 24.68027804, lon: 120.9517016 });
         assert_eq!(photo.model.as_deref(), Some("FC220"));
     }
 
@@ -340,65 +290,32 @@ mod tests {
             ])
         );
         let text = error.to_string();
-        for part in [
-            "GPS position",
-            "above take-off",
-            "gimbal yaw",
-            "gimbal pitch",
-            "focal length",
-            "as the drone wrote it",
-        ] {
+        for part in
+            ["GPS position", "above take-off", "gimbal yaw", "gimbal pitch", "focal length", "as the drone wrote it"]
+        {
             assert!(text.contains(part), "{part} in {text}");
         }
     }
 
     #[test]
     fn zero_zero_is_no_fix_and_nan_is_no_number() {
-        let zero = FULL
-            .replace("+24.68027804", "0")
-            .replace("+120.95170160", "0.0");
-        assert_eq!(
-            read_with(&zero).unwrap_err(),
-            PhotoError::Missing(vec![Missing::Position])
-        );
+        let zero = FULL.replace("+24.68027804", "0").replace("+120.95170160", "0.0");
+        assert_eq!(read_with(&zero).unwrap_err(), PhotoError::Missing(vec![Missing::Position]));
         let nan = FULL.replace("+92.90", "nan").replace("-60.00", "inf");
-        assert_eq!(
-            read_with(&nan).unwrap_err(),
-            PhotoError::Missing(vec![Missing::GimbalYaw, Missing::GimbalPitch])
-        );
-        let swapped = FULL
-            .replace("+24.68027804", "120.9")
-            .replace("+120.95170160", "24.6");
-        assert!(
-            read_with(&swapped)
-                .unwrap_err()
-                .to_string()
-                .contains("swapped")
-        );
+        assert_eq!(read_with(&nan).unwrap_err(), PhotoError::Missing(vec![Missing::GimbalYaw, Missing::GimbalPitch]));
+        let swapped = FULL.replace("+24.68027804", "120.9").replace("+120.95170160", "24.6");
+        assert!(read_with(&swapped).unwrap_err().to_string().contains("swapped"));
     }
 
     #[test]
     fn a_sixteen_to_nine_picture_of_a_four_to_three_sensor_has_the_same_focal_length_in_pixels() {
-        let at = |h| {
-            read(&jpeg(400, h, Some(&mavic_exif()), Some(&packet(FULL))))
-                .unwrap()
-                .camera
-        };
+        let at = |h| read(&jpeg(400, h, Some(&mavic_exif()), Some(&packet(FULL)))).unwrap().camera;
         assert!((at(300).fx - 4.73 / 6.17 * 400.0).abs() < 1e-9);
         assert_eq!(at(225).fx, at(300).fx);
         assert_eq!(at(225).cy, 112.5);
         // And so by the 35 mm equivalent, for a camera that no table knows.
-        let unknown = exif(
-            &[(0x112, 1)],
-            "NEW1",
-            &[(0x920a, (473, 100)), (0xa405, (26, 1))],
-        );
-        let at = |h| {
-            read(&jpeg(400, h, Some(&unknown), Some(&packet(FULL))))
-                .unwrap()
-                .camera
-                .fx
-        };
+        let unknown = exif(&[(0x112, 1)], "NEW1", &[(0x920a, (473, 100)), (0xa405, (26, 1))]);
+        let at = |h| read(&jpeg(400, h, Some(&unknown), Some(&packet(FULL)))).unwrap().camera.fx;
         assert!((at(300) - 26.0 / 43.2666 * 500.0).abs() < 0.01);
         assert!((at(225) - at(300)).abs() < 1e-9);
     }
@@ -410,36 +327,22 @@ mod tests {
             d:DewarpData="2018-09-07;1000.0,1001.0,-8.0,16.0,-0.26,0.11,0.0009,0.0001,-0.03""#
         );
         let camera = read_with(&dewarp).unwrap().camera;
-        assert_eq!(
-            (camera.fx, camera.fy, camera.cx, camera.cy),
-            (250.0, 250.25, 198.0, 154.0)
-        );
-        assert_eq!(
-            camera.distortion,
-            Some([-0.26, 0.11, 0.0009, 0.0001, -0.03])
-        );
-        let corrected =
-            read_with(&dewarp.replace(r#"DewarpFlag="0""#, r#"DewarpFlag="1""#)).unwrap();
+        assert_eq!((camera.fx, camera.fy, camera.cx, camera.cy), (250.0, 250.25, 198.0, 154.0));
+        assert_eq!(camera.distortion, Some([-0.26, 0.11, 0.0009, 0.0001, -0.03]));
+        let corrected = read_with(&dewarp.replace(r#"DewarpFlag="0""#, r#"DewarpFlag="1""#)).unwrap();
         assert_eq!(corrected.camera.distortion, None);
     }
 
     #[test]
     fn a_picture_turned_after_its_pose_was_written_has_none() {
         let turned = exif(&[(0x112, 6)], "FC220", &[(0x920a, (473, 100))]);
-        assert_eq!(
-            read(&jpeg(400, 300, Some(&turned), Some(&packet(FULL)))),
-            Err(PhotoError::Turned(6))
-        );
+        assert_eq!(read(&jpeg(400, 300, Some(&turned), Some(&packet(FULL)))), Err(PhotoError::Turned(6)));
     }
 
     #[test]
     fn an_rtk_fix_is_believed_more_than_a_plain_one() {
         let plain = read_with(FULL).unwrap().pose.sigma.horizontal_m;
-        let rtk = read_with(&format!(r#"{FULL} d:RtkFlag="50""#))
-            .unwrap()
-            .pose
-            .sigma
-            .horizontal_m;
+        let rtk = read_with(&format!(r#"{FULL} d:RtkFlag="50""#)).unwrap().pose.sigma.horizontal_m;
         assert!(rtk < plain / 5.0);
     }
 
@@ -452,24 +355,13 @@ mod tests {
         let refuse = |xmp: &str| read(&jpeg(400, 300, Some(&mavic_exif()), Some(xmp))).unwrap_err();
         assert_eq!(refuse(&bomb), PhotoError::Xmp(xmp::XmpError::DocType));
         let entity = packet(&FULL.replace("+99.96", "&b;"));
-        assert!(matches!(
-            refuse(&entity),
-            PhotoError::Xmp(xmp::XmpError::Malformed(_))
-        ));
+        assert!(matches!(refuse(&entity), PhotoError::Xmp(xmp::XmpError::Malformed(_))));
         let long = packet(&format!(r#"{FULL} d:SelfData="{}""#, "x".repeat(50_000)));
-        assert!(
-            refuse(&long)
-                .to_string()
-                .contains("exceeds the limit of 1024")
-        );
+        assert!(refuse(&long).to_string().contains("exceeds the limit of 1024"));
         let deep = "<a>".repeat(2_000);
         assert!(refuse(&deep).to_string().contains("depth"));
         let many: String = (0..2_000).map(|i| format!(r#"d:p{i}="1" "#)).collect();
-        assert!(
-            refuse(&packet(&many))
-                .to_string()
-                .contains("number of properties")
-        );
+        assert!(refuse(&packet(&many)).to_string().contains("number of properties"));
     }
 
     #[test]
@@ -484,10 +376,7 @@ mod tests {
             broken[at] ^= 0xff;
             let _ = read(&broken);
         }
-        assert!(matches!(
-            read(b"not a picture"),
-            Err(PhotoError::NotAPicture(_))
-        ));
+        assert!(matches!(read(b"not a picture"), Err(PhotoError::NotAPicture(_))));
         assert!(matches!(read(&[]), Err(PhotoError::NotAPicture(_))));
     }
 }

@@ -40,24 +40,15 @@ impl Dji {
 
     /// A finite number; "+98.90" and "98.90" alike.
     pub fn number(&self, name: &str) -> Option<f64> {
-        self.text(name)?
-            .parse()
-            .ok()
-            .filter(|v: &f64| v.is_finite())
+        self.text(name)?.parse().ok().filter(|v: &f64| v.is_finite())
     }
 
     fn put(&mut self, name: &str, value: &str) -> Result<(), XmpError> {
         if value.len() > MAX_VALUE {
-            return Err(XmpError::TooMuch {
-                what: "longest value",
-                limit: MAX_VALUE,
-            });
+            return Err(XmpError::TooMuch { what: "longest value", limit: MAX_VALUE });
         }
         if self.0.len() >= MAX_PROPERTIES {
-            return Err(XmpError::TooMuch {
-                what: "number of properties",
-                limit: MAX_PROPERTIES,
-            });
+            return Err(XmpError::TooMuch { what: "number of properties", limit: MAX_PROPERTIES });
         }
         self.0.insert(name.to_owned(), value.to_owned());
         Ok(())
@@ -67,10 +58,7 @@ impl Dji {
 /// Reads attributes of any element, and elements with text (both spellings are XMP).
 pub(super) fn read(packet: &[u8]) -> Result<Dji, XmpError> {
     if packet.len() > MAX_PACKET {
-        return Err(XmpError::TooMuch {
-            what: "size",
-            limit: MAX_PACKET,
-        });
+        return Err(XmpError::TooMuch { what: "size", limit: MAX_PACKET });
     }
     let text = std::str::from_utf8(packet).map_err(|_| XmpError::NotUtf8)?;
     // Some firmware pads the packet with zero bytes behind its end.
@@ -79,17 +67,12 @@ pub(super) fn read(packet: &[u8]) -> Result<Dji, XmpError> {
     let mut depth = 0;
     let mut open: Option<(String, String)> = None;
     for _ in 0..MAX_EVENTS {
-        let event = reader
-            .read_event()
-            .map_err(|e| XmpError::Malformed(e.to_string()))?;
+        let event = reader.read_event().map_err(|e| XmpError::Malformed(e.to_string()))?;
         match event {
             Event::Start(element) => {
                 depth += 1;
                 if depth > MAX_DEPTH {
-                    return Err(XmpError::TooMuch {
-                        what: "depth",
-                        limit: MAX_DEPTH,
-                    });
+                    return Err(XmpError::TooMuch { what: "depth", limit: MAX_DEPTH });
                 }
                 attributes(&element, reader.resolver(), &mut found)?;
                 let (namespace, name) = reader.resolver().resolve_element(element.name());
@@ -112,24 +95,16 @@ pub(super) fn read(packet: &[u8]) -> Result<Dji, XmpError> {
             _ => {}
         }
     }
-    Err(XmpError::TooMuch {
-        what: "number of elements",
-        limit: MAX_EVENTS,
-    })
+    Err(XmpError::TooMuch { what: "number of elements", limit: MAX_EVENTS })
 }
 
-fn attributes(
-    element: &BytesStart,
-    resolver: &NamespaceResolver,
-    found: &mut Dji,
-) -> Result<(), XmpError> {
+fn attributes(element: &BytesStart, resolver: &NamespaceResolver, found: &mut Dji) -> Result<(), XmpError> {
     for attribute in element.attributes() {
         let attribute = attribute.map_err(|e| XmpError::Malformed(e.to_string()))?;
         let (namespace, name) = resolver.resolve_attribute(attribute.key);
         if is_dji(&namespace) {
-            let value = attribute
-                .normalized_value(XmlVersion::Implicit1_0)
-                .map_err(|e| XmpError::Malformed(e.to_string()))?;
+            let value =
+                attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|e| XmpError::Malformed(e.to_string()))?;
             found.put(name.into_inner(), &value)?;
         }
     }

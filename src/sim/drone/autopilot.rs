@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use jiff::Timestamp;
 use mavlink::dialects::common::{
-    COMMAND_ACK_DATA, COMMAND_LONG_DATA, MISSION_ITEM_REACHED_DATA, MavCmd, MavMessage,
-    MavMissionType, MavResult, MavSeverity, STATUSTEXT_DATA,
+    COMMAND_ACK_DATA, COMMAND_LONG_DATA, MISSION_ITEM_REACHED_DATA, MavCmd, MavMessage, MavMissionType, MavResult,
+    MavSeverity, STATUSTEXT_DATA,
 };
 
 use super::params::Parameters;
@@ -39,17 +39,9 @@ pub enum Mode {
 
 impl Mode {
     fn from_number(number: u32) -> Option<Mode> {
-        [
-            Mode::Stabilize,
-            Mode::Auto,
-            Mode::Guided,
-            Mode::Loiter,
-            Mode::Rtl,
-            Mode::Land,
-            Mode::Brake,
-        ]
-        .into_iter()
-        .find(|mode| *mode as u32 == number)
+        [Mode::Stabilize, Mode::Auto, Mode::Guided, Mode::Loiter, Mode::Rtl, Mode::Land, Mode::Brake]
+            .into_iter()
+            .find(|mode| *mode as u32 == number)
     }
 
     fn may_arm(self) -> bool {
@@ -195,11 +187,7 @@ impl Autopilot {
 
     fn text(&mut self, severity: MavSeverity, text: &str) {
         tracing::debug!(text, "simulated drone");
-        self.say(MavMessage::STATUSTEXT(STATUSTEXT_DATA {
-            severity,
-            text: text.into(),
-            ..Default::default()
-        }));
+        self.say(MavMessage::STATUSTEXT(STATUSTEXT_DATA { severity, text: text.into(), ..Default::default() }));
     }
 
     pub(super) fn in_air(&self) -> bool {
@@ -211,9 +199,7 @@ impl Autopilot {
     }
 
     pub(super) fn taking_off(&self) -> bool {
-        self.mode == Mode::Auto
-            && self.active_command() == Some(MavCmd::MAV_CMD_NAV_TAKEOFF)
-            && self.armed
+        self.mode == Mode::Auto && self.active_command() == Some(MavCmd::MAV_CMD_NAV_TAKEOFF) && self.armed
     }
 
     fn active_command(&self) -> Option<MavCmd> {
@@ -300,37 +286,27 @@ impl Autopilot {
         }
         let wrong = self.faults.store_wrong_item;
         let answer = match message {
-            MavMessage::MISSION_COUNT(m) => self
-                .list(m.mission_type)
-                .map(|list| list.begin(m.count, from)),
+            MavMessage::MISSION_COUNT(m) => self.list(m.mission_type).map(|list| list.begin(m.count, from)),
             MavMessage::MISSION_ITEM_INT(m) => {
                 if self.dropped() {
                     return;
                 }
-                let wrong =
-                    wrong.filter(|_| m.mission_type == MavMissionType::MAV_MISSION_TYPE_MISSION);
-                self.list(m.mission_type)
-                    .and_then(|list| list.take(m, from, wrong))
+                let wrong = wrong.filter(|_| m.mission_type == MavMissionType::MAV_MISSION_TYPE_MISSION);
+                self.list(m.mission_type).and_then(|list| list.take(m, from, wrong))
             }
-            MavMessage::MISSION_REQUEST_LIST(m) => {
-                self.list(m.mission_type).map(|list| list.count(from))
-            }
+            MavMessage::MISSION_REQUEST_LIST(m) => self.list(m.mission_type).map(|list| list.count(from)),
             MavMessage::MISSION_REQUEST_INT(m) => {
                 if self.dropped() {
                     return;
                 }
                 self.list(m.mission_type).map(|list| list.item(m.seq, from))
             }
-            MavMessage::MISSION_CLEAR_ALL(m)
-                if m.mission_type == MavMissionType::MAV_MISSION_TYPE_ALL =>
-            {
+            MavMessage::MISSION_CLEAR_ALL(m) if m.mission_type == MavMissionType::MAV_MISSION_TYPE_ALL => {
                 self.fence.clear(from);
                 self.rally.clear(from);
                 Some(self.mission.clear(from))
             }
-            MavMessage::MISSION_CLEAR_ALL(m) => {
-                self.list(m.mission_type).map(|list| list.clear(from))
-            }
+            MavMessage::MISSION_CLEAR_ALL(m) => self.list(m.mission_type).map(|list| list.clear(from)),
             MavMessage::MISSION_SET_CURRENT(m) => {
                 self.active = None;
                 self.proceed(usize::from(m.seq));
@@ -373,10 +349,11 @@ impl Autopilot {
             }
         }
         if self.fence.generation != self.fence_polygon.0 {
-            let vertices = self.fence.items.iter().map(|item| LatLon {
-                lat: f64::from(item.x) / 1e7,
-                lon: f64::from(item.y) / 1e7,
-            });
+            let vertices = self
+                .fence
+                .items
+                .iter()
+                .map(|item| LatLon { lat: f64::from(item.x) / 1e7, lon: f64::from(item.y) / 1e7 });
             self.fence_polygon = (self.fence.generation, vertices.collect());
         }
     }
@@ -391,10 +368,7 @@ impl Autopilot {
             MavCmd::MAV_CMD_COMPONENT_ARM_DISARM => {
                 const EVEN_IN_THE_AIR: f32 = 21_196.0;
                 if self.in_air() && c.param2 != EVEN_IN_THE_AIR {
-                    self.text(
-                        MavSeverity::MAV_SEVERITY_WARNING,
-                        "Disarm: refused, in the air",
-                    );
+                    self.text(MavSeverity::MAV_SEVERITY_WARNING, "Disarm: refused, in the air");
                     return MavResult::MAV_RESULT_FAILED;
                 }
                 self.disarm();
@@ -426,9 +400,7 @@ impl Autopilot {
                 ACCEPTED
             }
             MavCmd::MAV_CMD_REQUEST_MESSAGE => accepted(self.emit(c.param1 as u32)),
-            MavCmd::MAV_CMD_REQUEST_AUTOPILOT_CAPABILITIES => {
-                accepted(self.emit(super::messages::AUTOPILOT_VERSION))
-            }
+            MavCmd::MAV_CMD_REQUEST_AUTOPILOT_CAPABILITIES => accepted(self.emit(super::messages::AUTOPILOT_VERSION)),
             MavCmd::MAV_CMD_SET_MESSAGE_INTERVAL => {
                 let id = c.param1 as u32;
                 if !super::messages::STREAMS.contains(&id) {
@@ -443,13 +415,7 @@ impl Autopilot {
                     // No faster than 50 Hz.
                     period => period.max(0.02),
                 };
-                self.streams.insert(
-                    id,
-                    Stream {
-                        period_s,
-                        due_s: 0.0,
-                    },
-                );
+                self.streams.insert(id, Stream { period_s, due_s: 0.0 });
                 ACCEPTED
             }
             MavCmd::MAV_CMD_IMAGE_START_CAPTURE => {
@@ -517,10 +483,7 @@ impl Autopilot {
 
     fn ask_mode(&mut self, mode: Mode) -> bool {
         if mode == Mode::Auto && self.mission.items.len() < 2 {
-            self.text(
-                MavSeverity::MAV_SEVERITY_WARNING,
-                "Mode change to AUTO failed: no mission",
-            );
+            self.text(MavSeverity::MAV_SEVERITY_WARNING, "Mode change to AUTO failed: no mission");
             return false;
         }
         if mode == self.mode {
@@ -533,10 +496,7 @@ impl Autopilot {
             Mode::Rtl => self.begin_return(),
             // The real one, too, starts or goes on with its mission when it is switched in the air.
             Mode::Auto if self.in_air() && self.active.is_none() => self.proceed(1),
-            Mode::Auto
-                if self.in_air()
-                    && self.active_command() == Some(MavCmd::MAV_CMD_NAV_RETURN_TO_LAUNCH) =>
-            {
+            Mode::Auto if self.in_air() && self.active_command() == Some(MavCmd::MAV_CMD_NAV_RETURN_TO_LAUNCH) => {
                 self.begin_return();
             }
             _ => {}
@@ -589,24 +549,15 @@ impl Autopilot {
     }
 
     fn fly_mission(&mut self) -> Command {
-        let Some(item) = self
-            .active
-            .and_then(|index| self.mission.items.get(index))
-            .cloned()
-        else {
+        let Some(item) = self.active.and_then(|index| self.mission.items.get(index)).cloned() else {
             // No mission, or its end without a return: stay.
             if self.body.on_ground() {
                 return Command::Rest;
             }
             return self.toward(self.hold, self.speed_m_s, None);
         };
-        let place = self.ground.enu(
-            LatLon {
-                lat: f64::from(item.x) / 1e7,
-                lon: f64::from(item.y) / 1e7,
-            },
-            f64::from(item.z),
-        );
+        let place =
+            self.ground.enu(LatLon { lat: f64::from(item.x) / 1e7, lon: f64::from(item.y) / 1e7 }, f64::from(item.z));
         let here = self.body.estimated_position();
         match item.command {
             MavCmd::MAV_CMD_NAV_TAKEOFF => {
@@ -621,10 +572,7 @@ impl Autopilot {
             _ => {
                 let radius = self.params.get("WPNAV_RADIUS") / 100.0;
                 let away = (place[0] - here[0]).hypot(place[1] - here[1]);
-                if away < radius
-                    && (place[2] - here[2]).abs() < 2.0
-                    && item.command == MavCmd::MAV_CMD_NAV_WAYPOINT
-                {
+                if away < radius && (place[2] - here[2]).abs() < 2.0 && item.command == MavCmd::MAV_CMD_NAV_WAYPOINT {
                     self.hold = place;
                     self.reached();
                 }
@@ -637,9 +585,7 @@ impl Autopilot {
     /// The active item is done: says so and goes on.
     fn reached(&mut self) {
         if let Some(index) = self.active {
-            self.say(MavMessage::MISSION_ITEM_REACHED(
-                MISSION_ITEM_REACHED_DATA { seq: index as u16 },
-            ));
+            self.say(MavMessage::MISSION_ITEM_REACHED(MISSION_ITEM_REACHED_DATA { seq: index as u16 }));
             self.proceed(index + 1);
         }
     }
@@ -681,9 +627,7 @@ impl Autopilot {
                 self.trigger_m = first;
                 self.since_shot_m = 0.0;
             }
-            MavCmd::MAV_CMD_DO_GIMBAL_MANAGER_PITCHYAW => {
-                self.gimbal_wanted_deg = first.clamp(-90.0, 30.0)
-            }
+            MavCmd::MAV_CMD_DO_GIMBAL_MANAGER_PITCHYAW => self.gimbal_wanted_deg = first.clamp(-90.0, 30.0),
             MOUNT_CONTROL => self.gimbal_wanted_deg = first.clamp(-90.0, 30.0),
             _ => {}
         }
@@ -739,11 +683,7 @@ impl Autopilot {
         let speed = speed.min((2.0 * 1.9 * away).sqrt()).min(away * 1.5);
         let share = speed / away.max(1e-6);
         Command::Velocity {
-            enu: [
-                east * share,
-                north * share,
-                (place[2] - here[2]).clamp(-DESCEND, CLIMB),
-            ],
+            enu: [east * share, north * share, (place[2] - here[2]).clamp(-DESCEND, CLIMB)],
             heading_deg,
         }
     }
@@ -752,11 +692,7 @@ impl Autopilot {
         let index = self.next_index;
         self.next_index += 1;
         let taken_at = self.now;
-        let attitude = geo::Attitude {
-            yaw_deg: self.body.attitude.yaw_deg,
-            pitch_deg: self.gimbal_deg,
-            roll_deg: 0.0,
-        };
+        let attitude = geo::Attitude { yaw_deg: self.body.attitude.yaw_deg, pitch_deg: self.gimbal_deg, roll_deg: 0.0 };
         let estimate = self.estimated_camera();
         self.pending.insert(
             index,
@@ -768,14 +704,7 @@ impl Autopilot {
             },
         );
         let [east_m, north_m, up_m] = self.body.position;
-        self.exposures.push_back(Exposure {
-            index,
-            taken_at,
-            east_m,
-            north_m,
-            up_m,
-            attitude,
-        });
+        self.exposures.push_back(Exposure { index, taken_at, east_m, north_m, up_m, attitude });
     }
 
     /// How the autopilot believes that the camera looks: its compass is biased, its horizon is noisy.
@@ -848,14 +777,7 @@ impl Autopilot {
     /// What goes by the wall's clock: the conversation, and whether there is one.
     pub fn wall(&mut self, dt: f64) {
         self.uptime_s += dt;
-        for answer in [
-            self.mission.tick(dt),
-            self.fence.tick(dt),
-            self.rally.tick(dt),
-        ]
-        .into_iter()
-        .flatten()
-        {
+        for answer in [self.mission.tick(dt), self.fence.tick(dt), self.rally.tick(dt)].into_iter().flatten() {
             self.say(answer);
         }
         if let Some(silent) = &mut self.station_silent_s {
@@ -888,17 +810,10 @@ fn for_us(target: u8) -> bool {
 }
 
 fn accepted(done: bool) -> MavResult {
-    if done {
-        MavResult::MAV_RESULT_ACCEPTED
-    } else {
-        MavResult::MAV_RESULT_FAILED
-    }
+    if done { MavResult::MAV_RESULT_ACCEPTED } else { MavResult::MAV_RESULT_FAILED }
 }
 
 /// Clockwise from north.
 fn bearing(from: Enu, to: Enu) -> f64 {
-    (to[0] - from[0])
-        .atan2(to[1] - from[1])
-        .to_degrees()
-        .rem_euclid(360.0)
+    (to[0] - from[0]).atan2(to[1] - from[1]).to_degrees().rem_euclid(360.0)
 }

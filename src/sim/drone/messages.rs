@@ -1,11 +1,10 @@
 //! What the simulated drone says: heartbeats, streams, reports of pictures. Pure.
 
 use mavlink::dialects::common::{
-    ATTITUDE_DATA, AUTOPILOT_VERSION_DATA, BATTERY_STATUS_DATA, CAMERA_IMAGE_CAPTURED_DATA,
-    EXTENDED_SYS_STATE_DATA, GIMBAL_DEVICE_ATTITUDE_STATUS_DATA, GLOBAL_POSITION_INT_DATA,
-    GPS_RAW_INT_DATA, GimbalDeviceErrorFlags, GimbalDeviceFlags, GpsFixType, HEARTBEAT_DATA,
-    HOME_POSITION_DATA, MISSION_CURRENT_DATA, MavAutopilot, MavBool, MavLandedState, MavMessage,
-    MavModeFlag, MavProtocolCapability, MavState, MavType, MavVtolState, SYS_STATUS_DATA,
+    ATTITUDE_DATA, AUTOPILOT_VERSION_DATA, BATTERY_STATUS_DATA, CAMERA_IMAGE_CAPTURED_DATA, EXTENDED_SYS_STATE_DATA,
+    GIMBAL_DEVICE_ATTITUDE_STATUS_DATA, GLOBAL_POSITION_INT_DATA, GPS_RAW_INT_DATA, GimbalDeviceErrorFlags,
+    GimbalDeviceFlags, GpsFixType, HEARTBEAT_DATA, HOME_POSITION_DATA, MISSION_CURRENT_DATA, MavAutopilot, MavBool,
+    MavLandedState, MavMessage, MavModeFlag, MavProtocolCapability, MavState, MavType, MavVtolState, SYS_STATUS_DATA,
     VFR_HUD_DATA,
 };
 
@@ -33,8 +32,8 @@ impl Autopilot {
     }
 
     pub(super) fn heartbeat(&mut self) {
-        let mut base_mode = MavModeFlag::MAV_MODE_FLAG_CUSTOM_MODE_ENABLED
-            | MavModeFlag::MAV_MODE_FLAG_STABILIZE_ENABLED;
+        let mut base_mode =
+            MavModeFlag::MAV_MODE_FLAG_CUSTOM_MODE_ENABLED | MavModeFlag::MAV_MODE_FLAG_STABILIZE_ENABLED;
         if self.armed {
             base_mode |= MavModeFlag::MAV_MODE_FLAG_SAFETY_ARMED;
         }
@@ -43,11 +42,7 @@ impl Autopilot {
             mavtype: MavType::MAV_TYPE_QUADROTOR,
             autopilot: MavAutopilot::MAV_AUTOPILOT_ARDUPILOTMEGA,
             base_mode,
-            system_status: if self.armed {
-                MavState::MAV_STATE_ACTIVE
-            } else {
-                MavState::MAV_STATE_STANDBY
-            },
+            system_status: if self.armed { MavState::MAV_STATE_ACTIVE } else { MavState::MAV_STATE_STANDBY },
             mavlink_version: 3,
         }));
     }
@@ -235,11 +230,7 @@ impl Autopilot {
             q: quaternion_from_attitude(taken.attitude),
             image_index: index as i32,
             camera_id: 0,
-            capture_result: if file.is_ok() {
-                MavBool::MAV_BOOL_TRUE
-            } else {
-                MavBool::MAV_BOOL_FALSE
-            },
+            capture_result: if file.is_ok() { MavBool::MAV_BOOL_TRUE } else { MavBool::MAV_BOOL_FALSE },
             file_url: file.unwrap_or_default().into(),
         };
         self.say_as(CAMERA, MavMessage::CAMERA_IMAGE_CAPTURED(report));

@@ -162,8 +162,7 @@ impl Ground {
             home,
             // Series of the WGS 84 ellipsoid.
             metres_per_lat: 111_132.954 - 559.822 * (2.0 * phi).cos() + 1.175 * (4.0 * phi).cos(),
-            metres_per_lon: 111_412.84 * phi.cos() - 93.5 * (3.0 * phi).cos()
-                + 0.118 * (5.0 * phi).cos(),
+            metres_per_lon: 111_412.84 * phi.cos() - 93.5 * (3.0 * phi).cos() + 0.118 * (5.0 * phi).cos(),
         }
     }
 
@@ -176,10 +175,6 @@ impl Ground {
     }
 
     pub fn enu(&self, at: LatLon, height_m: f64) -> physics::Enu {
-        [
-            (at.lon - self.home.lon) * self.metres_per_lon,
-            (at.lat - self.home.lat) * self.metres_per_lat,
-            height_m,
-        ]
+        [(at.lon - self.home.lon) * self.metres_per_lon, (at.lat - self.home.lat) * self.metres_per_lat, height_m]
     }
 }

@@ -35,12 +35,8 @@ pub struct Parameters(Vec<(String, f32, bool)>);
 
 impl Parameters {
     pub fn new(overrides: &[(String, f32)]) -> Self {
-        let mut parameters = Parameters(
-            TABLE
-                .iter()
-                .map(|(name, value, whole)| ((*name).to_owned(), *value, *whole))
-                .collect(),
-        );
+        let mut parameters =
+            Parameters(TABLE.iter().map(|(name, value, whole)| ((*name).to_owned(), *value, *whole)).collect());
         for (name, value) in overrides {
             parameters.set(name, *value);
         }
@@ -77,11 +73,7 @@ impl Parameters {
             param_count: self.0.len() as u16,
             param_index: index as u16,
             param_id: name.as_str().into(),
-            param_type: if *whole {
-                MavParamType::MAV_PARAM_TYPE_INT32
-            } else {
-                MavParamType::MAV_PARAM_TYPE_REAL32
-            },
+            param_type: if *whole { MavParamType::MAV_PARAM_TYPE_INT32 } else { MavParamType::MAV_PARAM_TYPE_REAL32 },
         }))
     }
 }

@@ -42,11 +42,7 @@ struct Wander {
 
 impl Wander {
     fn new(sigma: f64, time_s: f64, rng: &mut ChaCha8Rng) -> Self {
-        Wander {
-            sigma,
-            time_s,
-            value: sigma * gauss(rng),
-        }
+        Wander { sigma, time_s, value: sigma * gauss(rng) }
     }
 
     fn step(&mut self, dt: f64, rng: &mut ChaCha8Rng) {
@@ -83,20 +79,10 @@ impl Body {
     pub fn new(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x6165_7269_6500);
         // Half a metre on each axis is 0.7 m horizontally.
-        let gps = [
-            Wander::new(0.5, 60.0, &mut rng),
-            Wander::new(0.5, 60.0, &mut rng),
-            Wander::new(0.5, 60.0, &mut rng),
-        ];
+        let gps =
+            [Wander::new(0.5, 60.0, &mut rng), Wander::new(0.5, 60.0, &mut rng), Wander::new(0.5, 60.0, &mut rng)];
         let compass_bias_deg = 1.5 * gauss(&mut rng);
-        Body {
-            position: [0.0; 3],
-            velocity: [0.0; 3],
-            attitude: Attitude::default(),
-            gps,
-            compass_bias_deg,
-            rng,
-        }
+        Body { position: [0.0; 3], velocity: [0.0; 3], attitude: Attitude::default(), gps, compass_bias_deg, rng }
     }
 
     pub fn on_ground(&self) -> bool {
@@ -107,11 +93,7 @@ impl Body {
     pub fn estimated_position(&self) -> Enu {
         let height = self.position[2];
         let share = (height / 5.0).clamp(0.0, 1.0);
-        [
-            self.position[0] + self.gps[0].value,
-            self.position[1] + self.gps[1].value,
-            height + share * self.gps[2].value,
-        ]
+        [self.position[0] + self.gps[0].value, self.position[1] + self.gps[1].value, height + share * self.gps[2].value]
     }
 
     /// A tenth-of-a-degree-scale error that differs each time it is asked for.
@@ -157,8 +139,7 @@ impl Body {
         if let Some(heading) = heading_deg {
             let turn = (heading - self.attitude.yaw_deg + 180.0).rem_euclid(360.0) - 180.0;
             let most = YAW_RATE_DEG_S * dt;
-            self.attitude.yaw_deg =
-                (self.attitude.yaw_deg + turn.clamp(-most, most)).rem_euclid(360.0);
+            self.attitude.yaw_deg = (self.attitude.yaw_deg + turn.clamp(-most, most)).rem_euclid(360.0);
         }
         // It leans into what pushes it: acceleration, and drag of the air.
         let drag = 0.08;
@@ -182,10 +163,7 @@ mod tests {
         let mut body = Body::new(seed);
         for step in 0..2000 {
             let up = if step < 400 { 3.0 } else { 0.0 };
-            let command = Command::Velocity {
-                enu: [8.0, 0.0, up],
-                heading_deg: Some(90.0),
-            };
+            let command = Command::Velocity { enu: [8.0, 0.0, up], heading_deg: Some(90.0) };
             body.step(0.05, command, wind);
         }
         body
@@ -193,10 +171,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_flies_the_same_flight() {
-        let wind = WindNow {
-            speed_m_s: 5.0,
-            from_deg: 30.0,
-        };
+        let wind = WindNow { speed_m_s: 5.0, from_deg: 30.0 };
         let (a, b) = (fly(3, wind), fly(3, wind));
         assert_eq!(a.position, b.position);
         assert_eq!(a.estimated_position(), b.estimated_position());
@@ -209,10 +184,7 @@ mod tests {
         let (mut body, mut count) = (Body::new(1), 0.0);
         body.position[2] = 60.0;
         for _ in 0..200_000 {
-            let hover = Command::Velocity {
-                enu: [0.0; 3],
-                heading_deg: None,
-            };
+            let hover = Command::Velocity { enu: [0.0; 3], heading_deg: None };
             body.step(0.05, hover, WindNow::default());
             let estimate = body.estimated_position();
             let error = (estimate[0] - body.position[0]).hypot(estimate[1] - body.position[1]);
@@ -226,13 +198,7 @@ mod tests {
 
     #[test]
     fn a_storm_carries_it_away() {
-        let body = fly(
-            1,
-            WindNow {
-                speed_m_s: 20.0,
-                from_deg: 90.0,
-            },
-        );
+        let body = fly(1, WindNow { speed_m_s: 20.0, from_deg: 90.0 });
         assert!(body.position[0] < -100.0, "{:?}", body.position);
     }
 }

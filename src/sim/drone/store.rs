@@ -3,8 +3,8 @@
 //! It stores as lossily as the real ones do: frames come back renamed, unused parameters as zero, item 0 as home.
 
 use mavlink::dialects::common::{
-    MISSION_ACK_DATA, MISSION_COUNT_DATA, MISSION_ITEM_INT_DATA, MISSION_REQUEST_INT_DATA, MavCmd,
-    MavFrame, MavMessage, MavMissionResult, MavMissionType,
+    MISSION_ACK_DATA, MISSION_COUNT_DATA, MISSION_ITEM_INT_DATA, MISSION_REQUEST_INT_DATA, MavCmd, MavFrame,
+    MavMessage, MavMissionResult, MavMissionType,
 };
 
 use crate::vehicle::mission::{MOST_ITEMS, MOUNT_CONTROL};
@@ -34,12 +34,7 @@ const REPEATS: u32 = 8;
 
 impl Store {
     pub fn new(kind: MavMissionType) -> Self {
-        Store {
-            kind,
-            items: Vec::new(),
-            upload: None,
-            generation: 0,
-        }
+        Store { kind, items: Vec::new(), upload: None, generation: 0 }
     }
 
     pub fn count(&self, from: (u8, u8)) -> MavMessage {
@@ -79,23 +74,12 @@ impl Store {
         if wanted == 0 {
             return self.clear(from);
         }
-        self.upload = Some(Upload {
-            from,
-            wanted,
-            items: Vec::with_capacity(wanted),
-            waited_s: 0.0,
-            repeats: 0,
-        });
+        self.upload = Some(Upload { from, wanted, items: Vec::with_capacity(wanted), waited_s: 0.0, repeats: 0 });
         self.request(from, 0)
     }
 
     /// Takes an item of an upload. `wrong`: a fault switch that stores this item otherwise than it was sent.
-    pub fn take(
-        &mut self,
-        item: &MISSION_ITEM_INT_DATA,
-        from: (u8, u8),
-        wrong: Option<u16>,
-    ) -> Option<MavMessage> {
+    pub fn take(&mut self, item: &MISSION_ITEM_INT_DATA, from: (u8, u8), wrong: Option<u16>) -> Option<MavMessage> {
         let upload = self.upload.as_mut()?;
         let expected = upload.items.len();
         if usize::from(item.seq) != expected {
@@ -198,10 +182,7 @@ fn unfit(item: &MISSION_ITEM_INT_DATA) -> Option<MavMissionResult> {
         }
     }
     let params = [item.param1, item.param2, item.param3, item.param4, item.z];
-    params
-        .iter()
-        .any(|param| !param.is_finite())
-        .then_some(MavMissionResult::MAV_MISSION_INVALID)
+    params.iter().any(|param| !param.is_finite()).then_some(MavMissionResult::MAV_MISSION_INVALID)
 }
 
 /// What is left of an item once it is stored.

@@ -29,22 +29,13 @@ pub(super) async fn spawn(
 ) -> std::io::Result<DroneHandle> {
     let (socket, peer) = match config.link {
         DroneLink::SendTo(peer) => {
-            let any = if peer.is_ipv4() {
-                "0.0.0.0:0"
-            } else {
-                "[::]:0"
-            };
+            let any = if peer.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
             (UdpSocket::bind(any).await?, Some(peer))
         }
         DroneLink::Listen(at) => (UdpSocket::bind(at).await?, None),
     };
     let local = socket.local_addr()?;
-    let autopilot = Autopilot::new(
-        config.home,
-        config.seed,
-        &config.parameters,
-        config.faults.clone(),
-    );
+    let autopilot = Autopilot::new(config.home, config.seed, &config.parameters, config.faults.clone());
     let (truth_tx, truth) = watch::channel(truth_of(&autopilot));
     let (faults, faults_rx) = watch::channel(config.faults);
     // Never full: no more than the waiting pictures and those of one step are on the way.
@@ -65,19 +56,11 @@ pub(super) async fn spawn(
         truth: truth_tx,
     };
     tokio::spawn(task.run(finished, faults_rx, cancel));
-    Ok(DroneHandle {
-        truth,
-        faults,
-        local,
-    })
+    Ok(DroneHandle { truth, faults, local })
 }
 
 /// Ends when the drone's task drops its end of the queue.
-fn take_pictures(
-    mut camera: impl Camera,
-    mut exposures: mpsc::Receiver<Exposure>,
-    finished: &mpsc::Sender<Finished>,
-) {
+fn take_pictures(mut camera: impl Camera, mut exposures: mpsc::Receiver<Exposure>, finished: &mpsc::Sender<Finished>) {
     while let Some(exposure) = exposures.blocking_recv() {
         let file = match camera.expose(&exposure) {
             Ok(file) => Some(file),

@@ -18,10 +18,7 @@ pub enum DatasetError {
     #[error("cannot write {path}; check free space and permissions")]
     Write { path: PathBuf, source: io::Error },
     #[error("cannot encode {path} as JPEG")]
-    Encode {
-        path: PathBuf,
-        source: image::ImageError,
-    },
+    Encode { path: PathBuf, source: image::ImageError },
 }
 
 /// What was written.
@@ -47,13 +44,7 @@ pub fn export_dataset(
     towns: usize,
     frames_per_town: usize,
 ) -> Result<Exported, DatasetError> {
-    export(
-        out,
-        first_seed,
-        towns,
-        frames_per_town,
-        Town::generate_dense,
-    )
+    export(out, first_seed, towns, frames_per_town, Town::generate_dense)
 }
 
 /// The same of ordinary towns, as the demo flies over them: for validation.
@@ -87,14 +78,9 @@ fn export(
             let labels = labels(renderer.town(), &camera, &pose, &rendered);
             let name = format!("{seed:05}_{frame:03}");
             let quality = dice.int(78, 94) as u8;
-            write_picture(
-                &out.join("images").join(format!("{name}.jpg")),
-                &rendered,
-                quality,
-            )?;
+            write_picture(&out.join("images").join(format!("{name}.jpg")), &rendered, quality)?;
             let path = out.join("labels").join(format!("{name}.txt"));
-            fs::write(&path, yolo(&labels, &camera))
-                .map_err(|source| DatasetError::Write { path, source })?;
+            fs::write(&path, yolo(&labels, &camera)).map_err(|source| DatasetError::Write { path, source })?;
             total.pictures += 1;
             for label in &labels {
                 total.boxes[label.class] += 1;
@@ -107,48 +93,26 @@ fn export(
 fn roll_frame(dice: &mut Dice, town: &Town) -> (Camera, TruePose) {
     let size = 640;
     let up_m = f64::from(dice.range(40.0, 100.0));
-    let pitch = f64::from(if dice.chance(0.5) {
-        dice.range(-90.0, -80.0)
-    } else {
-        dice.range(-82.0, -55.0)
-    });
+    let pitch = f64::from(if dice.chance(0.5) { dice.range(-90.0, -80.0) } else { dice.range(-82.0, -55.0) });
     let slant = up_m / -pitch.to_radians().sin();
     // 0.10 m a pixel in the middle of the picture, within a third.
     let focal = slant / f64::from(dice.range(0.07, 0.14));
     let half = f64::from(size) / 2.0;
-    let camera = Camera {
-        width_px: size,
-        height_px: size,
-        fx: focal,
-        fy: focal,
-        cx: half,
-        cy: half,
-        distortion: None,
-    };
+    let camera = Camera { width_px: size, height_px: size, fx: focal, fy: focal, cx: half, cy: half, distortion: None };
     let yaw_deg = f64::from(dice.range(0.0, 360.0));
     let aim = match town.violations() {
         planted if !planted.is_empty() && dice.chance(0.55) => {
             let v = &planted[dice.int(0, planted.len() - 1)];
-            [
-                v.east_m + f64::from(dice.range(-24.0, 24.0)),
-                v.north_m + f64::from(dice.range(-24.0, 24.0)),
-            ]
+            [v.east_m + f64::from(dice.range(-24.0, 24.0)), v.north_m + f64::from(dice.range(-24.0, 24.0))]
         }
-        _ => [
-            f64::from(dice.range(-185.0, 185.0)),
-            f64::from(dice.range(-135.0, 135.0)),
-        ],
+        _ => [f64::from(dice.range(-185.0, 185.0)), f64::from(dice.range(-135.0, 135.0))],
     };
     let back = up_m / pitch.to_radians().tan();
     let pose = TruePose {
         east_m: aim[0] + back * yaw_deg.to_radians().sin(),
         north_m: aim[1] + back * yaw_deg.to_radians().cos(),
         up_m,
-        attitude: Attitude {
-            yaw_deg,
-            pitch_deg: pitch,
-            roll_deg: f64::from(dice.range(-3.0, 3.0)),
-        },
+        attitude: Attitude { yaw_deg, pitch_deg: pitch, roll_deg: f64::from(dice.range(-3.0, 3.0)) },
     };
     (camera, pose)
 }
@@ -171,10 +135,7 @@ pub fn labels(town: &Town, camera: &Camera, pose: &TruePose, rendered: &Rendered
         if s[4] == 0 {
             continue;
         }
-        let (low, high) = (
-            [s[0] as f32, s[1] as f32],
-            [s[2] as f32 + 1.0, s[3] as f32 + 1.0],
-        );
+        let (low, high) = ([s[0] as f32, s[1] as f32], [s[2] as f32 + 1.0, s[3] as f32 + 1.0]);
         let (wide, tall) = (high[0] - low[0], high[1] - low[1]);
         if wide < 6.0 || tall < 6.0 {
             continue;
@@ -182,15 +143,7 @@ pub fn labels(town: &Town, camera: &Camera, pose: &TruePose, rendered: &Rendered
         let (lo, hi) = (object.low, object.high);
         let corner = |k: u32| {
             let pick = |bit: u32, a: f32, b: f32| f64::from(if k & bit == 0 { a } else { b });
-            project(
-                camera,
-                pose,
-                [
-                    pick(1, lo.x, hi.x),
-                    pick(2, lo.y, hi.y),
-                    pick(4, lo.z, hi.z),
-                ],
-            )
+            project(camera, pose, [pick(1, lo.x, hi.x), pick(2, lo.y, hi.y), pick(4, lo.z, hi.z)])
         };
         let Some(corners) = (0..8).map(corner).collect::<Option<Vec<_>>>() else {
             continue;
@@ -206,11 +159,7 @@ pub fn labels(town: &Town, camera: &Camera, pose: &TruePose, rendered: &Rendered
         if (wide * tall < 0.25 * whole || (s[4] as f32) < 0.11 * whole) && !recognisable {
             continue;
         }
-        out.push(Label {
-            class: usize::from(object.class),
-            low,
-            high,
-        });
+        out.push(Label { class: usize::from(object.class), low, high });
     }
     out
 }
@@ -220,15 +169,9 @@ fn yolo(labels: &[Label], camera: &Camera) -> String {
     labels
         .iter()
         .map(|l| {
-            let middle = [
-                (l.low[0] + l.high[0]) / 2.0 / w,
-                (l.low[1] + l.high[1]) / 2.0 / h,
-            ];
+            let middle = [(l.low[0] + l.high[0]) / 2.0 / w, (l.low[1] + l.high[1]) / 2.0 / h];
             let size = [(l.high[0] - l.low[0]) / w, (l.high[1] - l.low[1]) / h];
-            format!(
-                "{} {:.6} {:.6} {:.6} {:.6}\n",
-                l.class, middle[0], middle[1], size[0], size[1]
-            )
+            format!("{} {:.6} {:.6} {:.6} {:.6}\n", l.class, middle[0], middle[1], size[0], size[1])
         })
         .collect()
 }
@@ -237,12 +180,6 @@ fn write_picture(path: &Path, rendered: &Rendered, quality: u8) -> Result<(), Da
     let mut bytes = Vec::new();
     JpegEncoder::new_with_quality(&mut bytes, quality)
         .encode_image(&rendered.rgb)
-        .map_err(|source| DatasetError::Encode {
-            path: path.to_owned(),
-            source,
-        })?;
-    fs::write(path, bytes).map_err(|source| DatasetError::Write {
-        path: path.to_owned(),
-        source,
-    })
+        .map_err(|source| DatasetError::Encode { path: path.to_owned(), source })?;
+    fs::write(path, bytes).map_err(|source| DatasetError::Write { path: path.to_owned(), source })
 }

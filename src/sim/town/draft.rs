@@ -33,13 +33,7 @@ pub struct Plot {
 
 impl Plot {
     pub fn new(u: f32, v: f32, yaw: f32, half_u: f32, half_v: f32) -> Self {
-        Self {
-            u,
-            v,
-            yaw,
-            half: [half_u, half_v],
-            reach: half_u.hypot(half_v),
-        }
+        Self { u, v, yaw, half: [half_u, half_v], reach: half_u.hypot(half_v) }
     }
 
     pub fn corners(&self) -> [[f32; 2]; 4] {
@@ -71,8 +65,7 @@ impl Plot {
                 let along = b.corners().map(|p| x(p[0] - a.u, p[1] - a.v, s, c));
                 along.iter().all(|&d| d > half) || along.iter().all(|&d| d < -half)
             };
-            side(|u, v, s, c| u * c + v * s, a.half[0])
-                || side(|u, v, s, c| v * c - u * s, a.half[1])
+            side(|u, v, s, c| u * c + v * s, a.half[0]) || side(|u, v, s, c| v * c - u * s, a.half[1])
         };
         !separated(self, other) && !separated(other, self)
     }
@@ -171,11 +164,7 @@ impl Draft {
     /// A new labelled object; its bounds grow as its parts are placed.
     pub fn object(&mut self, class: u8) -> u32 {
         let far = 1e9;
-        self.objects.push(Object {
-            class,
-            low: v3(far, far, far),
-            high: v3(-far, -far, -far),
-        });
+        self.objects.push(Object { class, low: v3(far, far, far), high: v3(-far, -far, -far) });
         self.objects.len() as u32
     }
 
@@ -199,23 +188,12 @@ impl Draft {
     }
 
     pub fn clear_of_keep_outs(&self, plot: &Plot, building: f32) -> bool {
-        self.keep_outs
-            .iter()
-            .all(|k| plot.distance(k.at[0], k.at[1]) > k.radius + k.gap * building)
+        self.keep_outs.iter().all(|k| plot.distance(k.at[0], k.at[1]) > k.radius + k.gap * building)
     }
 
     /// Places a solid with its lowest local point at `z`, on the town's own axes.
     #[allow(clippy::too_many_arguments)]
-    pub fn put(
-        &mut self,
-        shape: Shape,
-        at: [f32; 2],
-        z: f32,
-        yaw: f32,
-        half: [f32; 3],
-        paint: Paint,
-        object: u32,
-    ) {
+    pub fn put(&mut self, shape: Shape, at: [f32; 2], z: f32, yaw: f32, half: [f32; 3], paint: Paint, object: u32) {
         self.put_tilted(shape, at, z + half[2], yaw, 0.0, half, paint, object);
     }
 
@@ -267,40 +245,18 @@ impl Draft {
 
     pub fn rect(&mut self, plot: &Plot, look: Look, layer: u8) {
         let (s, c) = (plot.yaw + self.turn).sin_cos();
-        let outline = Outline::Rect {
-            centre: self.world(plot.u, plot.v),
-            axis: [c, s],
-            half: plot.half,
-        };
+        let outline = Outline::Rect { centre: self.world(plot.u, plot.v), axis: [c, s], half: plot.half };
         self.feature(outline, look, layer, 0);
     }
 
     pub fn blob(&mut self, plot: &Plot, wander: f32, look: Look, layer: u8, object: u32) {
         let (s, c) = (plot.yaw + self.turn).sin_cos();
-        let outline = Outline::Blob {
-            centre: self.world(plot.u, plot.v),
-            axis: [c, s],
-            half: plot.half,
-            wander,
-        };
+        let outline = Outline::Blob { centre: self.world(plot.u, plot.v), axis: [c, s], half: plot.half, wander };
         self.feature(outline, look, layer, object);
     }
 
-    pub fn piece(
-        &mut self,
-        a: [f32; 2],
-        b: [f32; 2],
-        along: f32,
-        half: f32,
-        look: Look,
-        layer: u8,
-    ) {
-        let outline = Outline::Piece {
-            a: self.world(a[0], a[1]),
-            b: self.world(b[0], b[1]),
-            along,
-            half,
-        };
+    pub fn piece(&mut self, a: [f32; 2], b: [f32; 2], along: f32, half: f32, look: Look, layer: u8) {
+        let outline = Outline::Piece { a: self.world(a[0], a[1]), b: self.world(b[0], b[1]), along, half };
         self.feature(outline, look, layer, 0);
     }
 }
@@ -315,10 +271,5 @@ pub struct Look {
 }
 
 pub fn look(texture: Texture, tint: V3, second: V3, param: f32) -> Look {
-    Look {
-        texture,
-        tint,
-        second,
-        param,
-    }
+    Look { texture, tint, second, param }
 }

@@ -78,16 +78,10 @@ impl Town {
 
     /// The base map: what a town's own map would show, which knows nothing of what was planted.
     pub fn map_geojson(&self) -> Value {
-        let MapShapes {
-            roads,
-            water,
-            fields,
-            trees,
-        } = &self.map;
+        let MapShapes { roads, water, fields, trees } = &self.map;
         let mut features = Vec::new();
-        let mut add = |ring: &[[f32; 2]], kind: &str| {
-            features.push(feature(self.polygon(ring), json!({ "kind": kind })))
-        };
+        let mut add =
+            |ring: &[[f32; 2]], kind: &str| features.push(feature(self.polygon(ring), json!({ "kind": kind })));
         for ring in fields {
             add(ring, "field");
         }
@@ -100,14 +94,9 @@ impl Town {
         for b in self.buildings.iter().filter(|b| b.registered) {
             add(&b.footprint, "building");
         }
-        for &t in trees
-            .iter()
-            .filter(|t| t[0].abs() < 240.0 && t[1].abs() < 190.0)
-        {
-            features.push(feature(
-                json!({ "type": "Point", "coordinates": self.position(t) }),
-                json!({ "kind": "tree" }),
-            ));
+        for &t in trees.iter().filter(|t| t[0].abs() < 240.0 && t[1].abs() < 190.0) {
+            features
+                .push(feature(json!({ "type": "Point", "coordinates": self.position(t) }), json!({ "kind": "tree" })));
         }
         collection(features)
     }

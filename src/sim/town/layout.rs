@@ -63,13 +63,7 @@ pub fn lay_out(seed: u64, dense: bool, light: &Light) -> Laid {
     lay_river(&mut d);
     let heart = [d.dice.range(-90.0, 90.0), d.dice.range(-60.0, 60.0)];
     let mut blocks = Vec::new();
-    split(
-        &mut d,
-        [-440.0, -440.0, 440.0, 440.0],
-        0,
-        heart,
-        &mut blocks,
-    );
+    split(&mut d, [-440.0, -440.0, 440.0, 440.0], 0, heart, &mut blocks);
     let sites = choose_sites(&mut d, &blocks, dense);
     let dock = choose_dock(&mut d, &blocks);
     // Built before the blocks are filled: what is planted has the first right to its ground.
@@ -88,20 +82,13 @@ pub fn lay_out(seed: u64, dense: bool, light: &Light) -> Laid {
         for pond in d.ponds.clone() {
             if d.dice.chance(0.25) && pond.half[0].min(pond.half[1]) > 6.0 {
                 let mut site = roll_site(&mut d.dice, Kind::FloatingDebris);
-                site.at = [
-                    pond.u + d.dice.range(-3.0, 3.0),
-                    pond.v + d.dice.range(-3.0, 3.0),
-                ];
+                site.at = [pond.u + d.dice.range(-3.0, 3.0), pond.v + d.dice.range(-3.0, 3.0)];
                 let id = site.build(&mut d, light.wind);
                 built.push((site, id));
             }
         }
     }
-    Laid {
-        draft: d,
-        sites: built,
-        dock,
-    }
+    Laid { draft: d, sites: built, dock }
 }
 
 fn season(dice: &mut Dice) -> Greens {
@@ -109,26 +96,18 @@ fn season(dice: &mut Dice) -> Greens {
     let shift = dice.range(0.85, 1.15);
     let grass = rgb(0x5f7a38).mix(rgb(0x8f8a52), dryness * 0.7) * shift;
     let dry = rgb(0x7d8746).mix(rgb(0xa3966a), dryness) * shift;
-    let leaf =
-        [0x35552a, 0x47652f, 0x2c4a2c].map(|c| rgb(c).mix(rgb(0x6e6f38), dryness * 0.35) * shift);
+    let leaf = [0x35552a, 0x47652f, 0x2c4a2c].map(|c| rgb(c).mix(rgb(0x6e6f38), dryness * 0.35) * shift);
     Greens { grass, dry, leaf }
 }
 
 fn lay_river(d: &mut Draft) {
-    let tint = d
-        .dice
-        .colour(&[0x5c6a4c, 0x6a6b4d, 0x4f6658, 0x56685f, 0x757050], 0.12);
+    let tint = d.dice.colour(&[0x5c6a4c, 0x6a6b4d, 0x4f6658, 0x56685f, 0x757050], 0.12);
     let second = tint.mix(d.dice.colour(&[0x4a5d45, 0x7d7a58, 0x51707a], 0.1), 0.6);
     let ripple = d.dice.range(0.03, 0.09);
     let water = look(Texture::Water, tint, second, ripple);
     let stone = d.dice.chance(0.5);
     let tone = if stone { rgb(0x9d988c) } else { rgb(0x7a7a52) };
-    let bank = look(
-        if stone { Texture::Bank } else { Texture::Scrub },
-        tone,
-        tone * 0.8,
-        0.0,
-    );
+    let bank = look(if stone { Texture::Bank } else { Texture::Scrub }, tone, tone * 0.8, 0.0);
     let wide = d.dice.range(2.0, 4.5);
     let river = d.river;
     let step = 12.0;
@@ -152,18 +131,10 @@ fn split(d: &mut Draft, r: [f32; 4], depth: u32, heart: [f32; 2], out: &mut Vec<
     let (mu, mv) = ((r[0] + r[2]) / 2.0, (r[1] + r[3]) / 2.0);
     let [e, n] = d.world(mu, mv);
     let inner = e.abs() < TOWN[0] + w / 2.0 + 20.0 && n.abs() < TOWN[1] + h / 2.0 + 20.0;
-    let wanted = if inner {
-        d.dice.range(38.0, 72.0)
-    } else {
-        d.dice.range(80.0, 150.0)
-    };
+    let wanted = if inner { d.dice.range(38.0, 72.0) } else { d.dice.range(80.0, 150.0) };
     if w.max(h) < wanted || (w.max(h) < wanted * 1.3 && d.dice.chance(0.3)) {
         let land = choose_use(d, mu, mv, heart, inner, w.min(h));
-        out.push(Block {
-            plot: Plot::new(mu, mv, 0.0, w / 2.0, h / 2.0),
-            land,
-            inner,
-        });
+        out.push(Block { plot: Plot::new(mu, mv, 0.0, w / 2.0, h / 2.0), land, inner });
         return;
     }
     let (half, lanes) = match depth {
@@ -173,11 +144,7 @@ fn split(d: &mut Draft, r: [f32; 4], depth: u32, heart: [f32; 2], out: &mut Vec<
     };
     let cut_u = w > h;
     let at = d.dice.range(0.36, 0.64);
-    let (mut cut, lo, hi) = if cut_u {
-        (r[0] + w * at, r[0], r[2])
-    } else {
-        (r[1] + h * at, r[1], r[3])
-    };
+    let (mut cut, lo, hi) = if cut_u { (r[0] + w * at, r[0], r[2]) } else { (r[1] + h * at, r[1], r[3]) };
     if !cut_u {
         // A street along the river keeps to one side of it.
         let wet = d.river.half + d.river.swing + half + 7.0;
@@ -196,33 +163,19 @@ fn split(d: &mut Draft, r: [f32; 4], depth: u32, heart: [f32; 2], out: &mut Vec<
                 (false, true) => above,
                 (false, false) => {
                     let land = choose_use(d, mu, mv, heart, inner, w.min(h));
-                    out.push(Block {
-                        plot: Plot::new(mu, mv, 0.0, w / 2.0, h / 2.0),
-                        land,
-                        inner,
-                    });
+                    out.push(Block { plot: Plot::new(mu, mv, 0.0, w / 2.0, h / 2.0), land, inner });
                     return;
                 }
             };
         }
     }
-    let (a, b) = if cut_u {
-        ([cut, r[1]], [cut, r[3]])
-    } else {
-        ([r[0], cut], [r[2], cut])
-    };
+    let (a, b) = if cut_u { ([cut, r[1]], [cut, r[3]]) } else { ([r[0], cut], [r[2], cut]) };
     road(d, a, b, half, lanes);
     let walk = half + if lanes > 0.0 { 1.6 } else { 0.0 };
     let (first, second) = if cut_u {
-        (
-            [r[0], r[1], cut - walk, r[3]],
-            [cut + walk, r[1], r[2], r[3]],
-        )
+        ([r[0], r[1], cut - walk, r[3]], [cut + walk, r[1], r[2], r[3]])
     } else {
-        (
-            [r[0], r[1], r[2], cut - walk],
-            [r[0], cut + walk, r[2], r[3]],
-        )
+        ([r[0], r[1], r[2], cut - walk], [r[0], cut + walk, r[2], r[3]])
     };
     split(d, first, depth + 1, heart, out);
     split(d, second, depth + 1, heart, out);
@@ -230,27 +183,14 @@ fn split(d: &mut Draft, r: [f32; 4], depth: u32, heart: [f32; 2], out: &mut Vec<
 
 fn road(d: &mut Draft, a: [f32; 2], b: [f32; 2], half: f32, lanes: f32) {
     let (mu, mv) = ((a[0] + b[0]) / 2.0, (a[1] + b[1]) / 2.0);
-    let (along, yaw) = if a[0] == b[0] {
-        ((b[1] - a[1]) / 2.0, std::f32::consts::FRAC_PI_2)
-    } else {
-        ((b[0] - a[0]) / 2.0, 0.0)
-    };
+    let (along, yaw) =
+        if a[0] == b[0] { ((b[1] - a[1]) / 2.0, std::f32::consts::FRAC_PI_2) } else { ((b[0] - a[0]) / 2.0, 0.0) };
     let plot = Plot::new(mu, mv, yaw, along, half);
     if lanes > 0.0 {
         let pave = look(Texture::Paving, rgb(0xa9a297), rgb(0xb5786a), 0.0);
-        d.rect(
-            &Plot::new(mu, mv, yaw, along, half + 1.6),
-            pave,
-            layer::LANE,
-        );
-        let tone = d
-            .dice
-            .colour(&[0x5b5c5e, 0x6b6b6a, 0x77756f, 0x505255], 0.1);
-        d.rect(
-            &plot,
-            look(Texture::Asphalt, tone, tone, lanes),
-            layer::ROAD,
-        );
+        d.rect(&Plot::new(mu, mv, yaw, along, half + 1.6), pave, layer::LANE);
+        let tone = d.dice.colour(&[0x5b5c5e, 0x6b6b6a, 0x77756f, 0x505255], 0.1);
+        d.rect(&plot, look(Texture::Asphalt, tone, tone, lanes), layer::ROAD);
         bridge(d, a, b, half);
     } else {
         let look = if d.dice.chance(0.55) {
@@ -276,15 +216,7 @@ fn bridge(d: &mut Draft, a: [f32; 2], b: [f32; 2], half: f32) {
     let span = d.river.half + 3.0;
     for side in [-1.0, 1.0] {
         let at = [a[0] + side * (half + 0.15), v];
-        d.put(
-            Shape::Box,
-            at,
-            0.0,
-            std::f32::consts::FRAC_PI_2,
-            [span, 0.15, 0.5],
-            plain(rgb(0xc9c5bb)),
-            0,
-        );
+        d.put(Shape::Box, at, 0.0, std::f32::consts::FRAC_PI_2, [span, 0.15, 0.5], plain(rgb(0xc9c5bb)), 0);
     }
 }
 
@@ -296,14 +228,7 @@ fn choose_use(d: &mut Draft, u: f32, v: f32, heart: [f32; 2], inner: bool, narro
     let roll = d.dice.unit();
     let urban = 1.1 - away / 220.0;
     if inner && roll < urban.clamp(0.25, 0.85) {
-        return d.dice.pick(&[
-            Use::Village,
-            Use::Village,
-            Use::Village,
-            Use::Industry,
-            Use::Industry,
-            Use::Market,
-        ]);
+        return d.dice.pick(&[Use::Village, Use::Village, Use::Village, Use::Industry, Use::Industry, Use::Market]);
     }
     if !inner {
         return d.dice.pick(&[
@@ -317,16 +242,7 @@ fn choose_use(d: &mut Draft, u: f32, v: f32, heart: [f32; 2], inner: bool, narro
             Use::Village,
         ]);
     }
-    d.dice.pick(&[
-        Use::Field,
-        Use::Field,
-        Use::Field,
-        Use::Ponds,
-        Use::Orchard,
-        Use::Grove,
-        Use::Vacant,
-        Use::Vacant,
-    ])
+    d.dice.pick(&[Use::Field, Use::Field, Use::Field, Use::Ponds, Use::Orchard, Use::Grove, Use::Vacant, Use::Vacant])
 }
 
 fn wish(dice: &mut Dice, dense: bool) -> Wish {
@@ -344,21 +260,9 @@ fn wish(dice: &mut Dice, dense: bool) -> Wish {
         ] {
             kinds.extend(std::iter::repeat_n(kind, count));
         }
-        return Wish {
-            kinds,
-            apart: 15.0,
-            half: [195.0, 145.0],
-        };
+        return Wish { kinds, apart: 15.0, half: [195.0, 145.0] };
     }
-    let mut kinds = vec![
-        Earthwork,
-        BlueRoof,
-        NewBuilding,
-        Burning,
-        FloatingDebris,
-        Garbage,
-        Garbage,
-    ];
+    let mut kinds = vec![Earthwork, BlueRoof, NewBuilding, Burning, FloatingDebris, Garbage, Garbage];
     // With the excavator eight so far; nine to eleven in all.
     let mut more = [BlueRoof, NewBuilding, FloatingDebris, Garbage];
     for i in (1..more.len()).rev() {
@@ -367,11 +271,7 @@ fn wish(dice: &mut Dice, dense: bool) -> Wish {
     let extra = dice.int(1, 3);
     kinds.extend_from_slice(&more[..extra]);
     kinds.sort_by_key(|k| *k as u8 != Earthwork as u8);
-    Wish {
-        kinds,
-        apart: 26.0,
-        half: [PATROL[0] - RIM, PATROL[1] - RIM],
-    }
+    Wish { kinds, apart: 26.0, half: [PATROL[0] - RIM, PATROL[1] - RIM] }
 }
 
 fn roll_site(dice: &mut Dice, kind: Kind) -> Site {
@@ -393,12 +293,7 @@ fn roll_site(dice: &mut Dice, kind: Kind) -> Site {
             [r, r * dice.range(0.75, 1.0)]
         }
     };
-    Site {
-        kind,
-        at: [0.0, 0.0],
-        yaw: dice.range(0.0, std::f32::consts::TAU),
-        half,
-    }
+    Site { kind, at: [0.0, 0.0], yaw: dice.range(0.0, std::f32::consts::TAU), half }
 }
 
 fn choose_sites(d: &mut Draft, blocks: &[Block], dense: bool) -> Vec<Site> {
@@ -409,8 +304,7 @@ fn choose_sites(d: &mut Draft, blocks: &[Block], dense: bool) -> Vec<Site> {
             let mut site = roll_site(&mut d.dice, kind);
             if matches!(kind, Kind::NewBuilding | Kind::BlueRoof) {
                 // Square to the streets, more or less.
-                site.yaw =
-                    d.dice.range(-0.12, 0.12) + d.dice.pick(&[0.0, std::f32::consts::FRAC_PI_2]);
+                site.yaw = d.dice.range(-0.12, 0.12) + d.dice.pick(&[0.0, std::f32::consts::FRAC_PI_2]);
             }
             // The whole of it lies inside, not only its middle.
             let r = site.radius();
@@ -419,9 +313,7 @@ fn choose_sites(d: &mut Draft, blocks: &[Block], dense: bool) -> Vec<Site> {
             site.at = d.own(e, n);
             // Late attempts give up what is only pleasant.
             if suits(d, blocks, &site, attempt < 2500)
-                && sites
-                    .iter()
-                    .all(|s| distance(s, &site) > spacing(s, &site, wish.apart, dense))
+                && sites.iter().all(|s| distance(s, &site) > spacing(s, &site, wish.apart, dense))
             {
                 let with_machine = kind == Kind::Earthwork && (!dense || d.dice.chance(0.5));
                 let mut keep_out = site.keep_out();
@@ -432,11 +324,7 @@ fn choose_sites(d: &mut Draft, blocks: &[Block], dense: bool) -> Vec<Site> {
                 sites.push(site);
                 if with_machine {
                     let machine = machine_on(&mut d.dice, &site);
-                    d.keep_outs.push(KeepOut {
-                        at: machine.at,
-                        radius: 3.5,
-                        gap: 0.0,
-                    });
+                    d.keep_outs.push(KeepOut { at: machine.at, radius: 3.5, gap: 0.0 });
                     sites.push(machine);
                 }
                 break;
@@ -469,11 +357,7 @@ fn spacing(a: &Site, b: &Site, apart: f32, dense: bool) -> f32 {
 fn suits(d: &Draft, blocks: &[Block], site: &Site, choosy: bool) -> bool {
     let [u, v] = site.at;
     let r = site.radius();
-    let road = d
-        .roads
-        .iter()
-        .map(|p| p.distance(u, v))
-        .fold(f32::INFINITY, f32::min);
+    let road = d.roads.iter().map(|p| p.distance(u, v)).fold(f32::INFINITY, f32::min);
     if road < r + 2.0 {
         return false;
     }
@@ -507,78 +391,32 @@ fn choose_dock(d: &mut Draft, blocks: &[Block]) -> [f32; 2] {
             // No room in this corner: try the next.
             side = [-side[1], side[0]];
         }
-        let (e, n) = (
-            side[0] * d.dice.range(118.0, 144.0),
-            side[1] * d.dice.range(70.0, 104.0),
-        );
+        let (e, n) = (side[0] * d.dice.range(118.0, 144.0), side[1] * d.dice.range(70.0, 104.0));
         let at = d.own(e, n);
         let plot = Plot::new(at[0], at[1], 0.0, 5.0, 5.0);
-        let on_land = blocks
-            .iter()
-            .any(|b| b.plot.distance(at[0], at[1]) == 0.0 && b.land != Use::Ponds);
+        let on_land = blocks.iter().any(|b| b.plot.distance(at[0], at[1]) == 0.0 && b.land != Use::Ponds);
         if on_land
             && d.free(&plot, 8.0)
-            && d.keep_outs
-                .iter()
-                .all(|k| (k.at[0] - at[0]).hypot(k.at[1] - at[1]) > k.radius + 18.0)
+            && d.keep_outs.iter().all(|k| (k.at[0] - at[0]).hypot(k.at[1] - at[1]) > k.radius + 18.0)
         {
             best = at;
             break;
         }
     }
-    d.keep_outs.push(KeepOut {
-        at: best,
-        radius: 7.0,
-        gap: 3.0,
-    });
+    d.keep_outs.push(KeepOut { at: best, radius: 7.0, gap: 3.0 });
     best
 }
 
 fn build_dock(d: &mut Draft, at: [f32; 2]) {
     let pad = |tone: u32| look(Texture::Concrete, rgb(tone), rgb(tone), 0.0);
-    d.rect(
-        &Plot::new(at[0], at[1], 0.0, 4.0, 4.0),
-        pad(0xbab7ae),
-        layer::PATCH,
-    );
+    d.rect(&Plot::new(at[0], at[1], 0.0, 4.0, 4.0), pad(0xbab7ae), layer::PATCH);
     let ring: V3 = rgb(0xe8c63a);
-    for (du, dv, hu, hv) in [
-        (0.0, 3.4, 3.5, 0.12),
-        (0.0, -3.4, 3.5, 0.12),
-        (3.4, 0.0, 0.12, 3.5),
-        (-3.4, 0.0, 0.12, 3.5),
-    ] {
-        d.rect(
-            &Plot::new(at[0] + du, at[1] + dv, 0.0, hu, hv),
-            look(Texture::Paving, ring, ring, 0.0),
-            layer::SPOT,
-        );
+    for (du, dv, hu, hv) in
+        [(0.0, 3.4, 3.5, 0.12), (0.0, -3.4, 3.5, 0.12), (3.4, 0.0, 0.12, 3.5), (-3.4, 0.0, 0.12, 3.5)]
+    {
+        d.rect(&Plot::new(at[0] + du, at[1] + dv, 0.0, hu, hv), look(Texture::Paving, ring, ring, 0.0), layer::SPOT);
     }
-    d.put(
-        Shape::Box,
-        at,
-        0.0,
-        0.0,
-        [0.9, 0.9, 0.4],
-        plain(rgb(0xe9ebec)),
-        0,
-    );
-    d.put(
-        Shape::Box,
-        at,
-        0.8,
-        0.0,
-        [0.7, 0.7, 0.03],
-        plain(rgb(0x33373b)),
-        0,
-    );
-    d.put(
-        Shape::Cylinder,
-        [at[0] + 2.6, at[1] + 2.6],
-        0.0,
-        0.0,
-        [0.07, 0.07, 2.0],
-        plain(rgb(0xdadada)),
-        0,
-    );
+    d.put(Shape::Box, at, 0.0, 0.0, [0.9, 0.9, 0.4], plain(rgb(0xe9ebec)), 0);
+    d.put(Shape::Box, at, 0.8, 0.0, [0.7, 0.7, 0.03], plain(rgb(0x33373b)), 0);
+    d.put(Shape::Cylinder, [at[0] + 2.6, at[1] + 2.6], 0.0, 0.0, [0.07, 0.07, 2.0], plain(rgb(0xdadada)), 0);
 }

@@ -32,11 +32,7 @@ impl V3 {
     #[inline(always)]
     pub fn unit(self) -> V3 {
         let l = self.length();
-        if l > 1e-12 {
-            self * (1.0 / l)
-        } else {
-            v3(0.0, 0.0, 1.0)
-        }
+        if l > 1e-12 { self * (1.0 / l) } else { v3(0.0, 0.0, 1.0) }
     }
 
     /// Component by component: a colour under a light.
@@ -87,11 +83,7 @@ impl Neg for V3 {
 pub fn rgb(hex: u32) -> V3 {
     let channel = |shift: u32| {
         let c = ((hex >> shift) & 0xff) as f32 / 255.0;
-        if c <= 0.04045 {
-            c / 12.92
-        } else {
-            ((c + 0.055) / 1.055).powf(2.4)
-        }
+        if c <= 0.04045 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) }
     };
     v3(channel(16), channel(8), channel(0))
 }
@@ -154,9 +146,8 @@ impl Dice {
 
 #[inline(always)]
 pub fn hash(x: i32, y: i32, seed: u32) -> u32 {
-    let mut h = (x as u32).wrapping_mul(0x9E37_79B1)
-        ^ (y as u32).wrapping_mul(0x85EB_CA77)
-        ^ seed.wrapping_mul(0xC2B2_AE3D);
+    let mut h =
+        (x as u32).wrapping_mul(0x9E37_79B1) ^ (y as u32).wrapping_mul(0x85EB_CA77) ^ seed.wrapping_mul(0xC2B2_AE3D);
     h ^= h >> 15;
     h = h.wrapping_mul(0x2C1B_3C6D);
     h ^= h >> 12;

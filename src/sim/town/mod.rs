@@ -33,16 +33,8 @@ pub use dataset::{DatasetError, export_dataset};
 pub use render::{Rendered, Renderer};
 
 /// The model's classes, in its order.
-pub const CLASSES: [&str; 8] = [
-    "building",
-    "blue_roof",
-    "vehicle",
-    "heavy_machine",
-    "earthwork",
-    "garbage",
-    "floating_debris",
-    "burning",
-];
+pub const CLASSES: [&str; 8] =
+    ["building", "blue_roof", "vehicle", "heavy_machine", "earthwork", "garbage", "floating_debris", "burning"];
 
 /// Where the camera truly is, on the town's local axes, and how it looks.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -167,10 +159,7 @@ impl Town {
     /// The area to patrol, counter-clockwise from its south-west corner, not closed.
     pub fn patrol_area(&self) -> Vec<LatLon> {
         let [e, n] = PATROL.map(f64::from);
-        [(-e, -n), (e, -n), (e, n), (-e, n)]
-            .iter()
-            .map(|&(x, y)| geojson::lat_lon(&self.frame, x, y))
-            .collect()
+        [(-e, -n), (e, -n), (e, n), (-e, n)].iter().map(|&(x, y)| geojson::lat_lon(&self.frame, x, y)).collect()
     }
 
     pub fn violations(&self) -> &[Violation] {

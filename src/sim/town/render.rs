@@ -41,11 +41,7 @@ pub fn camera_axes(attitude: Attitude) -> [[f64; 3]; 3] {
 /// Where a point of the town appears, in pixels; None behind the camera.
 pub fn project(camera: &Camera, pose: &TruePose, point: [f64; 3]) -> Option<[f64; 2]> {
     let [right, down, forward] = camera_axes(pose.attitude);
-    let d = [
-        point[0] - pose.east_m,
-        point[1] - pose.north_m,
-        point[2] - pose.up_m,
-    ];
+    let d = [point[0] - pose.east_m, point[1] - pose.north_m, point[2] - pose.up_m];
     let along = |a: [f64; 3]| a[0] * d[0] + a[1] * d[1] + a[2] * d[2];
     let z = along(forward);
     if z < 0.1 {
@@ -61,10 +57,7 @@ fn distort(camera: &Camera, x: f64, y: f64) -> (f64, f64) {
     };
     let r2 = x * x + y * y;
     let radial = 1.0 + r2 * (k1 + r2 * (k2 + r2 * k3));
-    (
-        x * radial + 2.0 * p1 * x * y + p2 * (r2 + 2.0 * x * x),
-        y * radial + p1 * (r2 + 2.0 * y * y) + 2.0 * p2 * x * y,
-    )
+    (x * radial + 2.0 * p1 * x * y + p2 * (r2 + 2.0 * x * x), y * radial + p1 * (r2 + 2.0 * y * y) + 2.0 * p2 * x * y)
 }
 
 /// The ray of a pixel before distortion, by fixed-point iteration.
@@ -127,26 +120,16 @@ impl Renderer {
         };
         let (w, h) = (camera.width_px as usize, camera.height_px as usize);
         let mut samples = vec![Sample::default(); w * h];
-        samples
-            .par_chunks_mut(w.max(1))
-            .enumerate()
-            .for_each(|(row, out)| {
-                for (column, sample) in out.iter_mut().enumerate() {
-                    *sample = view.sample(column as f64 + 0.5, row as f64 + 0.5);
-                }
-            });
+        samples.par_chunks_mut(w.max(1)).enumerate().for_each(|(row, out)| {
+            for (column, sample) in out.iter_mut().enumerate() {
+                *sample = view.sample(column as f64 + 0.5, row as f64 + 0.5);
+            }
+        });
         let ids = samples.iter().map(|s| s.id).collect();
-        RgbImage::from_raw(
-            camera.width_px,
-            camera.height_px,
-            develop(&view, &samples, w, h),
-        )
-        .map(|rgb| Rendered { rgb, ids })
-        // `develop` returns exactly w * h * 3 bytes, so the first arm always matches.
-        .unwrap_or_else(|| Rendered {
-            rgb: RgbImage::new(0, 0),
-            ids: Vec::new(),
-        })
+        RgbImage::from_raw(camera.width_px, camera.height_px, develop(&view, &samples, w, h))
+            .map(|rgb| Rendered { rgb, ids })
+            // `develop` returns exactly w * h * 3 bytes, so the first arm always matches.
+            .unwrap_or_else(|| Rendered { rgb: RgbImage::new(0, 0), ids: Vec::new() })
     }
 }
 
@@ -155,22 +138,11 @@ impl View<'_> {
         let c = self.camera;
         let (x, y) = undistort(c, (px - c.cx) / c.fx, (py - c.cy) / c.fy);
         let d = (self.axes[0] * x as f32 + self.axes[1] * y as f32 + self.axes[2]).unit();
-        let t_ground = if d.z < -1e-4 {
-            -self.origin.z / d.z
-        } else {
-            f32::INFINITY
-        };
+        let t_ground = if d.z < -1e-4 { -self.origin.z / d.z } else { f32::INFINITY };
         let (mut out, t) = match self.scene.trace(self.origin, d, t_ground) {
             Some((i, hit)) => (self.solid(i, &hit, d), hit.t),
             None if t_ground < 6000.0 => (self.ground(self.origin + d * t_ground, d), t_ground),
-            None => (
-                Sample {
-                    light: self.light.haze * 1.1,
-                    id: 0,
-                    key: u32::MAX,
-                },
-                6000.0,
-            ),
+            None => (Sample { light: self.light.haze * 1.1, id: 0, key: u32::MAX }, 6000.0),
         };
         let clear = (-t * self.light.haze_density).exp();
         out.light = self.light.haze.mix(out.light, clear);
@@ -183,8 +155,7 @@ impl View<'_> {
     #[inline]
     fn lit(&self, at: V3, normal: V3) -> bool {
         let sun = self.light.to_sun;
-        normal.dot(sun) > 0.0
-            && !(self.light.sun_shadows && self.scene.shaded(at + normal * 0.02, sun))
+        normal.dot(sun) > 0.0 && !(self.light.sun_shadows && self.scene.shaded(at + normal * 0.02, sun))
     }
 
     fn solid(&self, i: usize, hit: &super::shapes::Hit, d: V3) -> Sample {
@@ -193,37 +164,25 @@ impl View<'_> {
         let at = self.origin + d * hit.t;
         let near = (self.scene.crowding(at.x, at.y) - at.z).max(0.0);
         let open = 1.0 / (1.0 + 0.16 * near);
-        let light = self
-            .light
-            .reflect(&surface, d, self.lit(at, hit.normal), open)
-            + glow;
+        let light = self.light.reflect(&surface, d, self.lit(at, hit.normal), open) + glow;
         Sample {
             light,
             id: prim.object,
             // Leaves are ragged as it is; smoothing every lobe's rim would cost more than all other edges.
-            key: if prim.paint.finish == Finish::Leaf {
-                LEAF_KEY
-            } else {
-                i as u32
-            },
+            key: if prim.paint.finish == Finish::Leaf { LEAF_KEY } else { i as u32 },
         }
     }
 
     fn ground(&self, at: V3, d: V3) -> Sample {
         let (surface, key) = match self.scene.feature_at(at.x, at.y) {
-            Some((i, place)) => (
-                self.scene.features[i].surface(at.x, at.y, place, self.light.time),
-                0x8000_0000 | i as u32,
-            ),
+            Some((i, place)) => {
+                (self.scene.features[i].surface(at.x, at.y, place, self.light.time), 0x8000_0000 | i as u32)
+            }
             None => (open_land(at.x, at.y), 0x7fff_ffff),
         };
         let open = 1.0 / (1.0 + 0.16 * self.scene.crowding(at.x, at.y));
         let lit = self.lit(at, v3(0.0, 0.0, 1.0));
-        Sample {
-            light: self.light.reflect(&surface, d, lit, open),
-            id: surface.object,
-            key,
-        }
+        Sample { light: self.light.reflect(&surface, d, lit, open), id: surface.object, key }
     }
 
     /// Adds a plume in front of what the ray met at `t`.
@@ -246,10 +205,7 @@ impl View<'_> {
                 continue;
             }
             let drift = self.light.time * 0.4;
-            let (a, b) = (
-                near.x * 1.1 + near.z * 0.6 + drift,
-                near.y * 1.1 - near.z * 0.5,
-            );
+            let (a, b) = (near.x * 1.1 + near.z * 0.6 + drift, near.y * 1.1 - near.z * 0.5);
             let billow = fbm(a, b, plume.seed, 3);
             depth += puff.depth * (-r2).exp() * smoothstep(0.3, 0.72, billow) * 2.2;
         }
@@ -273,40 +229,30 @@ fn open_land(x: f32, y: f32) -> ground::Surface {
     let woods = smoothstep(0.5, 0.62, fbm(x * 0.02, y * 0.02, 78, 3));
     let tint = rgb(0x6d7f45).mix(rgb(0x8d8358), fields);
     let albedo = ground::grass(tint, rgb(0x7c7a4e), x, y, 79).mix(rgb(0x33482a), woods);
-    ground::Surface {
-        albedo,
-        normal: v3(0.0, 0.0, 1.0),
-        gloss: 0.0,
-        object: 0,
-    }
+    ground::Surface { albedo, normal: v3(0.0, 0.0, 1.0), gloss: 0.0, object: 0 }
 }
 
 /// From light to a picture: smooth edges, a breath of motion blur, vignetting, noise, tone.
 fn develop(view: &View, samples: &[Sample], w: usize, h: usize) -> Vec<u8> {
     let mut smooth = vec![V3::default(); w * h];
-    smooth
-        .par_chunks_mut(w.max(1))
-        .enumerate()
-        .for_each(|(row, out)| {
-            for (column, colour) in out.iter_mut().enumerate() {
-                let at = row * w + column;
-                let here = samples[at];
-                let differs = |i: usize| samples[i].key != here.key;
-                let edge = (column + 1 < w && differs(at + 1))
-                    || (column > 0 && differs(at - 1))
-                    || (row + 1 < h && differs(at + w))
-                    || (row > 0 && differs(at - w));
-                *colour = here.light;
-                if edge {
-                    // Two more rays where a surface ends; elsewhere the texture is smooth enough.
-                    let (x, y) = (column as f64, row as f64);
-                    *colour = (here.light
-                        + view.sample(x + 0.2, y + 0.25).light
-                        + view.sample(x + 0.8, y + 0.75).light)
-                        * (1.0 / 3.0);
-                }
+    smooth.par_chunks_mut(w.max(1)).enumerate().for_each(|(row, out)| {
+        for (column, colour) in out.iter_mut().enumerate() {
+            let at = row * w + column;
+            let here = samples[at];
+            let differs = |i: usize| samples[i].key != here.key;
+            let edge = (column + 1 < w && differs(at + 1))
+                || (column > 0 && differs(at - 1))
+                || (row + 1 < h && differs(at + w))
+                || (row > 0 && differs(at - w));
+            *colour = here.light;
+            if edge {
+                // Two more rays where a surface ends; elsewhere the texture is smooth enough.
+                let (x, y) = (column as f64, row as f64);
+                *colour = (here.light + view.sample(x + 0.2, y + 0.25).light + view.sample(x + 0.8, y + 0.75).light)
+                    * (1.0 / 3.0);
             }
-        });
+        }
+    });
     let tones = tone_table();
     let light = view.light;
     let (cx, cy) = (w as f32 / 2.0, h as f32 / 2.0);
@@ -314,32 +260,29 @@ fn develop(view: &View, samples: &[Sample], w: usize, h: usize) -> Vec<u8> {
     // The drone moves a fraction of a pixel while the shutter is open.
     let drag = 0.12 + 0.2 * (hash(7, 3, view.seed) & 0xff) as f32 / 255.0;
     let mut bytes = vec![0u8; w * h * 3];
-    bytes
-        .par_chunks_mut((w * 3).max(1))
-        .enumerate()
-        .for_each(|(row, out)| {
-            for column in 0..w {
-                let at = row * w + column;
-                let behind = if row + 1 < h { at + w } else { at };
-                let beside = if column + 1 < w { at + 1 } else { at };
-                let c = smooth[at] * (0.9 - drag) + smooth[behind] * drag + smooth[beside] * 0.1;
-                let (dx, dy) = (column as f32 - cx, row as f32 - cy);
-                let vignette = 1.0 - 0.16 * (dx * dx + dy * dy) * reach;
-                let c = c * (light.exposure * vignette);
-                let grey = c.x * 0.3 + c.y * 0.59 + c.z * 0.11;
-                let c = v3(grey, grey, grey).mix(c, light.saturation);
-                let rough = |k: u32| {
-                    let a = hash(column as i32, row as i32, view.seed ^ k);
-                    ((a & 0xff) + ((a >> 8) & 0xff)) as f32 / 255.0 - 1.0
-                };
-                let shared = rough(0) * 0.7;
-                for (k, value) in [c.x, c.y, c.z].into_iter().enumerate() {
-                    let index = (value.clamp(0.0, 3.999) * 1024.0) as usize;
-                    let noisy = tones[index] + (shared + rough(k as u32 + 1) * 0.6) * 3.2;
-                    out[column * 3 + k] = (noisy + 0.5).clamp(0.0, 255.0) as u8;
-                }
+    bytes.par_chunks_mut((w * 3).max(1)).enumerate().for_each(|(row, out)| {
+        for column in 0..w {
+            let at = row * w + column;
+            let behind = if row + 1 < h { at + w } else { at };
+            let beside = if column + 1 < w { at + 1 } else { at };
+            let c = smooth[at] * (0.9 - drag) + smooth[behind] * drag + smooth[beside] * 0.1;
+            let (dx, dy) = (column as f32 - cx, row as f32 - cy);
+            let vignette = 1.0 - 0.16 * (dx * dx + dy * dy) * reach;
+            let c = c * (light.exposure * vignette);
+            let grey = c.x * 0.3 + c.y * 0.59 + c.z * 0.11;
+            let c = v3(grey, grey, grey).mix(c, light.saturation);
+            let rough = |k: u32| {
+                let a = hash(column as i32, row as i32, view.seed ^ k);
+                ((a & 0xff) + ((a >> 8) & 0xff)) as f32 / 255.0 - 1.0
+            };
+            let shared = rough(0) * 0.7;
+            for (k, value) in [c.x, c.y, c.z].into_iter().enumerate() {
+                let index = (value.clamp(0.0, 3.999) * 1024.0) as usize;
+                let noisy = tones[index] + (shared + rough(k as u32 + 1) * 0.6) * 3.2;
+                out[column * 3 + k] = (noisy + 0.5).clamp(0.0, 255.0) as u8;
             }
-        });
+        }
+    });
     bytes
 }
 
@@ -348,16 +291,8 @@ fn tone_table() -> Vec<f32> {
     (0..4096)
         .map(|i| {
             let x = i as f32 / 1024.0;
-            let rolled = if x < 0.55 {
-                x
-            } else {
-                0.55 + 0.45 * (1.0 - (-(x - 0.55) / 0.45).exp())
-            };
-            let s = if rolled <= 0.0031308 {
-                rolled * 12.92
-            } else {
-                1.055 * rolled.powf(1.0 / 2.4) - 0.055
-            };
+            let rolled = if x < 0.55 { x } else { 0.55 + 0.45 * (1.0 - (-(x - 0.55) / 0.45).exp()) };
+            let s = if rolled <= 0.0031308 { rolled * 12.92 } else { 1.055 * rolled.powf(1.0 / 2.4) - 0.055 };
             255.0 * (s - 0.035 * (s * std::f32::consts::TAU).sin())
         })
         .collect()

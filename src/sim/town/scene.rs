@@ -126,12 +126,7 @@ pub struct Scene {
 
 impl Scene {
     /// Sorts everything; features must come in painting order, lowest first.
-    pub fn new(
-        prims: Vec<Prim>,
-        mut features: Vec<Feature>,
-        mut objects: Vec<Object>,
-        plumes: Vec<Plume>,
-    ) -> Self {
+    pub fn new(prims: Vec<Prim>, mut features: Vec<Feature>, mut objects: Vec<Object>, plumes: Vec<Plume>) -> Self {
         features.sort_by_key(|f| f.layer);
         // Top first, so that the first that contains a point is the one seen.
         features.reverse();
@@ -140,22 +135,12 @@ impl Scene {
         let mut tops = Vec::with_capacity(prims.len());
         for p in &prims {
             let r = p.reach();
-            bounds.push([
-                p.centre.x - r.x,
-                p.centre.y - r.y,
-                p.centre.x + r.x,
-                p.centre.y + r.y,
-            ]);
+            bounds.push([p.centre.x - r.x, p.centre.y - r.y, p.centre.x + r.x, p.centre.y + r.y]);
             tops.push(p.centre.z + r.z);
             grow(&mut objects, p.object, p.centre - r, p.centre + r);
         }
         for (f, b) in features.iter().zip(&feature_bounds) {
-            grow(
-                &mut objects,
-                f.object,
-                v3(b[0], b[1], 0.0),
-                v3(b[2], b[3], 0.0),
-            );
+            grow(&mut objects, f.object, v3(b[0], b[1], 0.0), v3(b[2], b[3], 0.0));
         }
         for plume in &plumes {
             for p in plume.puffs.iter().filter(|p| p.depth > 0.9) {
@@ -164,26 +149,15 @@ impl Scene {
             }
         }
         let solid_cells = Buckets::new(SIDE, CELL, &bounds);
-        let cell_tops = (0..SIDE * SIDE)
-            .map(|c| {
-                solid_cells
-                    .at(c)
-                    .iter()
-                    .map(|&i| tops[i as usize])
-                    .fold(0.0, f32::max)
-            })
-            .collect();
+        let cell_tops =
+            (0..SIDE * SIDE).map(|c| solid_cells.at(c).iter().map(|&i| tops[i as usize]).fold(0.0, f32::max)).collect();
         let balls = solid_cells
             .items
             .iter()
             .map(|&i| {
                 let p = &prims[i as usize];
                 // A little more than its own: the distances are squares of some hundred metres in single precision.
-                Ball {
-                    centre: p.centre,
-                    radius2: p.half.dot(p.half) * 1.02 + 0.004,
-                    prim: i,
-                }
+                Ball { centre: p.centre, radius2: p.half.dot(p.half) * 1.02 + 0.004, prim: i }
             })
             .collect();
         let shade = shade_raster(&prims, &bounds, &tops);
@@ -220,8 +194,7 @@ impl Scene {
     #[inline]
     pub fn crowding(&self, x: f32, y: f32) -> f32 {
         let (gx, gy) = ((x + HALF) / SHADE_CELL - 0.5, (y + HALF) / SHADE_CELL - 0.5);
-        if !(gx >= 0.0 && gy >= 0.0 && gx < (SHADE_SIDE - 1) as f32 && gy < (SHADE_SIDE - 1) as f32)
-        {
+        if !(gx >= 0.0 && gy >= 0.0 && gx < (SHADE_SIDE - 1) as f32 && gy < (SHADE_SIDE - 1) as f32) {
             return 0.0;
         }
         let (ix, iy) = (gx as usize, gy as usize);
@@ -259,9 +232,7 @@ impl Scene {
             found = items.iter().filter(|b| b.near(origin, sun)).any(|ball| {
                 let prim = &self.prims[ball.prim as usize];
                 prim.paint.finish != Finish::Flame
-                    && prim
-                        .meet(origin, sun, 2e-3, f32::INFINITY)
-                        .is_some_and(|hit| solid_here(prim, &hit, sun))
+                    && prim.meet(origin, sun, 2e-3, f32::INFINITY).is_some_and(|hit| solid_here(prim, &hit, sun))
             });
             found
         });
@@ -342,11 +313,7 @@ fn solid_here(prim: &Prim, hit: &Hit, direction: V3) -> bool {
             }
             let p = hit.local;
             let n = noise(p.x * 3.1 + p.z * 1.7, p.y * 3.1 - p.z * 1.1, prim.seed) * 0.7
-                + hash_unit(
-                    (p.x * 9.0) as i32,
-                    (p.y * 9.0 + p.z * 5.0) as i32,
-                    prim.seed,
-                ) * 0.3;
+                + hash_unit((p.x * 9.0) as i32, (p.y * 9.0 + p.z * 5.0) as i32, prim.seed) * 0.3;
             facing > n * 0.72
         }
         Finish::Flame => {
@@ -358,18 +325,11 @@ fn solid_here(prim: &Prim, hit: &Hit, direction: V3) -> bool {
 }
 
 fn grow(objects: &mut [Object], id: u32, low: V3, high: V3) {
-    let Some(o) = (id as usize)
-        .checked_sub(1)
-        .and_then(|i| objects.get_mut(i))
-    else {
+    let Some(o) = (id as usize).checked_sub(1).and_then(|i| objects.get_mut(i)) else {
         return;
     };
     o.low = v3(o.low.x.min(low.x), o.low.y.min(low.y), o.low.z.min(low.z));
-    o.high = v3(
-        o.high.x.max(high.x),
-        o.high.y.max(high.y),
-        o.high.z.max(high.z),
-    );
+    o.high = v3(o.high.x.max(high.x), o.high.y.max(high.y), o.high.z.max(high.z));
 }
 
 fn shade_raster(prims: &[Prim], bounds: &[[f32; 4]], tops: &[f32]) -> Vec<f32> {
@@ -379,18 +339,11 @@ fn shade_raster(prims: &[Prim], bounds: &[[f32; 4]], tops: &[f32]) -> Vec<f32> {
             continue;
         }
         // Crowns let light through below.
-        let top = if p.paint.finish == Finish::Leaf {
-            top * 0.45
-        } else {
-            top
-        };
+        let top = if p.paint.finish == Finish::Leaf { top * 0.45 } else { top };
         let index = |v: f32| ((v + HALF) / SHADE_CELL).clamp(0.0, (SHADE_SIDE - 1) as f32) as usize;
         for y in index(b[1])..=index(b[3]) {
             for x in index(b[0])..=index(b[2]) {
-                let (wx, wy) = (
-                    x as f32 + 0.5 - HALF - p.centre.x,
-                    y as f32 + 0.5 - HALF - p.centre.y,
-                );
+                let (wx, wy) = (x as f32 + 0.5 - HALF - p.centre.x, y as f32 + 0.5 - HALF - p.centre.y);
                 let u = wx * p.axes[0].x + wy * p.axes[0].y;
                 let v = wx * p.axes[1].x + wy * p.axes[1].y;
                 if u.abs() <= p.half.x && v.abs() <= p.half.y {
@@ -409,13 +362,7 @@ fn blur(from: &[f32], step: usize) -> Vec<f32> {
     (0..n)
         .map(|i| {
             let sum: f32 = (0..7usize)
-                .map(|k| {
-                    (i + k * step)
-                        .checked_sub(3 * step)
-                        .and_then(|j| from.get(j))
-                        .copied()
-                        .unwrap_or(0.0)
-                })
+                .map(|k| (i + k * step).checked_sub(3 * step).and_then(|j| from.get(j)).copied().unwrap_or(0.0))
                 .sum();
             sum / 7.0
         })

@@ -70,11 +70,7 @@ pub struct Hit {
 pub fn axes(yaw: f32, pitch: f32) -> [V3; 3] {
     let (s, c) = yaw.sin_cos();
     let (sp, cp) = pitch.sin_cos();
-    [
-        v3(c * cp, s * cp, sp),
-        v3(-s, c, 0.0),
-        v3(-c * sp, -s * sp, cp),
-    ]
+    [v3(c * cp, s * cp, sp), v3(-s, c, 0.0), v3(-c * sp, -s * sp, cp)]
 }
 
 impl Prim {
@@ -91,11 +87,7 @@ impl Prim {
 
     #[inline(always)]
     fn inward(&self, v: V3) -> V3 {
-        v3(
-            v.dot(self.axes[0]),
-            v.dot(self.axes[1]),
-            v.dot(self.axes[2]),
-        )
+        v3(v.dot(self.axes[0]), v.dot(self.axes[1]), v.dot(self.axes[2]))
     }
 
     #[inline(always)]
@@ -118,28 +110,15 @@ impl Prim {
         if !(t > t_min && t < t_max) {
             return None;
         }
-        Some(Hit {
-            t,
-            normal: self.outward(n),
-            local: o + d * t,
-            local_normal: n,
-        })
+        Some(Hit { t, normal: self.outward(n), local: o + d * t, local_normal: n })
     }
 }
 
 #[inline(always)]
 fn meet_box(o: V3, d: V3, h: V3) -> Option<(f32, V3)> {
     let inv = v3(1.0 / d.x, 1.0 / d.y, 1.0 / d.z);
-    let (nx, ny, nz) = (
-        -h.x.copysign(d.x) - o.x,
-        -h.y.copysign(d.y) - o.y,
-        -h.z.copysign(d.z) - o.z,
-    );
-    let (fx, fy, fz) = (
-        h.x.copysign(d.x) - o.x,
-        h.y.copysign(d.y) - o.y,
-        h.z.copysign(d.z) - o.z,
-    );
+    let (nx, ny, nz) = (-h.x.copysign(d.x) - o.x, -h.y.copysign(d.y) - o.y, -h.z.copysign(d.z) - o.z);
+    let (fx, fy, fz) = (h.x.copysign(d.x) - o.x, h.y.copysign(d.y) - o.y, h.z.copysign(d.z) - o.z);
     let (tx, ty, tz) = (nx * inv.x, ny * inv.y, nz * inv.z);
     let near = tx.max(ty).max(tz);
     let far = (fx * inv.x).min(fy * inv.y).min(fz * inv.z);
@@ -212,11 +191,7 @@ fn meet_cylinder(o: V3, d: V3, h: V3) -> Option<(f32, V3)> {
     if cx * cx + cy * cy <= 1.0 {
         return Some((cap, v3(0.0, 0.0, -d.z.signum())));
     }
-    let (a, b, c) = (
-        qx * qx + qy * qy,
-        px * qx + py * qy,
-        px * px + py * py - 1.0,
-    );
+    let (a, b, c) = (qx * qx + qy * qy, px * qx + py * qy, px * px + py * py - 1.0);
     let disc = b * b - a * c;
     if disc < 0.0 || a < 1e-12 {
         return None;
@@ -234,11 +209,7 @@ fn meet_cone(o: V3, d: V3, h: V3) -> Option<(f32, V3)> {
     let (ix, iy, iz) = (1.0 / h.x, 1.0 / h.y, 0.5 / h.z);
     let (px, py, qx, qy) = (o.x * ix, o.y * iy, d.x * ix, d.y * iy);
     let (w, e) = ((h.z - o.z) * iz, -d.z * iz);
-    let (a, b, c) = (
-        qx * qx + qy * qy - e * e,
-        px * qx + py * qy - w * e,
-        px * px + py * py - w * w,
-    );
+    let (a, b, c) = (qx * qx + qy * qy - e * e, px * qx + py * qy - w * e, px * px + py * py - w * w);
     let disc = b * b - a * c;
     if disc < 0.0 || a.abs() < 1e-9 {
         return None;
@@ -246,9 +217,7 @@ fn meet_cone(o: V3, d: V3, h: V3) -> Option<(f32, V3)> {
     let root = disc.sqrt();
     let (t0, t1) = ((-b - root) / a, (-b + root) / a);
     let (first, second) = if t0 < t1 { (t0, t1) } else { (t1, t0) };
-    let t = [first, second]
-        .into_iter()
-        .find(|&t| t > 0.0 && (o.z + d.z * t).abs() <= h.z)?;
+    let t = [first, second].into_iter().find(|&t| t > 0.0 && (o.z + d.z * t).abs() <= h.z)?;
     let r = w + e * t;
     let n = v3((px + qx * t) * ix, (py + qy * t) * iy, r * iz).unit();
     Some((t, if n.dot(d) > 0.0 { -n } else { n }))

@@ -103,11 +103,8 @@ pub fn sign(envelope: &Envelope, key: &SigningKey, kid: &str) -> String {
     let header = serde_json::json!({ "alg": "EdDSA", "kid": kid });
     // A map of strings and JSON values: serialisation has no case in which it fails.
     let payload = serde_json::to_value(envelope).unwrap_or_default();
-    let signed = format!(
-        "{}.{}",
-        URL_SAFE_NO_PAD.encode(header.to_string()),
-        URL_SAFE_NO_PAD.encode(payload.to_string())
-    );
+    let signed =
+        format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(payload.to_string()));
     let signature = key.sign(signed.as_bytes());
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.to_bytes()))
 }
@@ -119,95 +116,61 @@ pub(super) fn open(token: &[u8], keys: &Keyring) -> Result<Opened, Refusal> {
         return Err(Refusal::TooLarge(token.len()));
     }
     let malformed = |what: &str| Refusal::Malformed(what.to_owned());
-    let token = std::str::from_utf8(token)
-        .map_err(|_| malformed("not text"))?
-        .trim_ascii();
+    let token = std::str::from_utf8(token).map_err(|_| malformed("not text"))?.trim_ascii();
     let mut parts = token.split('.');
-    let (Some(header), Some(payload), Some(signature), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
+    let (Some(header), Some(payload), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {
         return Err(malformed("a JWS has three parts with dots between"));
     };
     let decode = |part: &str, what: &str| {
-        URL_SAFE_NO_PAD
-            .decode(part)
-            .map_err(|_| malformed(&format!("the {what} is not base64url")))
+        URL_SAFE_NO_PAD.decode(part).map_err(|_| malformed(&format!("the {what} is not base64url")))
     };
     let header_bytes = decode(header, "header")?;
     let payload_bytes = decode(payload, "payload")?;
     let signature_bytes = decode(signature, "signature")?;
-    let read: Header = serde_json::from_slice(&header_bytes)
-        .map_err(|error| Refusal::Malformed(format!("the header: {error}")))?;
+    let read: Header =
+        serde_json::from_slice(&header_bytes).map_err(|error| Refusal::Malformed(format!("the header: {error}")))?;
     if read.alg != "EdDSA" {
         return Err(Refusal::Algorithm);
     }
     let Some(key) = keys.get(&read.kid) else {
         return Err(Refusal::UnknownKey(shorten(&read.kid)));
     };
-    let signature = Signature::from_slice(&signature_bytes)
-        .map_err(|_| malformed("a signature has 64 bytes"))?;
+    let signature = Signature::from_slice(&signature_bytes).map_err(|_| malformed("a signature has 64 bytes"))?;
     let signed_len = header.len() + 1 + payload.len();
     let signed = token.as_bytes().get(..signed_len).unwrap_or_default();
     // Strict: no second encoding of a signature or key counts as the same one.
-    key.verifying
-        .verify_strict(signed, &signature)
-        .map_err(|_| Refusal::Signature)?;
-    let envelope: Envelope = serde_json::from_slice(&payload_bytes)
-        .map_err(|error| Refusal::Malformed(format!("the payload: {error}")))?;
+    key.verifying.verify_strict(signed, &signature).map_err(|_| Refusal::Signature)?;
+    let envelope: Envelope =
+        serde_json::from_slice(&payload_bytes).map_err(|error| Refusal::Malformed(format!("the payload: {error}")))?;
     check_texts(&envelope)?;
-    Ok(Opened {
-        kid: read.kid,
-        envelope,
-    })
+    Ok(Opened { kid: read.kid, envelope })
 }
 
 /// Texts that end up in topics, journals and on the page stay short and printable.
 pub(super) fn check_texts(envelope: &Envelope) -> Result<(), Refusal> {
-    let plain = |text: &str| {
-        !text.is_empty() && text.len() <= LONGEST_ID && !text.chars().any(char::is_control)
-    };
+    let plain = |text: &str| !text.is_empty() && text.len() <= LONGEST_ID && !text.chars().any(char::is_control);
     if !plain(&envelope.id) || !envelope.id.is_ascii() {
-        return Err(Refusal::Malformed(format!(
-            "an id is 1 to {LONGEST_ID} printable ASCII characters"
-        )));
+        return Err(Refusal::Malformed(format!("an id is 1 to {LONGEST_ID} printable ASCII characters")));
     }
     if !plain(&envelope.operator) {
-        return Err(Refusal::Malformed(format!(
-            "an operator is 1 to {LONGEST_ID} bytes of printable text"
-        )));
+        return Err(Refusal::Malformed(format!("an operator is 1 to {LONGEST_ID} bytes of printable text")));
     }
     Ok(())
 }
 
 /// Whether a genuine envelope is for us, is what its topic says, and comes from one who may.
-pub(super) fn authorise(
-    opened: &Opened,
-    station: &str,
-    topic: &str,
-    keys: &Keyring,
-) -> Result<(), Refusal> {
+pub(super) fn authorise(opened: &Opened, station: &str, topic: &str, keys: &Keyring) -> Result<(), Refusal> {
     let Opened { kid, envelope } = opened;
     if envelope.station != station {
         return Err(Refusal::WrongStation(shorten(&envelope.station)));
     }
     let name = topic.strip_prefix("command/").unwrap_or(topic);
     if envelope.name != name {
-        return Err(Refusal::WrongName {
-            name: shorten(&envelope.name),
-            topic: shorten(topic),
-        });
+        return Err(Refusal::WrongName { name: shorten(&envelope.name), topic: shorten(topic) });
     }
-    let allowed = keys
-        .get(kid)
-        .is_some_and(|key| key.may.iter().any(|may| covers(may, name)));
-    if allowed {
-        Ok(())
-    } else {
-        Err(Refusal::NotAllowed {
-            kid: kid.clone(),
-            name: name.to_owned(),
-        })
-    }
+    let allowed = keys.get(kid).is_some_and(|key| key.may.iter().any(|may| covers(may, name)));
+    if allowed { Ok(()) } else { Err(Refusal::NotAllowed { kid: kid.clone(), name: name.to_owned() }) }
 }
 
 /// `patrol.start` allows itself, `patrol.*` everything that begins with `patrol.`.
@@ -247,10 +210,7 @@ pub(super) mod tests {
     }
 
     fn keyring() -> Keyring {
-        let key = Key {
-            verifying: key().verifying_key(),
-            may: vec!["patrol.start".into(), "camera.*".into()],
-        };
+        let key = Key { verifying: key().verifying_key(), may: vec!["patrol.start".into(), "camera.*".into()] };
         HashMap::from([("ops".to_owned(), key)])
     }
 
@@ -271,11 +231,7 @@ pub(super) mod tests {
     }
 
     fn token(header: serde_json::Value, payload: &str) -> String {
-        let signed = format!(
-            "{}.{}",
-            URL_SAFE_NO_PAD.encode(header.to_string()),
-            URL_SAFE_NO_PAD.encode(payload)
-        );
+        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(payload));
         let signature = key().sign(signed.as_bytes());
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.to_bytes()))
     }
@@ -287,13 +243,7 @@ pub(super) mod tests {
     }
 
     /// Name, token, topic, the time it comes, what is expected.
-    type Hostile = (
-        &'static str,
-        Vec<u8>,
-        &'static str,
-        i64,
-        fn(&Refusal) -> bool,
-    );
+    type Hostile = (&'static str, Vec<u8>, &'static str, i64, fn(&Refusal) -> bool);
 
     /// Everything the door checks without its journal, as one verdict.
     fn judge(token: &[u8], topic: &str, now: Timestamp) -> Result<Envelope, Refusal> {
@@ -306,10 +256,7 @@ pub(super) mod tests {
     #[test]
     fn a_genuine_envelope_in_time_is_taken() {
         let signed = sign(&envelope(), &key(), "ops");
-        assert_eq!(
-            judge(signed.as_bytes(), "command/patrol.start", at(1001)),
-            Ok(envelope())
-        );
+        assert_eq!(judge(signed.as_bytes(), "command/patrol.start", at(1001)), Ok(envelope()));
         let signed = sign(&with(|e| e.name = "camera.look".into()), &key(), "ops");
         assert!(judge(signed.as_bytes(), "command/camera.look", at(1001)).is_ok());
     }
@@ -327,147 +274,57 @@ pub(super) mod tests {
 
         let topic = "command/patrol.start";
         let cases: Vec<Hostile> = vec![
-            ("too large", vec![b'a'; MAX_BYTES + 1], topic, 1001, |r| {
-                matches!(r, Refusal::TooLarge(_))
+            ("too large", vec![b'a'; MAX_BYTES + 1], topic, 1001, |r| matches!(r, Refusal::TooLarge(_))),
+            ("empty", vec![], topic, 1001, |r| matches!(r, Refusal::Malformed(_))),
+            ("not UTF-8", vec![0xff, 0xfe, b'.', b'.'], topic, 1001, |r| matches!(r, Refusal::Malformed(_))),
+            ("plain JSON", body.clone().into_bytes(), topic, 1001, |r| matches!(r, Refusal::Malformed(_))),
+            ("four parts", format!("{good}.x").into_bytes(), topic, 1001, |r| matches!(r, Refusal::Malformed(_))),
+            ("short signature", good[..good.len() - 8].into(), topic, 1001, |r| matches!(r, Refusal::Malformed(_))),
+            ("alg none", token(serde_json::json!({"alg": "none", "kid": "ops"}), &body).into(), topic, 1001, |r| {
+                *r == Refusal::Algorithm
             }),
-            ("empty", vec![], topic, 1001, |r| {
-                matches!(r, Refusal::Malformed(_))
+            ("alg HS256", token(serde_json::json!({"alg": "HS256", "kid": "ops"}), &body).into(), topic, 1001, |r| {
+                *r == Refusal::Algorithm
             }),
-            (
-                "not UTF-8",
-                vec![0xff, 0xfe, b'.', b'.'],
-                topic,
-                1001,
-                |r| matches!(r, Refusal::Malformed(_)),
-            ),
-            ("plain JSON", body.clone().into_bytes(), topic, 1001, |r| {
-                matches!(r, Refusal::Malformed(_))
-            }),
-            (
-                "four parts",
-                format!("{good}.x").into_bytes(),
-                topic,
-                1001,
-                |r| matches!(r, Refusal::Malformed(_)),
-            ),
-            (
-                "short signature",
-                good[..good.len() - 8].into(),
-                topic,
-                1001,
-                |r| matches!(r, Refusal::Malformed(_)),
-            ),
-            (
-                "alg none",
-                token(serde_json::json!({"alg": "none", "kid": "ops"}), &body).into(),
-                topic,
-                1001,
-                |r| *r == Refusal::Algorithm,
-            ),
-            (
-                "alg HS256",
-                token(serde_json::json!({"alg": "HS256", "kid": "ops"}), &body).into(),
-                topic,
-                1001,
-                |r| *r == Refusal::Algorithm,
-            ),
             (
                 "crit",
-                token(
-                    serde_json::json!({"alg": "EdDSA", "kid": "ops", "crit": ["b64"]}),
-                    &body,
-                )
-                .into(),
+                token(serde_json::json!({"alg": "EdDSA", "kid": "ops", "crit": ["b64"]}), &body).into(),
                 topic,
                 1001,
                 |r| matches!(r, Refusal::Malformed(_)),
             ),
-            (
-                "unknown kid",
-                sign(&envelope(), &key(), "who").into(),
-                topic,
-                1001,
-                |r| matches!(r, Refusal::UnknownKey(_)),
-            ),
-            (
-                "another's key",
-                sign(&envelope(), &stranger, "ops").into(),
-                topic,
-                1001,
-                |r| *r == Refusal::Signature,
-            ),
-            ("bent payload", bent, topic, 1001, |r| {
-                *r == Refusal::Signature
+            ("unknown kid", sign(&envelope(), &key(), "who").into(), topic, 1001, |r| {
+                matches!(r, Refusal::UnknownKey(_))
             }),
-            (
-                "not an envelope",
-                token(header.clone(), "{}").into(),
-                topic,
-                1001,
-                |r| matches!(r, Refusal::Malformed(_)),
-            ),
-            (
-                "unknown field",
-                token(header, &body.replacen('{', "{\"x\":1,", 1)).into(),
-                topic,
-                1001,
-                |r| matches!(r, Refusal::Malformed(_)),
-            ),
-            (
-                "empty id",
-                signed(|e| e.id.clear()).into(),
-                topic,
-                1001,
-                |r| matches!(r, Refusal::Malformed(_)),
-            ),
-            (
-                "control characters",
-                signed(|e| e.operator = "li\u{1b}[2J".into()).into(),
-                topic,
-                1001,
-                |r| matches!(r, Refusal::Malformed(_)),
-            ),
-            (
-                "another station",
-                signed(|e| e.station = "s2".into()).into(),
-                topic,
-                1001,
-                |r| matches!(r, Refusal::WrongStation(_)),
-            ),
-            (
-                "another topic",
-                good.clone().into(),
-                "command/patrol.cancel",
-                1001,
-                |r| matches!(r, Refusal::WrongName { .. }),
-            ),
-            (
-                "not allowed",
-                signed(|e| e.name = "patrol.cancel".into()).into(),
-                "command/patrol.cancel",
-                1001,
-                |r| matches!(r, Refusal::NotAllowed { .. }),
-            ),
-            ("from the future", good.clone().into(), topic, 939, |r| {
-                matches!(r, Refusal::FromTheFuture(_))
+            ("another's key", sign(&envelope(), &stranger, "ops").into(), topic, 1001, |r| *r == Refusal::Signature),
+            ("bent payload", bent, topic, 1001, |r| *r == Refusal::Signature),
+            ("not an envelope", token(header.clone(), "{}").into(), topic, 1001, |r| {
+                matches!(r, Refusal::Malformed(_))
             }),
-            ("late", good.into(), topic, 1061, |r| {
-                matches!(r, Refusal::Expired(_))
+            ("unknown field", token(header, &body.replacen('{', "{\"x\":1,", 1)).into(), topic, 1001, |r| {
+                matches!(r, Refusal::Malformed(_))
             }),
-            (
-                "deadline too far",
-                signed(|e| e.deadline = at(1001 + 24 * 3600)).into(),
-                topic,
-                1001,
-                |r| *r == Refusal::DeadlineRange,
-            ),
-            (
-                "deadline before issue",
-                signed(|e| e.deadline = at(999)).into(),
-                topic,
-                998,
-                |r| *r == Refusal::DeadlineRange,
-            ),
+            ("empty id", signed(|e| e.id.clear()).into(), topic, 1001, |r| matches!(r, Refusal::Malformed(_))),
+            ("control characters", signed(|e| e.operator = "li\u{1b}[2J".into()).into(), topic, 1001, |r| {
+                matches!(r, Refusal::Malformed(_))
+            }),
+            ("another station", signed(|e| e.station = "s2".into()).into(), topic, 1001, |r| {
+                matches!(r, Refusal::WrongStation(_))
+            }),
+            ("another topic", good.clone().into(), "command/patrol.cancel", 1001, |r| {
+                matches!(r, Refusal::WrongName { .. })
+            }),
+            ("not allowed", signed(|e| e.name = "patrol.cancel".into()).into(), "command/patrol.cancel", 1001, |r| {
+                matches!(r, Refusal::NotAllowed { .. })
+            }),
+            ("from the future", good.clone().into(), topic, 939, |r| matches!(r, Refusal::FromTheFuture(_))),
+            ("late", good.into(), topic, 1061, |r| matches!(r, Refusal::Expired(_))),
+            ("deadline too far", signed(|e| e.deadline = at(1001 + 24 * 3600)).into(), topic, 1001, |r| {
+                *r == Refusal::DeadlineRange
+            }),
+            ("deadline before issue", signed(|e| e.deadline = at(999)).into(), topic, 998, |r| {
+                *r == Refusal::DeadlineRange
+            }),
         ];
         for (name, token, topic, now, expected) in cases {
             let verdict = judge(&token, topic, at(now));
@@ -479,10 +336,7 @@ pub(super) mod tests {
     fn a_group_never_reaches_beyond_its_dot() {
         assert!(covers("patrol.*", "patrol.start"));
         assert!(!covers("patrol.*", "patrolling"));
-        assert!(
-            !covers("*", "patrol.start"),
-            "there is no right to everything"
-        );
+        assert!(!covers("*", "patrol.start"), "there is no right to everything");
         assert!(!covers("patrol*", "patrol.start"));
     }
 

@@ -74,48 +74,25 @@ pub(super) enum Stage {
 
 impl Journal {
     /// Opens the journal and closes what a crash left open.
-    pub(super) fn open(
-        dir: &Path,
-        now: Timestamp,
-    ) -> Result<(Self, Vec<Interrupted>), CommandError> {
-        std::fs::create_dir_all(dir).map_err(|source| CommandError::Directory {
-            path: dir.to_owned(),
-            source,
-        })?;
+    pub(super) fn open(dir: &Path, now: Timestamp) -> Result<(Self, Vec<Interrupted>), CommandError> {
+        std::fs::create_dir_all(dir).map_err(|source| CommandError::Directory { path: dir.to_owned(), source })?;
         let path = dir.join(FILE);
         let (connection, broken) = sqlite::open(&path, SCHEMA, LAYOUT)?;
         let opened = || -> rusqlite::Result<(Option<Timestamp>, Vec<Interrupted>)> {
             if broken.is_some() {
                 // The tolerance of the operator's clock is inside this minute.
-                let floor = now
-                    .saturating_add(SignedDuration::from_secs(60))
-                    .unwrap_or(now);
+                let floor = now.saturating_add(SignedDuration::from_secs(60)).unwrap_or(now);
                 connection.execute("INSERT INTO floor VALUES (?1)", [floor.as_microsecond()])?;
             }
             let floor: Option<i64> =
-                connection
-                    .query_row("SELECT MAX(issued_after) FROM floor", [], |row| row.get(0))?;
+                connection.query_row("SELECT MAX(issued_after) FROM floor", [], |row| row.get(0))?;
             let oldest = now.saturating_sub(RETENTION).unwrap_or(Timestamp::MIN);
-            connection.execute(
-                "DELETE FROM commands WHERE ended_at < ?1",
-                [oldest.as_microsecond()],
-            )?;
+            connection.execute("DELETE FROM commands WHERE ended_at < ?1", [oldest.as_microsecond()])?;
             let interrupted = close_open(&connection, now)?;
-            Ok((
-                floor.and_then(|at| Timestamp::from_microsecond(at).ok()),
-                interrupted,
-            ))
+            Ok((floor.and_then(|at| Timestamp::from_microsecond(at).ok()), interrupted))
         };
-        let (floor, interrupted) =
-            opened().map_err(sqlite::failed("open the command journal", &path))?;
-        Ok((
-            Self {
-                connection: Mutex::new(connection),
-                path,
-                floor,
-            },
-            interrupted,
-        ))
+        let (floor, interrupted) = opened().map_err(sqlite::failed("open the command journal", &path))?;
+        Ok((Self { connection: Mutex::new(connection), path, floor }, interrupted))
     }
 
     pub(super) fn floor(&self) -> Option<Timestamp> {
@@ -153,41 +130,31 @@ impl Journal {
         })
     }
 
-    pub(super) fn advance(
-        &self,
-        id: &str,
-        stage: Stage,
-        now: Timestamp,
-    ) -> Result<(), CommandError> {
+    pub(super) fn advance(&self, id: &str, stage: Stage, now: Timestamp) -> Result<(), CommandError> {
         let sql = match stage {
             Stage::Accepted => {
                 "UPDATE commands SET state = 'accepted', accepted_at = ?2 WHERE id = ?1 AND reply IS NULL"
             }
-            Stage::Running => {
-                "UPDATE commands SET state = 'running', running_at = ?2 WHERE id = ?1 AND reply IS NULL"
-            }
+            Stage::Running => "UPDATE commands SET state = 'running', running_at = ?2 WHERE id = ?1 AND reply IS NULL",
         };
-        self.query("journal a command", |connection| {
-            connection.execute(sql, params![id, now.as_microsecond()])
-        })
-        .map(|_| ())
+        self.query("journal a command", |connection| connection.execute(sql, params![id, now.as_microsecond()]))
+            .map(|_| ())
     }
 
     /// Closes a command. The first reply stands: what is returned is what the journal has now.
-    pub(super) fn close(
-        &self,
-        id: &str,
-        reply: &Reply,
-        now: Timestamp,
-    ) -> Result<Reply, CommandError> {
+    pub(super) fn close(&self, id: &str, reply: &Reply, now: Timestamp) -> Result<Reply, CommandError> {
         self.query("journal a reply", |connection| {
             connection.execute(
                 "UPDATE commands SET state = ?2, ended_at = ?3, reply = ?4 WHERE id = ?1 AND reply IS NULL",
-                params![id, reply.status.name(), now.as_microsecond(), serde_json::to_string(reply).unwrap_or_default()],
+                params![
+                    id,
+                    reply.status.name(),
+                    now.as_microsecond(),
+                    serde_json::to_string(reply).unwrap_or_default()
+                ],
             )?;
-            let stored: Option<Option<String>> = connection
-                .query_row("SELECT reply FROM commands WHERE id = ?1", [id], |row| row.get(0))
-                .optional()?;
+            let stored: Option<Option<String>> =
+                connection.query_row("SELECT reply FROM commands WHERE id = ?1", [id], |row| row.get(0)).optional()?;
             Ok(stored.flatten().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_else(|| reply.clone()))
         })
     }
@@ -225,32 +192,25 @@ impl Journal {
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, CommandError> {
         // SQLite rolled back whatever a panicking holder had begun, so the connection is good.
-        let connection: MutexGuard<'_, Connection> = self
-            .connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let connection: MutexGuard<'_, Connection> = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         query(&connection).map_err(|source| sqlite::failed(doing, &self.path)(source).into())
     }
 }
 
 /// Whatever a dead process had begun did not end well, as far as anybody can know.
 fn close_open(connection: &Connection, now: Timestamp) -> rusqlite::Result<Vec<Interrupted>> {
-    let mut query = connection
-        .prepare("SELECT id, reply_topic, correlation, origin FROM commands WHERE reply IS NULL ORDER BY received_at")?;
+    let mut query = connection.prepare(
+        "SELECT id, reply_topic, correlation, origin FROM commands WHERE reply IS NULL ORDER BY received_at",
+    )?;
     let open = query.query_map([], |row| {
         Ok(Interrupted {
             reply: Reply {
                 id: Some(row.get(0)?),
                 status: Status::Failed,
-                reason: Some(
-                    "interrupted: the station restarted before it was finished".to_owned(),
-                ),
+                reason: Some("interrupted: the station restarted before it was finished".to_owned()),
                 data: serde_json::Value::Null,
             },
-            reply_to: ReplyTo {
-                topic: row.get(1)?,
-                correlation_data: row.get(2)?,
-            },
+            reply_to: ReplyTo { topic: row.get(1)?, correlation_data: row.get(2)? },
             by_mqtt: row.get::<_, String>(3)?.starts_with("mqtt:"),
         })
     })?;

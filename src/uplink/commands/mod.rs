@@ -14,8 +14,8 @@
 //! ```
 
 mod envelope;
-mod keyfile;
 mod journal;
+mod keyfile;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -30,11 +30,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-pub use keyfile::{KeyFileError, read_key, write_key};
 pub use envelope::{Envelope, MAX_BYTES, Refusal, sign};
 use envelope::{Key, Keyring, Opened};
 pub use journal::Entry;
 use journal::{Journal, Known, Stage};
+pub use keyfile::{KeyFileError, read_key, write_key};
 
 use super::{Answer, Incoming, Uplink};
 use crate::outbox::DatabaseError;
@@ -57,13 +57,9 @@ pub enum CommandError {
     },
     #[error("commands.keys: {kid:?} is there twice; every key needs its own kid")]
     KeyTwice { kid: String },
-    #[error(
-        "commands.keys.{kid}.public_key: {why}; give 32 bytes as base64url or the path of a PEM file"
-    )]
+    #[error("commands.keys.{kid}.public_key: {why}; give 32 bytes as base64url or the path of a PEM file")]
     Key { kid: String, why: String },
-    #[error(
-        "commands.keys.{kid}.may: {may:?} is neither a name like patrol.start nor a group like patrol.*"
-    )]
+    #[error("commands.keys.{kid}.may: {may:?} is neither a name like patrol.start nor a group like patrol.*")]
     May { kid: String, may: String },
 }
 
@@ -100,34 +96,13 @@ impl Config {
             let kid = key.kid.clone();
             let plain = |name: &str| {
                 !name.is_empty()
-                    && name
-                        .chars()
-                        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/'))
+                    && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/'))
             };
-            if let Some(may) = key
-                .may
-                .iter()
-                .find(|may| !plain(may.strip_suffix(".*").unwrap_or(may)))
-            {
-                return Err(CommandError::May {
-                    kid,
-                    may: may.clone(),
-                });
+            if let Some(may) = key.may.iter().find(|may| !plain(may.strip_suffix(".*").unwrap_or(may))) {
+                return Err(CommandError::May { kid, may: may.clone() });
             }
-            let verifying = public_key(&key.public_key).map_err(|why| CommandError::Key {
-                kid: kid.clone(),
-                why,
-            })?;
-            if keyring
-                .insert(
-                    kid.clone(),
-                    Key {
-                        verifying,
-                        may: key.may.clone(),
-                    },
-                )
-                .is_some()
-            {
+            let verifying = public_key(&key.public_key).map_err(|why| CommandError::Key { kid: kid.clone(), why })?;
+            if keyring.insert(kid.clone(), Key { verifying, may: key.may.clone() }).is_some() {
                 return Err(CommandError::KeyTwice { kid });
             }
         }
@@ -136,26 +111,16 @@ impl Config {
 }
 
 fn public_key(text: &str) -> Result<VerifyingKey, String> {
-    let key = match URL_SAFE_NO_PAD
-        .decode(text)
-        .ok()
-        .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
-    {
-        Some(bytes) => VerifyingKey::from_bytes(&bytes)
-            .map_err(|_| "is not a point on the curve".to_owned())?,
+    let key = match URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()) {
+        Some(bytes) => VerifyingKey::from_bytes(&bytes).map_err(|_| "is not a point on the curve".to_owned())?,
         None => {
-            let pem = std::fs::read_to_string(text)
-                .map_err(|error| format!("cannot read {text:?}: {error}"))?;
+            let pem = std::fs::read_to_string(text).map_err(|error| format!("cannot read {text:?}: {error}"))?;
             VerifyingKey::from_public_key_pem(&pem)
                 .map_err(|error| format!("{text:?} holds no Ed25519 key: {error}"))?
         }
     };
     // With such a key a signature can be made that fits every message.
-    if key.is_weak() {
-        Err("is a weak key".to_owned())
-    } else {
-        Ok(key)
-    }
+    if key.is_weak() { Err("is a weak key".to_owned()) } else { Ok(key) }
 }
 
 /// A fresh key for `aerie command keygen`.
@@ -280,25 +245,17 @@ impl Execute {
             return None;
         }
         let id = self.envelope.id.clone();
-        let journalled = self
-            .door
-            .blocking(move |journal| journal.advance(&id, Stage::Running, now))
-            .await;
+        let journalled = self.door.blocking(move |journal| journal.advance(&id, Stage::Running, now)).await;
         if let Err(error) = journalled {
             let _ = self.ended.send(Ended::With(Outcome::Failed(error)));
             return None;
         }
-        Some(Running {
-            envelope: self.envelope,
-            ended: self.ended,
-        })
+        Some(Running { envelope: self.envelope, ended: self.ended })
     }
 
     /// Ends it without acting.
     pub fn refuse(self, reason: impl Into<String>) {
-        let _ = self
-            .ended
-            .send(Ended::With(Outcome::Refused(reason.into())));
+        let _ = self.ended.send(Ended::With(Outcome::Refused(reason.into())));
     }
 }
 
@@ -347,14 +304,8 @@ impl Door {
     ) -> Result<(Self, Vec<Interrupted>), CommandError> {
         let keys = config.keyring()?;
         let (journal, interrupted) = Journal::open(dir, clock())?;
-        let inner = Inner {
-            station: station.to_owned(),
-            keys,
-            journal,
-            executor,
-            in_work: Mutex::new(HashMap::new()),
-            clock,
-        };
+        let inner =
+            Inner { station: station.to_owned(), keys, journal, executor, in_work: Mutex::new(HashMap::new()), clock };
         Ok((Self(Arc::new(inner)), interrupted))
     }
 
@@ -377,56 +328,30 @@ impl Door {
                 door.lock_in_work().remove(&id);
             });
         }
-        let answer = reply
-            .wait_for(Option::is_some)
-            .await
-            .ok()
-            .and_then(|reply| reply.clone());
+        let answer = reply.wait_for(Option::is_some).await.ok().and_then(|reply| reply.clone());
         answer.unwrap_or_else(|| failed(&id, "the station is stopping".to_owned()))
     }
 
     /// The newest commands, newest first.
     pub async fn list(&self, limit: usize) -> Result<Vec<Entry>, CommandError> {
         let inner = Arc::clone(&self.0);
-        tokio::task::spawn_blocking(move || inner.journal.list(limit))
-            .await
-            .unwrap_or_else(|_| Ok(Vec::new()))
+        tokio::task::spawn_blocking(move || inner.journal.list(limit)).await.unwrap_or_else(|_| Ok(Vec::new()))
     }
 
     fn admit(&self, submission: Submission) -> Result<(Admitted, String, ReplyTo), Refusal> {
         match submission {
-            Submission::Signed {
-                topic,
-                token,
-                reply_to,
-            } => {
+            Submission::Signed { topic, token, reply_to } => {
                 let opened = envelope::open(&token, &self.0.keys)?;
                 let verdict = envelope::authorise(&opened, &self.0.station, &topic, &self.0.keys);
-                if let Err(refusal @ (Refusal::WrongStation(_) | Refusal::WrongName { .. })) =
-                    verdict
-                {
+                if let Err(refusal @ (Refusal::WrongStation(_) | Refusal::WrongName { .. })) = verdict {
                     // Genuine, but not ours to answer for: replayed under another topic or at another station, it
                     // must not spend the id it has where it belongs.
                     return Err(refusal);
                 }
                 let Opened { kid, envelope } = opened;
-                Ok((
-                    Admitted {
-                        envelope,
-                        refusal: verdict.err(),
-                    },
-                    format!("mqtt:{kid}"),
-                    reply_to,
-                ))
+                Ok((Admitted { envelope, refusal: verdict.err() }, format!("mqtt:{kid}"), reply_to))
             }
-            Submission::Local {
-                operator,
-                origin,
-                name,
-                args,
-                id,
-                deadline,
-            } => {
+            Submission::Local { operator, origin, name, args, id, deadline } => {
                 let now = (self.0.clock)();
                 let envelope = Envelope {
                     id: id.unwrap_or_else(|| ulid::Ulid::generate().to_string()),
@@ -434,31 +359,17 @@ impl Door {
                     name,
                     args,
                     issued_at: now,
-                    deadline: deadline
-                        .unwrap_or_else(|| now.saturating_add(LOCAL_DEADLINE).unwrap_or(now)),
+                    deadline: deadline.unwrap_or_else(|| now.saturating_add(LOCAL_DEADLINE).unwrap_or(now)),
                     operator,
                 };
                 envelope::check_texts(&envelope)?;
-                Ok((
-                    Admitted {
-                        envelope,
-                        refusal: None,
-                    },
-                    origin,
-                    ReplyTo::default(),
-                ))
+                Ok((Admitted { envelope, refusal: None }, origin, ReplyTo::default()))
             }
         }
     }
 
     /// Whoever comes first with an id gets the right to carry it out; all get a view of the reply.
-    fn claim(
-        &self,
-        id: &str,
-    ) -> (
-        Option<watch::Sender<Option<Reply>>>,
-        watch::Receiver<Option<Reply>>,
-    ) {
+    fn claim(&self, id: &str) -> (Option<watch::Sender<Option<Reply>>>, watch::Receiver<Option<Reply>>) {
         let mut in_work = self.lock_in_work();
         if let Some(reply) = in_work.get(id) {
             return (None, reply.clone());
@@ -468,14 +379,9 @@ impl Door {
         (Some(publish), reply)
     }
 
-    fn lock_in_work(
-        &self,
-    ) -> std::sync::MutexGuard<'_, HashMap<String, watch::Receiver<Option<Reply>>>> {
+    fn lock_in_work(&self) -> std::sync::MutexGuard<'_, HashMap<String, watch::Receiver<Option<Reply>>>> {
         // The map is whole between any two of its operations.
-        self.0
-            .in_work
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.0.in_work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn process(&self, admitted: Admitted, origin: &str, reply_to: ReplyTo) -> Reply {
@@ -484,9 +390,7 @@ impl Door {
         let now = (self.0.clock)();
         let known = {
             let (envelope, origin) = (envelope.clone(), origin.to_owned());
-            self.0
-                .blocking(move |journal| journal.receive(&envelope, &origin, &reply_to, now))
-                .await
+            self.0.blocking(move |journal| journal.receive(&envelope, &origin, &reply_to, now)).await
         };
         match known {
             // Before the deadline is looked at: the reply that was given does not turn into "expired" later.
@@ -500,20 +404,10 @@ impl Door {
             Err(refusal) => refused(Some(id.clone()), &refusal),
             Ok(()) => self.execute(envelope, now).await,
         };
-        tracing::info!(
-            id,
-            origin,
-            status = reply.status.name(),
-            reason = reply.reason,
-            "a command has ended"
-        );
+        tracing::info!(id, origin, status = reply.status.name(), reason = reply.reason, "a command has ended");
         let ended_at = (self.0.clock)();
         let closing = reply.clone();
-        match self
-            .0
-            .blocking(move |journal| journal.close(&id, &closing, ended_at))
-            .await
-        {
+        match self.0.blocking(move |journal| journal.close(&id, &closing, ended_at)).await {
             Ok(stored) => stored,
             Err(error) => {
                 tracing::error!(%error, "a reply could not be journalled; after a restart it will read as interrupted");
@@ -523,12 +417,7 @@ impl Door {
     }
 
     fn in_time(&self, envelope: &Envelope, now: Timestamp) -> Result<(), Refusal> {
-        if self
-            .0
-            .journal
-            .floor()
-            .is_some_and(|floor| envelope.issued_at <= floor && envelope.issued_at < now)
-        {
+        if self.0.journal.floor().is_some_and(|floor| envelope.issued_at <= floor && envelope.issued_at < now) {
             return Err(Refusal::Forgotten(envelope.issued_at));
         }
         envelope::in_time(envelope, now)
@@ -539,20 +428,14 @@ impl Door {
         let expired = || refused(Some(id.clone()), &Refusal::Expired(deadline));
         let accepted = {
             let id = id.clone();
-            self.0
-                .blocking(move |journal| journal.advance(&id, Stage::Accepted, now))
-                .await
+            self.0.blocking(move |journal| journal.advance(&id, Stage::Accepted, now)).await
         };
         if let Err(error) = accepted {
             return failed(&id, error);
         }
         let left = std::time::Duration::try_from(deadline.duration_since(now)).unwrap_or_default();
         let (ended_tx, ended) = oneshot::channel();
-        let execute = Execute {
-            envelope,
-            door: Arc::clone(&self.0),
-            ended: ended_tx,
-        };
+        let execute = Execute { envelope, door: Arc::clone(&self.0), ended: ended_tx };
         match tokio::time::timeout(left, self.0.executor.send(execute)).await {
             Err(_) => return expired(),
             Ok(Err(_)) => return failed(&id, "the station takes no commands now".to_owned()),
@@ -560,18 +443,10 @@ impl Door {
         }
         match ended.await {
             Ok(Ended::Expired) => expired(),
-            Ok(Ended::With(Outcome::Done(data))) => Reply {
-                id: Some(id),
-                status: Status::Done,
-                reason: None,
-                data,
-            },
-            Ok(Ended::With(Outcome::Refused(reason))) => Reply {
-                id: Some(id),
-                status: Status::Refused,
-                reason: Some(reason),
-                data: serde_json::Value::Null,
-            },
+            Ok(Ended::With(Outcome::Done(data))) => Reply { id: Some(id), status: Status::Done, reason: None, data },
+            Ok(Ended::With(Outcome::Refused(reason))) => {
+                Reply { id: Some(id), status: Status::Refused, reason: Some(reason), data: serde_json::Value::Null }
+            }
             Ok(Ended::With(Outcome::Failed(reason))) => failed(&id, reason),
             Err(_) => failed(&id, "given up without a result".to_owned()),
         }
@@ -610,26 +485,12 @@ impl Inner {
 }
 
 fn refused(id: Option<String>, refusal: &Refusal) -> Reply {
-    let status = if matches!(refusal, Refusal::Expired(_)) {
-        Status::Expired
-    } else {
-        Status::Refused
-    };
-    Reply {
-        id,
-        status,
-        reason: Some(refusal.to_string()),
-        data: serde_json::Value::Null,
-    }
+    let status = if matches!(refusal, Refusal::Expired(_)) { Status::Expired } else { Status::Refused };
+    Reply { id, status, reason: Some(refusal.to_string()), data: serde_json::Value::Null }
 }
 
 fn failed(id: &str, reason: String) -> Reply {
-    Reply {
-        id: Some(id.to_owned()),
-        status: Status::Failed,
-        reason: Some(reason),
-        data: serde_json::Value::Null,
-    }
+    Reply { id: Some(id.to_owned()), status: Status::Failed, reason: Some(reason), data: serde_json::Value::Null }
 }
 
 /// Takes messages from upstream through the door and sends the replies, until `incoming` ends. What is no command
@@ -642,8 +503,8 @@ pub async fn serve(
 ) {
     let room = Arc::new(Semaphore::new(AT_ONCE));
     while let Some(message) = incoming.recv().await {
-        let is_command = message.topic_rest.starts_with("command/")
-            || matches!(message.topic_rest.as_str(), "verdict" | "request");
+        let is_command =
+            message.topic_rest.starts_with("command/") || matches!(message.topic_rest.as_str(), "verdict" | "request");
         if !is_command {
             // A hint that finds no room is one of many and only says "look again".
             let _ = hints.try_send(message);
@@ -654,15 +515,9 @@ pub async fn serve(
         };
         let (door, uplink) = (door.clone(), Arc::clone(&uplink));
         tokio::spawn(async move {
-            let reply_to = ReplyTo {
-                topic: message.response_topic,
-                correlation_data: message.correlation_data,
-            };
-            let submission = Submission::Signed {
-                topic: message.topic_rest,
-                token: message.payload,
-                reply_to: reply_to.clone(),
-            };
+            let reply_to = ReplyTo { topic: message.response_topic, correlation_data: message.correlation_data };
+            let submission =
+                Submission::Signed { topic: message.topic_rest, token: message.payload, reply_to: reply_to.clone() };
             let reply = door.submit(submission).await;
             uplink.reply(&reply, reply_to).await;
             drop(permit);
@@ -676,19 +531,11 @@ impl Uplink {
         let own = super::prefix(&self.station);
         let replies = format!("{own}reply/");
         // Nobody can make the station speak on its own topics by asking for an answer there.
-        let wanted = to
-            .topic
-            .filter(|topic| !topic.starts_with(&own) || topic.starts_with(&replies));
-        let Some(topic) = wanted.or_else(|| reply.id.as_ref().map(|id| self.reply_topic(id)))
-        else {
+        let wanted = to.topic.filter(|topic| !topic.starts_with(&own) || topic.starts_with(&replies));
+        let Some(topic) = wanted.or_else(|| reply.id.as_ref().map(|id| self.reply_topic(id))) else {
             return;
         };
         let payload = serde_json::to_vec(reply).unwrap_or_default();
-        self.answer(Answer {
-            topic,
-            correlation_data: to.correlation_data,
-            payload,
-        })
-        .await;
+        self.answer(Answer { topic, correlation_data: to.correlation_data, payload }).await;
     }
 }

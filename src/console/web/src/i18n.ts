@@ -204,6 +204,8 @@ const STATES: Table = {
   done: ["已完成", "Done"],
   refused: ["未放行", "Refused"],
   aborted: ["已中止", "Aborted"],
+  missed: ["已错过", "Missed"],
+  landed_away: ["降落在机场外", "Landed away"],
   lost: ["失去联系", "Lost contact"],
 };
 

@@ -4,7 +4,7 @@ import type { Feature, FeatureCollection, Geometry, LineString, Point } from "ge
 
 export type SortieState =
   | "planned" | "gating" | "dock_opening" | "arming" | "airborne" | "returning" | "landing" | "dock_closing"
-  | "done" | "refused" | "aborted" | "lost";
+  | "done" | "refused" | "missed" | "aborted" | "landed_away" | "lost";
 
 export interface Sortie {
   id: string;
@@ -132,4 +132,4 @@ export type Outcome =
   | { kind: "unauthorised" }
   | { kind: "unreachable"; reason: string };
 
-export const ENDED: ReadonlySet<SortieState> = new Set(["done", "refused", "aborted", "lost"]);
+export const ENDED: ReadonlySet<SortieState> = new Set(["done", "refused", "missed", "aborted", "landed_away", "lost"]);

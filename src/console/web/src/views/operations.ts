@@ -214,7 +214,7 @@ function lastWords(sortie: Sortie, now: Date): string {
 /** What became of the sortie that this page asked for. */
 function paintSortieNote(note: HTMLElement, sortie: Sortie): void {
   show(note, true);
-  const bad = sortie.state === "refused" || sortie.state === "aborted" || sortie.state === "lost";
+  const bad = ["refused", "missed", "aborted", "landed_away", "lost"].includes(sortie.state);
   let words = stateWord(sortie.state);
   if (sortie.state === "done") words += `: ${t("coverage")} ${pct(sortie.coverage)}, ${t("frames")} ${sortie.frames}, ${t("cases")} ${sortie.cases}`;
   else if (sortie.reason) words += `: ${reasonWords(sortie.reason)}`;
