@@ -20,6 +20,7 @@ use crate::patrol::flight::Crew;
 use crate::patrol::{StartRefused, Trigger};
 use crate::perception::protocol::CameraModel;
 use crate::perception::{self, Perception, supervise};
+use crate::runtime::latest;
 use crate::runtime::store::Store;
 use crate::runtime::supervisor::{Budget, Supervisor};
 use crate::uplink::commands::{self, Door, Execute, Outcome};
@@ -235,7 +236,7 @@ async fn tell_status(
             *known = now.clone();
             changed
         });
-        let telemetry = station.vehicle.telemetry().borrow().clone();
+        let telemetry = latest(&station.vehicle.telemetry());
         if telemetry.linked {
             link.telemetry("telemetry", pose(&telemetry).to_string().into_bytes());
         }
@@ -243,12 +244,8 @@ async fn tell_status(
 }
 
 fn status_of(station: &Station) -> Value {
-    let perception = station.perception.state().borrow().clone();
-    let sortie = station
-        .dispatcher
-        .current()
-        .borrow()
-        .as_ref()
+    let perception = latest(&station.perception.state());
+    let sortie = latest(&station.dispatcher.current())
         .map(|s| json!({"id": s.id, "patrol": s.patrol, "state": s.state, "reason": s.reason}));
     json!({
         "state": "online",
@@ -257,8 +254,8 @@ fn status_of(station: &Station) -> Value {
         "model": perception.model,
         "perception": if perception.running { "running" } else { "down" },
         "sortie": sortie,
-        "dock": station.dock.state().borrow().hatch,
-        "vehicle_linked": station.vehicle.telemetry().borrow().linked,
+        "dock": latest(&station.dock.state()).hatch,
+        "vehicle_linked": latest(&station.vehicle.telemetry()).linked,
         "problems": console::problems(station),
     })
 }

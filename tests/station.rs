@@ -1,5 +1,7 @@
 //! The station as a whole, through its command line, its page's interface and its broker, on simulated hardware.
 
+#![expect(clippy::disallowed_methods, reason = "tests wait for other processes")]
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

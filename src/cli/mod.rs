@@ -52,7 +52,8 @@ enum Command {
     /// Look into the queue of what has to reach upstream
     Outbox(outbox::OutboxArgs),
     /// Make keys and sign commands for MQTT
-    Command(command::CommandArgs),
+    #[command(name = "command")]
+    Signed(command::CommandArgs),
     /// What the station says of itself
     Service(service::ServiceArgs),
     /// The station's perception child; not for people
@@ -79,7 +80,7 @@ pub fn main() -> ExitCode {
         Command::Patrol(args) => patrol::run(args),
         Command::Case(args) => case::run(args),
         Command::Outbox(args) => outbox::run(args),
-        Command::Command(args) => command::run(args),
+        Command::Signed(args) => command::run(args),
         Command::Service(args) => service::run(args),
         Command::Perceive(args) => perceive::run(args),
     };

@@ -17,6 +17,7 @@ use super::snapshot::Snapshot;
 use super::view::{self, Deliveries};
 use super::{page, problems};
 use crate::patrol::Sortie;
+use crate::runtime::latest;
 use crate::runtime::store::Table;
 use crate::station::Station;
 use crate::uplink::commands::{Reply, Status, Submission};
@@ -84,7 +85,7 @@ async fn stored(station: &Station) -> Result<Vec<Sortie>, No> {
 
 async fn sorties(State(api): State<Api>) -> Result<Json<Value>, No> {
     let stored = stored(&api.station).await?;
-    let current = api.station.dispatcher.current().borrow().clone();
+    let current = latest(&api.station.dispatcher.current());
     Ok(Json(view::sorties(&stored, current.as_ref())))
 }
 
@@ -101,8 +102,8 @@ async fn patrols(State(api): State<Api>) -> Result<Json<Value>, No> {
 
 async fn cases(State(api): State<Api>) -> Result<Json<Value>, No> {
     let station = &api.station;
-    let cases = station.keeper.cases().borrow().clone();
-    let stats = station.outbox.stats().borrow().clone();
+    let cases = latest(&station.keeper.cases());
+    let stats = latest(&station.outbox.stats());
     let rows = station.outbox.list(ROWS).await.map_err(No::broken)?;
     let deliveries = Deliveries::new(rows, &stats);
     let config = &station.checked.config;
@@ -129,7 +130,7 @@ async fn evidence(State(api): State<Api>, Path(digest): Path<String>) -> Result<
 }
 
 async fn frame(State(api): State<Api>) -> Response {
-    let preview = api.station.perception.preview().borrow().clone();
+    let preview = latest(&api.station.perception.preview());
     match preview {
         None => StatusCode::NO_CONTENT.into_response(),
         Some(preview) => {
@@ -162,8 +163,8 @@ async fn stream(State(api): State<Api>) -> Result<Response, No> {
 async fn delivery(State(api): State<Api>) -> Result<Json<Value>, No> {
     let station = &api.station;
     let latencies = station.outbox.latencies(station.started).await.map_err(No::broken)?;
-    let queued = station.outbox.stats().borrow().queued;
-    let delivered = station.uplink.borrow().delivered;
+    let queued = latest(&station.outbox.stats()).queued;
+    let delivered = latest(&station.uplink).delivered;
     Ok(Json(view::delivery(queued, delivered, &latencies)))
 }
 
@@ -193,7 +194,7 @@ async fn command(api: &Api, name: &str, args: Value, origin: &str, operator: Str
         deadline: None,
     };
     let reply = api.station.door.submit(submission).await;
-    let busy = api.station.dispatcher.current().borrow().as_ref().is_some_and(|s| !s.state.is_terminal());
+    let busy = latest(&api.station.dispatcher.current()).is_some_and(|s| !s.state.is_terminal());
     answer(reply, busy)
 }
 

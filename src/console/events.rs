@@ -25,6 +25,7 @@ use super::snapshot::Snapshot;
 use super::track::Track;
 use super::view::{self, Deliveries};
 use crate::patrol::{Sortie, State};
+use crate::runtime::latest;
 use crate::station::Station;
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -174,7 +175,7 @@ impl Watcher {
             hub,
             said: Value::Null,
             spoke: Instant::now(),
-            sortie: station.dispatcher.current().borrow().as_ref().map(step_of),
+            sortie: latest(&station.dispatcher.current()).as_ref().map(step_of),
             preview: station.perception.preview(),
             cases,
             station,
@@ -225,8 +226,8 @@ struct CaseNews {
 
 impl CaseNews {
     async fn news(&mut self, station: &Station, limit: usize) -> Vec<Value> {
-        let cases = station.keeper.cases().borrow().clone();
-        let stats = station.outbox.stats().borrow().clone();
+        let cases = latest(&station.keeper.cases());
+        let stats = latest(&station.outbox.stats());
         let grown = cases.len() != self.told.len()
             || cases.iter().any(|case| self.told.get(&case.id).is_none_or(|told| told.0 != case.sequence));
         let owed = self.told.values().any(|told| !told.1) && self.outbox.as_ref() != Some(&stats);
@@ -310,8 +311,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_reader_more_than_there_are_places_is_told_so() {
         let hub = hub();
-        let all: Vec<_> = (0..READERS).map(|_| hub.stream().ok().expect("a place")).collect();
-        assert_eq!(hub.stream().err().expect("no place").status, StatusCode::SERVICE_UNAVAILABLE);
+        let all: Vec<_> = (0..READERS).map(|_| hub.stream().unwrap()).collect();
+        assert_eq!(hub.stream().unwrap_err().status, StatusCode::SERVICE_UNAVAILABLE);
         drop(all);
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert!(hub.stream().is_ok());

@@ -8,6 +8,7 @@ use crate::outbox::Stats;
 use crate::patrol::Sortie;
 use crate::patrol::gates::{Gate, Limits};
 use crate::perception::PerceptionState;
+use crate::runtime::latest;
 use crate::station::Station;
 use crate::uplink::UplinkState;
 use crate::vehicle::{DockState, Reading, Telemetry};
@@ -44,13 +45,13 @@ impl Snapshot {
             dock_at: config.station.dock,
             simulated: config.station.simulated,
             limits: config.gates.clone(),
-            vehicle: station.vehicle.telemetry().borrow().clone(),
-            dock: *station.dock.state().borrow(),
-            weather: *station.weather.latest().borrow(),
-            perception: station.perception.state().borrow().clone(),
-            uplink: station.uplink.borrow().clone(),
-            outbox: station.outbox.stats().borrow().clone(),
-            sortie: station.dispatcher.current().borrow().clone(),
+            vehicle: latest(&station.vehicle.telemetry()),
+            dock: latest(&station.dock.state()),
+            weather: latest(&station.weather.latest()),
+            perception: latest(&station.perception.state()),
+            uplink: latest(&station.uplink),
+            outbox: latest(&station.outbox.stats()),
+            sortie: latest(&station.dispatcher.current()),
             gates: station.dispatcher.gates(),
         }
     }

@@ -189,10 +189,9 @@ impl Task {
     }
 
     async fn reap(&mut self) {
-        if let Some(flying) = self.flying.take_if(|f| f.task.is_finished()) {
-            if let Err(error) = flying.task.await {
-                tracing::error!(%error, sortie = flying.sortie, "a sortie's task failed");
-            }
+        let Some(flying) = self.flying.take_if(|f| f.task.is_finished()) else { return };
+        if let Err(error) = flying.task.await {
+            tracing::error!(%error, sortie = flying.sortie, "a sortie's task failed");
         }
     }
 

@@ -17,6 +17,7 @@ use super::sun;
 use crate::cases::keeper::{CaseKeeper, KeeperError, Picture};
 use crate::geo::LatLon;
 use crate::outbox::{Class, Outbox, OutboxError, Payload, Record};
+use crate::runtime::latest;
 use crate::runtime::store::{Store, StoreError, Table};
 use crate::uplink::cloudevents;
 use crate::vehicle::{Dock, FlightMode, Hatch, LandedState, Telemetry, Vehicle, VehicleError, Weather};
@@ -131,7 +132,7 @@ async fn whole_flight(
     crew.step(sortie, State::Arming, "dock open, gates still open").await?;
     crew.keeper.begin(sortie.id.clone(), patrol.area().to_vec()).await?;
     if let Err(error) = crew.take_off().await {
-        if crew.vehicle.telemetry().borrow().landed != LandedState::InAir {
+        if latest(&crew.vehicle.telemetry()).landed != LandedState::InAir {
             // Not in the air: make sure that it stays down before the hatch moves.
             if let Err(error) = crew.vehicle.disarm().await {
                 tracing::warn!(%error, "disarming after a failed take-off");
@@ -221,7 +222,7 @@ impl Crew {
     /// Closes the dock and ends the sortie in `end`.
     async fn close(&self, sortie: &mut Sortie, end: State, reason: &str) -> Result<(), FlightError> {
         self.step(sortie, State::DockClosing, reason).await?;
-        let down = self.vehicle.telemetry().borrow().is_down_and_disarmed();
+        let down = latest(&self.vehicle.telemetry()).is_down_and_disarmed();
         match self.dock.close(down).await {
             Ok(()) => self.step(sortie, end, reason).await,
             Err(error) => {
@@ -260,7 +261,7 @@ impl Crew {
                 }
                 _ = tick.tick() => {}
             }
-            let now = self.vehicle.telemetry().borrow().clone();
+            let now = latest(&self.vehicle.telemetry());
             was_up |= now.linked && now.landed == LandedState::InAir;
             if sortie.state == State::Airborne && early.is_none() {
                 early = self.reason_to_return(cancel);
@@ -275,7 +276,7 @@ impl Crew {
             self.note_phase(sortie, &now).await?;
             if last_said.elapsed() >= Duration::from_secs(2) {
                 last_said = Instant::now();
-                let harvest = *self.keeper.harvest().borrow();
+                let harvest = latest(&self.keeper.harvest());
                 sortie.reap(&harvest);
                 sortie.progress = progress(&now, sortie);
                 self.current.send_replace(Some(sortie.clone()));
@@ -370,11 +371,11 @@ impl Crew {
 
     fn facts(&self, daylight_only: bool) -> Facts {
         let now = Instant::now();
-        let telemetry = self.vehicle.telemetry().borrow().clone();
-        let dock = self.dock.state().borrow().clone();
+        let telemetry = latest(&self.vehicle.telemetry());
+        let dock = latest(&self.dock.state());
         let age = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at));
         Facts {
-            air: self.weather.latest().borrow().as_ref().map(|r| {
+            air: latest(&self.weather.latest()).map(|r| {
                 let air = Air {
                     wind_m_s: r.wind_m_s,
                     gust_m_s: r.gust_m_s,

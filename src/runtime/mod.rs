@@ -3,3 +3,13 @@
 pub mod paths;
 pub mod store;
 pub mod supervisor;
+
+use tokio::sync::watch;
+
+/// The newest value, copied out.
+///
+/// `borrow()` gives a lock: inside a larger expression it lives to that expression's end, and a second look at the same
+/// value there waits for ever behind a writer that waits for the first. Seen in flight; so nobody holds one.
+pub fn latest<T: Clone>(watched: &watch::Receiver<T>) -> T {
+    watched.borrow().clone()
+}

@@ -72,6 +72,7 @@ fn follow_until(
         }
         let looked = Instant::now();
         while !stopped() && looked.elapsed() < every {
+            #[expect(clippy::disallowed_methods, reason = "a command's own thread, no runtime's")]
             std::thread::sleep(NAP.min(every));
         }
     }
@@ -97,6 +98,7 @@ fn on_signal() -> anyhow::Result<Arc<AtomicBool>> {
                     _ = terminate.recv() => {}
                 }
                 if raised.swap(true, Ordering::Relaxed) {
+                    #[expect(clippy::disallowed_methods, reason = "a second signal wants no orderly end")]
                     std::process::exit(130);
                 }
             }
