@@ -182,9 +182,11 @@ impl Book {
                 }
                 continue;
             }
-            let located = position(&self.things[index].looks);
+            let (located, kind) = (position(&self.things[index].looks), kind_of(&self.things[index].looks));
             let moved = self.things[index].said.is_none_or(|said| said.at.distance_m(located.at) > 0.3);
-            if let (true, Some(case)) = (moved, self.things[index].case) {
+            let Some(case) = self.things[index].case else { continue };
+            let renamed = self.cases[case].count == 1 && self.cases[case].kind != kind;
+            if moved || renamed {
                 self.update(case, index);
                 findings.push(Finding::Refined { case, best: best(&self.things[index].looks) });
             }

@@ -327,7 +327,8 @@ mod tests {
     #[test]
     fn every_fault_is_named_at_once_with_its_key() {
         let bad = EXAMPLE
-            .replace("wind_m_s = 10.0", "wind_ms = 10.0\nrain_mm_h = \"none\"")
+            .replace("wind_m_s = 10.0", "wind_ms = 10.0")
+            .replace("rain_mm_h = 0.5", "rain_mm_h = \"none\"")
             .replace("timezone = \"Asia/Shanghai\"", "timezone = \"China\"")
             .replace("height_m = 80.0", "height_m = 800.0");
         let message = faults_of(&bad);
