@@ -47,11 +47,11 @@ class Source:
 
 
 SOURCES = {
-    "towns": Source(ALL, 0.56, (0.75, 1.3)),
+    "towns": Source(ALL, 0.60, (0.75, 1.3)),
     "minsk": Source((BLUE_ROOF, VEHICLE, MACHINE, EARTHWORK, GARBAGE, DEBRIS, BURNING), 0.20),
     "banepa": Source((BUILDING, BLUE_ROOF, MACHINE, DEBRIS, BURNING), 0.10),
     "kampala": Source((BUILDING, MACHINE, DEBRIS, BURNING), 0.06, (0.9, 1.8)),
-    "fire": Source((BURNING,), 0.05, (0.5, 1.2)),
+    "fire": Source((BURNING,), 0.03, (0.5, 1.2)),
     "streetgarbage": Source((GARBAGE,), 0.03, (0.3, 0.9)),
 }
 
@@ -226,7 +226,7 @@ class Sampler:
         self.rare = {}
         for n, c in self.caches.items():
             counts = np.bincount(np.concatenate([l[:, 0].astype(int) for l in c.labels if len(l)]), minlength=len(CLASSES))
-            self.rare[n] = 1.0 / np.maximum(counts, 1) ** 0.7
+            self.rare[n] = 1.0 / np.maximum(counts, 1) ** 0.9
 
     def __call__(self, step: int):
         rng = np.random.default_rng((self.seed, step, self.rank))
