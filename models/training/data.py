@@ -47,11 +47,11 @@ class Source:
 
 
 SOURCES = {
-    "towns": Source(ALL, 0.46, (0.75, 1.3)),
-    "minsk": Source((VEHICLE, MACHINE, EARTHWORK, GARBAGE, DEBRIS, BURNING), 0.24),
-    "banepa": Source((BUILDING, BLUE_ROOF, MACHINE, DEBRIS, BURNING), 0.12),
-    "kampala": Source((BUILDING, MACHINE, DEBRIS, BURNING), 0.08, (0.9, 1.8)),
-    "fire": Source((BURNING,), 0.07, (0.5, 1.2)),
+    "towns": Source(ALL, 0.60, (0.75, 1.3)),
+    "minsk": Source((BLUE_ROOF, VEHICLE, MACHINE, EARTHWORK, GARBAGE, DEBRIS, BURNING), 0.20),
+    "banepa": Source((BUILDING, BLUE_ROOF, MACHINE, DEBRIS, BURNING), 0.10),
+    "kampala": Source((BUILDING, MACHINE, DEBRIS, BURNING), 0.06, (0.9, 1.8)),
+    "fire": Source((BURNING,), 0.03, (0.5, 1.2)),
     "streetgarbage": Source((GARBAGE,), 0.03, (0.3, 0.9)),
 }
 
@@ -139,7 +139,9 @@ def crop(cache: Cache, rng: np.random.Generator, size: int, scale: tuple[float, 
     tilt = float(rng.uniform(-12, 12)) if rng.random() < 0.3 else 0.0
     a = math.radians(turn + tilt)
     flip = -1.0 if rng.random() < 0.5 else 1.0
-    lin = np.array([[math.cos(a), -math.sin(a)], [math.sin(a), math.cos(a)]]) @ np.diag([flip, 1.0]) * s
+    # Seen at a slant, ground is shorter one way than the other.
+    slant = float(np.exp(rng.uniform(-0.15, 0.15))) if rng.random() < 0.4 else 1.0
+    lin = np.array([[math.cos(a), -math.sin(a)], [math.sin(a), math.cos(a)]]) @ np.diag([flip * slant, 1.0 / slant]) * s
     shift = np.array([size / 2, size / 2]) - lin @ np.array([cx, cy])
     m = np.hstack([lin, shift[:, None]])
     # Read only the part that the crop can touch: the mmap then pages in no more than that.
@@ -224,7 +226,7 @@ class Sampler:
         self.rare = {}
         for n, c in self.caches.items():
             counts = np.bincount(np.concatenate([l[:, 0].astype(int) for l in c.labels if len(l)]), minlength=len(CLASSES))
-            self.rare[n] = 1.0 / np.maximum(counts, 1) ** 0.7
+            self.rare[n] = 1.0 / np.maximum(counts, 1) ** 0.9
 
     def __call__(self, step: int):
         rng = np.random.default_rng((self.seed, step, self.rank))
