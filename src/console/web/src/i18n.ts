@@ -272,6 +272,8 @@ const GATES: Table = {
   clock: ["时间可信", "Clock"],
   config: ["配置", "Configuration"],
   configuration: ["配置", "Configuration"],
+  on_ground: ["停在地面", "On the ground"],
+  satellites: ["卫星", "Satellites"],
   dock: ["机库", "Dock"],
   weather: ["天气", "Weather"],
   wind: ["风", "Wind"],
