@@ -51,8 +51,8 @@ SOURCES = {
     "minsk": Source((BLUE_ROOF, VEHICLE, MACHINE, EARTHWORK, GARBAGE, DEBRIS, BURNING), 0.20),
     "banepa": Source((BUILDING, BLUE_ROOF, MACHINE, DEBRIS, BURNING), 0.10),
     "kampala": Source((BUILDING, MACHINE, DEBRIS, BURNING), 0.06, (0.9, 1.8)),
-    "fire": Source((BURNING,), 0.03, (0.5, 1.2)),
-    "streetgarbage": Source((GARBAGE,), 0.03, (0.3, 0.9)),
+    "fire": Source((BURNING,), 0.02, (0.5, 1.2)),
+    "streetgarbage": Source((GARBAGE,), 0.01, (0.3, 0.9)),
 }
 
 
