@@ -11,7 +11,7 @@ use super::kinds::Kind;
 use super::register::Register;
 use crate::geo::{self, Camera, LatLon, LocalFrame, Located, Pose};
 
-/// A thing is believed after so many frames have shown it …
+/// A thing is believed after so many frames have shown it, one of them surely …
 const LOOKS_NEEDED: usize = 2;
 /// … or one, when no other could and the model was this sure.
 const SINGLE_LOOK_SCORE: f32 = 0.8;
@@ -23,6 +23,8 @@ const SHARE_NEEDED: f64 = 0.4;
 pub struct Sighted {
     pub kind: Kind,
     pub score: f32,
+    /// The score reaches the model's threshold for this class.
+    pub sure: bool,
     pub located: Located,
     /// The picture's edge cut it.
     pub at_edge: bool,
@@ -223,6 +225,9 @@ impl Book {
         frames.sort_unstable();
         frames.dedup();
         let whole = thing.looks.iter().any(|l| !l.at_edge);
+        if !thing.looks.iter().any(|l| l.sure) {
+            return false;
+        }
         let at = position(&thing.looks).at;
         let could = self.views.iter().filter(|view| view.shows(at)).count().max(1);
         let share = frames.len() as f64 / could as f64;
@@ -400,6 +405,7 @@ mod tests {
         Sighted {
             kind,
             score,
+            sure: score >= 0.5,
             located: Located {
                 at: place,
                 uncertainty: Ellipse { semi_major_m: 3.0, semi_minor_m: 3.0, bearing_deg: 0.0 },
@@ -450,6 +456,18 @@ mod tests {
         }
         assert_eq!(book.finish(&mut id), []);
         assert!(book.cases().is_empty());
+    }
+
+    #[test]
+    fn weak_looks_support_a_sure_one_but_never_make_a_case_alone() {
+        let (mut book, mut id) = (Book::default(), ids());
+        book.begin("s");
+        for frame in 0..3 {
+            book.frame(view(), vec![sighted(Kind::Garbage, frame, at(5.0, 5.0), 0.4)], &mut id);
+        }
+        assert!(book.cases().is_empty());
+        let opened = book.frame(view(), vec![sighted(Kind::Garbage, 3, at(5.0, 5.0), 0.6)], &mut id);
+        assert!(matches!(opened[..], [Finding::Opened { case: 0, .. }]), "{opened:?}");
     }
 
     #[test]

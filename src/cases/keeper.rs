@@ -257,6 +257,7 @@ impl Task {
                         Some(Sighted {
                             kind: Kind::of_class(&s.class)?,
                             score: s.score,
+                            sure: s.sure,
                             located: s.located,
                             at_edge: s.at_edge,
                             experimental: s.experimental,

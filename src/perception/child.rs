@@ -14,6 +14,8 @@ use crate::geo;
 
 /// Width of the preview that goes with each frame; about 60 kB.
 const PREVIEW_WIDTH: u32 = 960;
+/// A thing that one look shows surely may be shown less surely by the others.
+const SUPPORT: f32 = 0.75;
 /// Width of an evidence picture; a 4K frame stays readable at a few hundred kB.
 const EVIDENCE_WIDTH: u32 = 1920;
 
@@ -23,7 +25,7 @@ pub async fn run(
     mut to: impl AsyncWrite + Unpin,
 ) -> Result<(), ProtocolError> {
     let mut detector = match Detector::load(model) {
-        Ok(detector) => detector,
+        Ok(detector) => detector.with_floor(SUPPORT),
         Err(error) => return protocol::write(&mut to, &Answer::Failed { error: error.to_string() }, &[]).await,
     };
     let manifest = detector.manifest();
@@ -60,7 +62,7 @@ fn look_at(detector: &mut Detector, look: &Look) -> Result<(Answer, Vec<u8>), St
     let detections = detector.detect(&picture, Some(gsd_m)).map_err(|error| error.to_string())?;
     let detect_ms = started.elapsed().as_secs_f64() * 1e3;
     let sightings: Vec<_> = detections.iter().filter_map(|d| place(detector, look, &camera, &picture, d)).collect();
-    let marks: Vec<_> = sightings.iter().map(|s| mark(&s.bbox, &s.class, s.score)).collect();
+    let marks: Vec<_> = sightings.iter().filter(|s| s.sure).map(|s| mark(&s.bbox, &s.class, s.score)).collect();
     let preview = annotate::jpeg(&picture, &marks, PREVIEW_WIDTH, 80).map_err(|error| error.to_string())?;
     let (width_px, height_px) = picture.dimensions();
     let frame = SeenFrame { frame: look.frame, width_px, height_px, gsd_m, decode_ms, detect_ms, sightings };
@@ -85,6 +87,7 @@ fn place(
     Some(Sighting {
         class: class.name.clone(),
         score: detection.score,
+        sure: detection.score >= class.threshold,
         bbox: detection.bbox,
         at_edge: x1 < rim || y1 < rim || x2 > width - rim || y2 > height - rim,
         located,

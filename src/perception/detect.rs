@@ -52,6 +52,8 @@ pub struct Detector {
     path: PathBuf,
     input: String,
     session: Session,
+    /// Detections down to this share of their class's threshold are given.
+    floor: f32,
 }
 
 impl Detector {
@@ -76,7 +78,7 @@ impl Detector {
             });
         };
         let input = input.name().to_owned();
-        let mut detector = Detector { manifest, path, input, session };
+        let mut detector = Detector { manifest, path, input, session, floor: 1.0 };
         let side = if detector.manifest.input.dynamic {
             detector.manifest.input.stride * 4
         } else {
@@ -85,6 +87,13 @@ impl Detector {
         let tall = if detector.manifest.input.dynamic { side } else { detector.manifest.input.height };
         detector.infer(&Tensor::grey(side, tall, 0.0), |_, _| ())?;
         Ok(detector)
+    }
+
+    /// Gives weaker detections too, down to `floor` times their class's threshold: for callers that see a thing several
+    /// times and judge all of its looks together.
+    pub fn with_floor(mut self, floor: f32) -> Detector {
+        self.floor = floor;
+        self
     }
 
     pub fn manifest(&self) -> &Manifest {
@@ -119,7 +128,7 @@ impl Detector {
         let mut seen = Vec::new();
         for tile in tiling::tiles(width, height, input.width, input.height, overlap) {
             let tensor = self.tensor(picture, &tile);
-            let thresholds: Vec<f32> = self.manifest.classes.iter().map(|c| c.threshold).collect();
+            let thresholds: Vec<f32> = self.manifest.classes.iter().map(|c| c.threshold * self.floor).collect();
             self.infer(&tensor, |output, boxes| {
                 decode_yolo_raw(output, boxes, &thresholds, |class, score, bbox| {
                     let bbox = [

@@ -98,6 +98,8 @@ pub struct SeenFrame {
 pub struct Sighting {
     pub class: String,
     pub score: f32,
+    /// The score reaches the class's threshold; below, it only supports another look at the same thing.
+    pub sure: bool,
     pub bbox: [f32; 4],
     /// Whether the picture's edge cuts it: then its centre is not the thing's centre.
     pub at_edge: bool,
