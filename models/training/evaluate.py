@@ -65,8 +65,9 @@ class Model:
         xy, wh = out[:2].T, out[2:4].T
         boxes = np.clip(np.concatenate([xy - wh / 2, xy + wh / 2], 1), 0, [w, h, w, h])
         found = []
+        best, score = out[4:].argmax(0), out[4:].max(0)  # as in the engine: a cell says one class
         for c in range(len(CLASSES)):
-            s = out[4 + c]
+            s = np.where(best == c, score, 0)
             at = np.flatnonzero(s > FLOOR)
             at = at[np.argsort(-s[at])[:1500]]
             for k in at[suppress(boxes[at], s[at], nms)]:

@@ -125,7 +125,8 @@ class Head(nn.Module):
 class Detector(nn.Module):
     def __init__(self, classes: int = len(CLASSES)):
         super().__init__()
-        self.register_buffer("opponent", torch.tensor(OPPONENT)[:, :, None, None], persistent=False)
+        # Kept in checkpoints, so that one of a network that saw plain RGB is refused and not misread.
+        self.register_buffer("opponent", torch.tensor(OPPONENT)[:, :, None, None])
         self.stem = ConvBN(3, 32, 6, 4, pad=1)
         self.d2 = ConvBN(32, 48, 3, 2)
         self.s2 = Cross(48, 48, 1)
