@@ -131,7 +131,8 @@ async fn whole_flight(
     }
     crew.step(sortie, State::Arming, "dock open, gates still open").await?;
     crew.keeper.begin(sortie.id.clone(), patrol.area().to_vec()).await?;
-    if let Err(error) = crew.take_off().await {
+    let rose = crew.take_off().await;
+    if let Err(error) = &rose {
         if latest(&crew.vehicle.telemetry()).landed != LandedState::InAir {
             // Not in the air: make sure that it stays down before the hatch moves.
             if let Err(error) = crew.vehicle.disarm().await {
@@ -144,7 +145,7 @@ async fn whole_flight(
     }
     crew.step(sortie, State::Airborne, "in the air").await?;
     let expected = plan::length_m(&way) / patrol.config.speed_m_s * 2.0;
-    crew.follow(sortie, cancel, Duration::from_secs_f64(expected) + SPARE_TIME, false).await
+    crew.follow(sortie, cancel, Duration::from_secs_f64(expected) + SPARE_TIME, rose.unwrap_or(true)).await
 }
 
 async fn adopted_flight(
@@ -204,17 +205,18 @@ impl Crew {
         self.vehicle.upload(mission).await
     }
 
-    async fn take_off(&self) -> Result<(), VehicleError> {
+    /// Arms and starts. Returns whether the drone said that it rose.
+    async fn take_off(&self) -> Result<bool, VehicleError> {
         self.vehicle.arm().await?;
         self.vehicle.start_mission().await?;
         let mut telemetry = self.vehicle.telemetry();
         let up = telemetry.wait_for(|t| matches!(t.landed, LandedState::InAir | LandedState::TakingOff));
         match tokio::time::timeout(TAKEOFF_LIMIT, up).await {
-            Ok(_) => Ok(()),
+            Ok(told) => Ok(told.is_ok()),
             // The flight is followed either way; if it never rose, landing is seen at once.
             Err(_) => {
                 tracing::warn!("no word of being in the air within {TAKEOFF_LIMIT:?}");
-                Ok(())
+                Ok(false)
             }
         }
     }
@@ -233,12 +235,13 @@ impl Crew {
     }
 
     /// From the air to the closed dock.
+    /// Until the drone `was_up`, "on the ground" may be the past.
     async fn follow(
         &self,
         sortie: &mut Sortie,
         cancel: &CancellationToken,
         limit: Duration,
-        adopted: bool,
+        mut was_up: bool,
     ) -> Result<(), FlightError> {
         let mut shots = self.vehicle.shots();
         let mut tick = interval(Duration::from_millis(500));
@@ -246,8 +249,6 @@ impl Crew {
         let until = Instant::now() + limit;
         let mut early: Option<String> = None;
         let mut last_said = Instant::now();
-        // Until the drone has said that it is up, "on the ground" may be the past.
-        let mut was_up = adopted;
         loop {
             tokio::select! {
                 shot = shots.recv() => {
@@ -262,7 +263,8 @@ impl Crew {
                 _ = tick.tick() => {}
             }
             let now = latest(&self.vehicle.telemetry());
-            was_up |= now.linked && now.landed == LandedState::InAir;
+            was_up |=
+                now.linked && matches!(now.landed, LandedState::InAir | LandedState::TakingOff | LandedState::Landing);
             if sortie.state == State::Airborne && early.is_none() {
                 early = self.reason_to_return(cancel);
                 if let Some(reason) = early.clone() {
