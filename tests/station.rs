@@ -211,10 +211,9 @@ fn the_demo_flies_finds_places_and_delivers() {
     let text = std::fs::read_to_string(&summary).unwrap_or_else(|_| panic!("no summary: {done:?}"));
     let summary: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(summary["sorties"], 1, "{text}");
-    // How much is found is the model's matter and is measured by the demo itself, which fails below 80 %; here half
-    // is enough to show that looking, placing and telling work together.
+    // How much is found, and how much wrongly, is the model's matter: the demo itself measures it and fails by it. Here
+    // half is enough to show that looking, placing and telling work together.
     assert!(summary["found"].as_u64().unwrap() * 2 >= summary["planted"].as_u64().unwrap(), "{text}");
-    assert!(summary["false_cases"].as_u64().unwrap() <= 5, "{text}");
     let passed = summary["passed"] == true;
     assert_eq!(done.status.success(), passed, "{text}");
     assert!(summary["position_error_m"]["median"].as_f64().unwrap() < 3.0, "{text}");
