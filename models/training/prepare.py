@@ -29,7 +29,7 @@ def pictures(folder: Path) -> list[Path]:
 
 
 def read(path: Path, labels: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """RGB picture and rows of class, x1, y1, x2, y2 in its pixels."""
+    """RGB picture and rows of class, x1, y1, x2, y2 in its pixels, ignore (0 or 1)."""
     bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if bgr is None:
         raise ValueError(f"{path}: not a readable picture")
@@ -44,8 +44,9 @@ def read(path: Path, labels: Path | None = None) -> tuple[np.ndarray, np.ndarray
             if len(v) < 5:
                 raise ValueError(f"{txt}:{n}: expected `class cx cy w h`, got {line!r}")
             c, cx, cy, bw, bh = (float(x) for x in v[:5])
-            rows.append((c, (cx - bw / 2) * w, (cy - bh / 2) * h, (cx + bw / 2) * w, (cy + bh / 2) * h))
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.array(rows, np.float64).reshape(-1, 5)
+            ignore = float(v[5]) if len(v) > 5 else 0.0
+            rows.append((c, (cx - bw / 2) * w, (cy - bh / 2) * h, (cx + bw / 2) * w, (cy + bh / 2) * h, ignore))
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.array(rows, np.float64).reshape(-1, 6)
 
 
 def resample(image: np.ndarray, rows: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
@@ -62,7 +63,7 @@ def resample(image: np.ndarray, rows: np.ndarray, factor: float) -> tuple[np.nda
 
 def mapped(rows: np.ndarray, classes: dict[int, tuple[int, int]]) -> list:
     """`classes`: label's number -> (our class, ignore)."""
-    return [(*classes[int(r[0])][:1], *r[1:5], classes[int(r[0])][1]) for r in rows if int(r[0]) in classes]
+    return [(*classes[int(r[0])][:1], *r[1:5], max(classes[int(r[0])][1], r[5])) for r in rows if int(r[0]) in classes]
 
 
 def towns(root: Path, split: str, out: CacheWriter) -> None:
@@ -91,7 +92,7 @@ def blue_roofs(picture: Path, labels: Path) -> list:
     those are ignored rather than taught."""
     image, rows = read(picture, labels)
     out = []
-    for _, x1, y1, x2, y2 in rows:
+    for _, x1, y1, x2, y2, _ in rows:
         part = image[max(0, int(y1)) : int(y2) + 1, max(0, int(x1)) : int(x2) + 1].reshape(-1, 3).astype(int)
         blueness = np.median(part[:, 2] - part[:, 0]) if len(part) else 0
         sure = min(x2 - x1, y2 - y1) >= 24 and blueness >= 40

@@ -35,9 +35,12 @@ pub struct Label {
     pub class: usize,
     pub low: [f32; 2],
     pub high: [f32; 2],
+    /// Mostly hidden or cut off: neither an example of its class nor of nothing.
+    pub doubtful: bool,
 }
 
-/// Writes `images/*.jpg` and `labels/*.txt` (YOLO) of towns crowded with violations.
+/// Writes `images/*.jpg` and `labels/*.txt` (YOLO, and a sixth column of 1 where the box is doubtful) of towns
+/// crowded with violations.
 pub fn export_dataset(
     out: &Path,
     first_seed: u64,
@@ -117,7 +120,7 @@ fn roll_frame(dice: &mut Dice, town: &Town) -> (Camera, TruePose) {
     (camera, pose)
 }
 
-/// Boxes around what is truly seen of each object; what is mostly hidden or cut off is left out.
+/// Boxes around what is truly seen of each object; what is mostly hidden or cut off is marked as doubtful.
 pub fn labels(town: &Town, camera: &Camera, pose: &TruePose, rendered: &Rendered) -> Vec<Label> {
     let w = camera.width_px as usize;
     let objects = &town.scene.objects;
@@ -156,10 +159,8 @@ pub fn labels(town: &Town, camera: &Camera, pose: &TruePose, rendered: &Rendered
         // The box around a turned object is up to twice its own area, hence the low shares; a large piece of
         // a roof is recognisable whatever the share.
         let recognisable = s[4] >= 3500 && s[4] as f32 > 0.2 * wide * tall;
-        if (wide * tall < 0.25 * whole || (s[4] as f32) < 0.11 * whole) && !recognisable {
-            continue;
-        }
-        out.push(Label { class: usize::from(object.class), low, high });
+        let doubtful = (wide * tall < 0.25 * whole || (s[4] as f32) < 0.11 * whole) && !recognisable;
+        out.push(Label { class: usize::from(object.class), low, high, doubtful });
     }
     out
 }
@@ -171,7 +172,8 @@ fn yolo(labels: &[Label], camera: &Camera) -> String {
         .map(|l| {
             let middle = [(l.low[0] + l.high[0]) / 2.0 / w, (l.low[1] + l.high[1]) / 2.0 / h];
             let size = [(l.high[0] - l.low[0]) / w, (l.high[1] - l.low[1]) / h];
-            format!("{} {:.6} {:.6} {:.6} {:.6}\n", l.class, middle[0], middle[1], size[0], size[1])
+            let doubt = if l.doubtful { " 1" } else { "" };
+            format!("{} {:.6} {:.6} {:.6} {:.6}{doubt}\n", l.class, middle[0], middle[1], size[0], size[1])
         })
         .collect()
 }
