@@ -161,7 +161,8 @@ async fn a_whole_flight_comes_home_with_its_pictures_and_their_poses() {
 
 #[tokio::test]
 async fn a_drone_that_loses_the_station_comes_home_by_itself() {
-    let site = site(20.0, &[("FS_GCS_TIMEOUT", 1.5)]).await;
+    // As shipped, a drone that was told to hold goes on holding.
+    let site = site(20.0, &[("FS_GCS_TIMEOUT", 1.5), ("FS_OPTIONS", 0.0)]).await;
     // As shipped it would fly on.
     site.vehicle.param_set("FS_GCS_ENABLE", 1.0).await.unwrap();
     site.vehicle.upload(&mission()).await.unwrap();
@@ -236,7 +237,7 @@ async fn outside_its_fence_the_drone_turns_back_by_itself() {
     timeout(LONG, truth.wait_for(|t| t.up_m > 10.0)).await.unwrap().unwrap();
     // A storm carries it over the line: no word of ours is needed for the return.
     site.wind.send_replace(WindNow { speed_m_s: 22.0, from_deg: 180.0 });
-    site.until(|t| t.texts.iter().any(|text| text.text.contains("Fence Breached"))).await;
+    site.until(|t| t.texts.iter().any(|text| text.text.contains("fence breached"))).await;
     const RTL: u32 = 6;
     timeout(LONG, truth.wait_for(|t| t.mode == RTL)).await.unwrap().unwrap();
     site.wind.send_replace(WindNow::default());
@@ -341,18 +342,7 @@ mod devices {
 
     async fn devices() -> Devices {
         let all = CancellationToken::new();
-        let (drone, drone_rx) = watch::channel(Truth {
-            at: HOME,
-            east_m: 0.0,
-            north_m: 0.0,
-            up_m: 0.0,
-            yaw_deg: 0.0,
-            armed: false,
-            mode: 0,
-            in_dock: true,
-            battery_pct: 100.0,
-            shots_taken: 0,
-        });
+        let (drone, drone_rx) = watch::channel(Truth::docked(HOME));
         let config =
             HardwareConfig { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), seed: 1, speed: 50.0, travel_s: 10.0 };
         let air = Air::new();

@@ -1,34 +1,42 @@
-//! The simulated autopilot: what an ArduCopter does with its messages, its mission and its failsafes. Pure.
+//! The simulated autopilot: what an ArduCopter 4.5 does with its messages, its mission and its failsafes. Pure.
 //!
 //! Two clocks drive it. *Simulated* time moves the drone and may run faster than the wall's; *wall* time governs the
 //! conversation with the station (heartbeats, streams, repeats, link loss, the disarm delay), because the station
 //! lives by the wall.
+//!
+//! [`super::commands`] does what it is told, [`super::guide`] flies, [`super::failsafe`] looks after itself,
+//! [`super::messages`] speaks.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use jiff::Timestamp;
-use mavlink::dialects::common::{
-    COMMAND_ACK_DATA, COMMAND_LONG_DATA, MISSION_ITEM_REACHED_DATA, MavCmd, MavMessage, MavMissionType, MavResult,
-    MavSeverity, STATUSTEXT_DATA,
-};
+use mavlink::dialects::common::{COMMAND_ACK_DATA, MavCmd, MavMessage, MavMissionType, MavSeverity, STATUSTEXT_DATA};
 
+use super::failsafe::{Estimator, GroundStation};
+use super::fences::Fences;
+use super::guide::Return;
+use super::pack::{Load, Pack};
 use super::params::Parameters;
-use super::physics::{Body, Command, Enu, WindNow};
+use super::physics::{Body, Enu, WindNow};
 use super::store::Store;
 use super::{Exposure, Faults, Ground};
-use crate::geo::{self, LatLon};
+use crate::geo;
+use crate::geo::LatLon;
 use crate::vehicle::frame::Frame;
-use crate::vehicle::mission::{self, MOUNT_CONTROL};
+use crate::vehicle::mission;
 
 pub const SYSTEM: u8 = 1;
 pub const AUTOPILOT: u8 = 1;
 pub const CAMERA: u8 = 100;
+/// The remote-identification transmitter.
+pub const REMOTE_ID: u8 = 236;
 
 /// ArduCopter's flight modes, as far as they are simulated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Mode {
     Stabilize = 0,
+    AltHold = 2,
     Auto = 3,
     Guided = 4,
     Loiter = 5,
@@ -38,23 +46,37 @@ pub enum Mode {
 }
 
 impl Mode {
-    fn from_number(number: u32) -> Option<Mode> {
-        [Mode::Stabilize, Mode::Auto, Mode::Guided, Mode::Loiter, Mode::Rtl, Mode::Land, Mode::Brake]
-            .into_iter()
-            .find(|mode| *mode as u32 == number)
+    pub(super) fn from_number(number: u32) -> Option<Mode> {
+        use Mode::*;
+        [Stabilize, AltHold, Auto, Guided, Loiter, Rtl, Land, Brake].into_iter().find(|mode| *mode as u32 == number)
     }
 
-    fn may_arm(self) -> bool {
-        matches!(self, Mode::Stabilize | Mode::Guided | Mode::Loiter)
+    /// As ArduCopter calls it in its texts.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Mode::Stabilize => "STABILIZE",
+            Mode::AltHold => "ALT_HOLD",
+            Mode::Auto => "AUTO",
+            Mode::Guided => "GUIDED",
+            Mode::Loiter => "LOITER",
+            Mode::Rtl => "RTL",
+            Mode::Land => "LAND",
+            Mode::Brake => "BRAKE",
+        }
     }
-}
 
-/// How far a return to the dock has come.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Return {
-    Climb { to: f64 },
-    Home,
-    Descend,
+    pub(super) fn may_arm(self) -> bool {
+        matches!(self, Mode::Stabilize | Mode::AltHold | Mode::Guided | Mode::Loiter)
+    }
+
+    pub(super) fn needs_position(self) -> bool {
+        !matches!(self, Mode::Stabilize | Mode::AltHold | Mode::Land)
+    }
+
+    /// Flies by itself. BRAKE does not count as such there, whatever one may think of it.
+    pub(super) fn is_autopilot(self) -> bool {
+        matches!(self, Mode::Auto | Mode::Guided | Mode::Rtl | Mode::Land)
+    }
 }
 
 /// A picture that was taken and whose file is not there yet: what will be reported about it.
@@ -66,41 +88,64 @@ pub(super) struct Taken {
     pub attitude: geo::Attitude,
 }
 
+/// What a flight has come to, for those who watch from outside.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Log {
+    /// How often it was armed, and how often it left the ground, since power-on.
+    pub arms: u32,
+    pub launches: u32,
+    /// This flight's mission was flown up to its return.
+    pub mission_flown: bool,
+    pub crashed: bool,
+}
+
 pub struct Autopilot {
     pub(super) body: Body,
     pub(super) ground: Ground,
     pub(super) params: Parameters,
     pub(super) mode: Mode,
     pub(super) armed: bool,
+    /// Where it was armed: what it returns to.
+    pub(super) home: Enu,
     pub(super) mission: Store,
     fence: Store,
     rally: Store,
-    fence_polygon: (u64, Vec<LatLon>),
+    pub(super) fences: Fences,
+    fence_generation: u64,
     mission_generation: u64,
     /// The navigation item being flown.
     pub(super) active: Option<usize>,
-    returning: Option<Return>,
-    hold: Enu,
-    speed_m_s: f64,
-    gimbal_wanted_deg: f64,
+    pub(super) mission_complete: bool,
+    /// The item reached last, how often it is still said, and when next.
+    pub(super) reached_item: Option<(u16, u32, f64)>,
+    pub(super) returning: Option<Return>,
+    /// Until it begins to sink, after a failsafe told it to land.
+    pub(super) land_pause_s: f64,
+    pub(super) hold: Enu,
+    pub(super) speed_m_s: f64,
+    pub(super) gimbal_wanted_deg: f64,
     pub(super) gimbal_deg: f64,
-    trigger_m: f64,
-    since_shot_m: f64,
+    pub(super) trigger_m: f64,
+    pub(super) since_shot_m: f64,
     pub(super) next_index: u32,
     pub(super) pending: BTreeMap<u32, Taken>,
     exposures: VecDeque<Exposure>,
-    pub(super) battery_pct: f64,
-    sim_s: f64,
+    pub(super) pack: Pack,
+    pub(super) low_volts_s: [f64; 2],
+    pub(super) battery_stage: usize,
+    pub(super) estimator: Estimator,
+    pub(super) station: GroundStation,
+    pub(super) breached: bool,
+    pub(super) sim_s: f64,
     pub(super) uptime_s: f64,
     grounded_s: f64,
-    idle_armed_s: f64,
-    station_silent_s: Option<f64>,
-    fenced: bool,
-    battery_stage: u8,
+    pub(super) idle_armed_s: f64,
+    pub(super) prearm_due_s: f64,
     pub(super) streams: BTreeMap<u32, Stream>,
     pub(super) heartbeat_due_s: f64,
     outbox: Vec<(u8, MavMessage)>,
     pub faults: Faults,
+    pub(super) log: Log,
     /// The wall's clock at the last step: what pictures are dated by.
     now: Timestamp,
 }
@@ -111,16 +156,11 @@ pub(super) struct Stream {
     pub due_s: f64,
 }
 
-const CLIMB: f64 = 3.0;
-const DESCEND: f64 = 2.0;
-const TOUCH_DOWN: f64 = 0.7;
-/// Simulated seconds from power-on until position is known.
-const BOOT_S: f64 = 2.0;
-/// From full to empty in the air.
-const ENDURANCE_S: f64 = 1800.0;
-/// From empty to full in the dock.
-const CHARGE_S: f64 = 1800.0;
 const GIMBAL_RATE_DEG_S: f64 = 60.0;
+/// What a frame stands when it meets the ground, metres per second.
+const HARDEST_LANDING: f64 = 3.5;
+/// ArduCopter's land detector.
+const LAND_DETECTOR_S: f64 = 1.0;
 
 impl Autopilot {
     pub fn new(home: LatLon, seed: u64, parameters: &[(String, f32)], faults: Faults) -> Self {
@@ -130,13 +170,18 @@ impl Autopilot {
             params: Parameters::new(parameters),
             mode: Mode::Stabilize,
             armed: false,
+            home: [0.0; 3],
             mission: Store::new(MavMissionType::MAV_MISSION_TYPE_MISSION),
             fence: Store::new(MavMissionType::MAV_MISSION_TYPE_FENCE),
             rally: Store::new(MavMissionType::MAV_MISSION_TYPE_RALLY),
-            fence_polygon: (0, Vec::new()),
+            fences: Fences::default(),
+            fence_generation: 0,
             mission_generation: 0,
             active: None,
+            mission_complete: false,
+            reached_item: None,
             returning: None,
+            land_pause_s: 0.0,
             hold: [0.0; 3],
             speed_m_s: 10.0,
             gimbal_wanted_deg: 0.0,
@@ -146,18 +191,22 @@ impl Autopilot {
             next_index: 0,
             pending: BTreeMap::new(),
             exposures: VecDeque::new(),
-            battery_pct: 100.0,
+            pack: Pack::new(seed),
+            low_volts_s: [0.0; 2],
+            battery_stage: 0,
+            estimator: Estimator::default(),
+            station: GroundStation::default(),
+            breached: false,
             sim_s: 0.0,
             uptime_s: 0.0,
             grounded_s: 0.0,
             idle_armed_s: 0.0,
-            station_silent_s: None,
-            fenced: false,
-            battery_stage: 0,
+            prearm_due_s: 0.0,
             streams: BTreeMap::new(),
             heartbeat_due_s: 0.0,
             outbox: Vec::new(),
             faults,
+            log: Log::default(),
             now: Timestamp::UNIX_EPOCH,
         }
     }
@@ -185,9 +234,13 @@ impl Autopilot {
         self.outbox.push((component, message));
     }
 
-    fn text(&mut self, severity: MavSeverity, text: &str) {
+    pub(super) fn text(&mut self, severity: MavSeverity, text: &str) {
         tracing::debug!(text, "simulated drone");
         self.say(MavMessage::STATUSTEXT(STATUSTEXT_DATA { severity, text: text.into(), ..Default::default() }));
+    }
+
+    pub(super) fn warn(&mut self, text: &str) {
+        self.text(MavSeverity::MAV_SEVERITY_WARNING, text);
     }
 
     pub(super) fn in_air(&self) -> bool {
@@ -198,13 +251,23 @@ impl Autopilot {
         self.returning == Some(Return::Descend) || self.mode == Mode::Land
     }
 
+    /// On its way home or down, whoever asked for it.
+    pub(super) fn coming_home(&self) -> bool {
+        self.returning.is_some() || matches!(self.mode, Mode::Rtl | Mode::Land)
+    }
+
     pub(super) fn taking_off(&self) -> bool {
         self.mode == Mode::Auto && self.active_command() == Some(MavCmd::MAV_CMD_NAV_TAKEOFF) && self.armed
     }
 
-    fn active_command(&self) -> Option<MavCmd> {
+    pub(super) fn active_command(&self) -> Option<MavCmd> {
         let index = self.active?;
         self.mission.items.get(index).map(|item| item.command)
+    }
+
+    /// Satellites that it hears.
+    pub(super) fn satellites(&self) -> u8 {
+        if self.faults.gps_lost { 0 } else { 18 }
     }
 
     // ---- what the station says -------------------------------------------------------------------------------------
@@ -215,7 +278,7 @@ impl Autopilot {
             MavMessage::HEARTBEAT(_) => {
                 // Like the real one: only the known ground station counts.
                 if f64::from(frame.system) == self.params.get("SYSID_MYGCS") {
-                    self.station_silent_s = Some(0.0);
+                    self.station.silent_s = Some(0.0);
                 }
             }
             MavMessage::COMMAND_LONG(c) if for_us(c.target_system) => {
@@ -340,186 +403,52 @@ impl Autopilot {
         if self.mission.generation != self.mission_generation {
             self.mission_generation = self.mission.generation;
             self.active = None;
-            // Item 0 is home there, whatever was sent.
-            let home = self.ground.home;
-            if let Some(item) = self.mission.items.first_mut() {
-                item.x = mission::degrees_e7(home.lat);
-                item.y = mission::degrees_e7(home.lon);
-                item.z = 0.0;
-            }
+            self.mission_complete = false;
+            self.put_home_first();
         }
-        if self.fence.generation != self.fence_polygon.0 {
-            let vertices = self
-                .fence
-                .items
-                .iter()
-                .map(|item| LatLon { lat: f64::from(item.x) / 1e7, lon: f64::from(item.y) / 1e7 });
-            self.fence_polygon = (self.fence.generation, vertices.collect());
+        if self.fence.generation != self.fence_generation {
+            self.fence_generation = self.fence.generation;
+            self.fences = Fences::read(&self.fence.items).unwrap_or_default();
         }
     }
 
-    // Stations still ask for capabilities this way.
-    #[allow(deprecated)]
-    fn command(&mut self, c: &COMMAND_LONG_DATA) -> MavResult {
-        const ACCEPTED: MavResult = MavResult::MAV_RESULT_ACCEPTED;
-        const DENIED: MavResult = MavResult::MAV_RESULT_DENIED;
-        match c.command {
-            MavCmd::MAV_CMD_COMPONENT_ARM_DISARM if c.param1 == 1.0 => self.arm(),
-            MavCmd::MAV_CMD_COMPONENT_ARM_DISARM => {
-                const EVEN_IN_THE_AIR: f32 = 21_196.0;
-                if self.in_air() && c.param2 != EVEN_IN_THE_AIR {
-                    self.text(MavSeverity::MAV_SEVERITY_WARNING, "Disarm: refused, in the air");
-                    return MavResult::MAV_RESULT_FAILED;
-                }
-                self.disarm();
-                ACCEPTED
-            }
-            MavCmd::MAV_CMD_DO_SET_MODE => match Mode::from_number(c.param2 as u32) {
-                Some(mode) if self.ask_mode(mode) => ACCEPTED,
-                Some(_) => MavResult::MAV_RESULT_FAILED,
-                None => DENIED,
-            },
-            MavCmd::MAV_CMD_MISSION_START => {
-                if !self.armed || !self.ask_mode(Mode::Auto) {
-                    return MavResult::MAV_RESULT_FAILED;
-                }
-                if self.active.is_none() || self.body.on_ground() {
-                    self.active = None;
-                    self.proceed(1);
-                }
-                ACCEPTED
-            }
-            MavCmd::MAV_CMD_NAV_RETURN_TO_LAUNCH => accepted(self.ask_mode(Mode::Rtl)),
-            MavCmd::MAV_CMD_NAV_LAND => accepted(self.ask_mode(Mode::Land)),
-            MavCmd::MAV_CMD_NAV_LOITER_UNLIM => accepted(self.ask_mode(Mode::Loiter)),
-            MavCmd::MAV_CMD_NAV_TAKEOFF => {
-                if self.mode != Mode::Guided || !self.armed {
-                    return MavResult::MAV_RESULT_FAILED;
-                }
-                self.hold[2] = f64::from(c.param7);
-                ACCEPTED
-            }
-            MavCmd::MAV_CMD_REQUEST_MESSAGE => accepted(self.emit(c.param1 as u32)),
-            MavCmd::MAV_CMD_REQUEST_AUTOPILOT_CAPABILITIES => accepted(self.emit(super::messages::AUTOPILOT_VERSION)),
-            MavCmd::MAV_CMD_SET_MESSAGE_INTERVAL => {
-                let id = c.param1 as u32;
-                if !super::messages::STREAMS.contains(&id) {
-                    return DENIED;
-                }
-                if c.param2 < 0.0 {
-                    self.streams.remove(&id);
-                    return ACCEPTED;
-                }
-                let period_s = match f64::from(c.param2) / 1e6 {
-                    0.0 => 1.0,
-                    // No faster than 50 Hz.
-                    period => period.max(0.02),
-                };
-                self.streams.insert(id, Stream { period_s, due_s: 0.0 });
-                ACCEPTED
-            }
-            MavCmd::MAV_CMD_IMAGE_START_CAPTURE => {
-                self.expose();
-                ACCEPTED
-            }
-            MavCmd::MAV_CMD_DO_CHANGE_SPEED
-            | MavCmd::MAV_CMD_DO_SET_CAM_TRIGG_DIST
-            | MavCmd::MAV_CMD_DO_GIMBAL_MANAGER_PITCHYAW => {
-                self.act(c.command, [c.param1, c.param2]);
-                ACCEPTED
-            }
-            MOUNT_CONTROL => {
-                self.act(c.command, [c.param1, c.param2]);
-                ACCEPTED
-            }
-            _ => MavResult::MAV_RESULT_UNSUPPORTED,
+    /// Item 0 is home there, whatever was sent.
+    pub(super) fn put_home_first(&mut self) {
+        let (home, _) = self.ground.place(self.home);
+        if let Some(item) = self.mission.items.first_mut() {
+            item.x = mission::degrees_e7(home.lat);
+            item.y = mission::degrees_e7(home.lon);
+            item.z = 0.0;
         }
     }
 
-    fn arm(&mut self) -> MavResult {
-        if self.armed {
-            return MavResult::MAV_RESULT_ACCEPTED;
-        }
-        let mut reasons = Vec::new();
-        if !self.mode.may_arm() {
-            reasons.push(format!("Arm: {:?} mode not armable", self.mode));
-        }
-        if self.sim_s < BOOT_S {
-            reasons.push("PreArm: Need Position Estimate".to_owned());
-        }
-        if self.battery_pct < 10.0 {
-            reasons.push("PreArm: Battery 1 low voltage failsafe".to_owned());
-        }
-        reasons.extend(self.faults.prearm.clone());
-        for reason in &reasons {
-            self.text(MavSeverity::MAV_SEVERITY_CRITICAL, reason);
-        }
-        if !reasons.is_empty() {
-            return MavResult::MAV_RESULT_FAILED;
-        }
-        self.armed = true;
-        self.hold = self.body.estimated_position();
-        self.hold[2] = 0.0;
-        self.idle_armed_s = 0.0;
-        self.fenced = false;
-        self.battery_stage = 0;
-        // What a mission changed holds for its flight only.
-        self.speed_m_s = self.params.get("WPNAV_SPEED") / 100.0;
-        self.text(MavSeverity::MAV_SEVERITY_INFO, "Arming motors");
-        self.heartbeat();
-        MavResult::MAV_RESULT_ACCEPTED
-    }
-
-    fn disarm(&mut self) {
-        if !std::mem::replace(&mut self.armed, false) {
-            return;
-        }
-        self.trigger_m = 0.0;
-        self.active = None;
-        self.returning = None;
-        self.text(MavSeverity::MAV_SEVERITY_INFO, "Disarming motors");
-        self.heartbeat();
-    }
-
-    fn ask_mode(&mut self, mode: Mode) -> bool {
-        if mode == Mode::Auto && self.mission.items.len() < 2 {
-            self.text(MavSeverity::MAV_SEVERITY_WARNING, "Mode change to AUTO failed: no mission");
-            return false;
-        }
-        if mode == self.mode {
-            return true;
-        }
-        self.mode = mode;
-        self.returning = None;
-        self.hold = self.body.estimated_position();
-        match mode {
-            Mode::Rtl => self.begin_return(),
-            // The real one, too, starts or goes on with its mission when it is switched in the air.
-            Mode::Auto if self.in_air() && self.active.is_none() => self.proceed(1),
-            Mode::Auto if self.in_air() && self.active_command() == Some(MavCmd::MAV_CMD_NAV_RETURN_TO_LAUNCH) => {
-                self.begin_return();
-            }
-            _ => {}
-        }
-        self.heartbeat();
-        true
-    }
-
-    // ---- flying ----------------------------------------------------------------------------------------------------
+    // ---- time ------------------------------------------------------------------------------------------------------
 
     /// Moves the drone by `dt` of simulated time.
     pub fn step(&mut self, dt: f64, wind: WindNow, now: Timestamp) {
         self.now = now;
         self.sim_s += dt;
         let before = self.body.position;
-        let command = self.guide();
+        let (was_up, grounded) = (self.in_air(), self.body.on_ground());
+        let command = self.guide(dt);
         self.body.step(dt, command, wind);
+        self.body.navigate(dt, !self.faults.gps_lost);
         let turn = self.gimbal_wanted_deg - self.gimbal_deg;
         let most = GIMBAL_RATE_DEG_S * dt;
         self.gimbal_deg += turn.clamp(-most, most);
-        self.battery(dt);
+        self.consume(dt);
+        if !grounded && self.body.on_ground() && self.body.touched_m_s > HARDEST_LANDING {
+            self.log.crashed = true;
+            self.text(MavSeverity::MAV_SEVERITY_EMERGENCY, "Crash: Disarming: AngErr=60>30, Accel=1.0<3.0");
+            self.disarm();
+        }
         if self.in_air() {
+            if !was_up {
+                self.log.launches += 1;
+            }
             self.grounded_s = 0.0;
+            self.watch_position(dt);
+            self.watch_battery(dt);
             self.watch_fence();
             let moved = self.body.position;
             self.since_shot_m += (moved[0] - before[0]).hypot(moved[1] - before[1]);
@@ -527,168 +456,56 @@ impl Autopilot {
                 self.since_shot_m = 0.0;
                 self.expose();
             }
-        } else if self.armed && self.landing() {
-            self.grounded_s += dt;
-            if self.grounded_s > 1.0 {
+        } else {
+            self.watch_position(dt);
+            if self.armed && self.landing() && self.land_pause_s <= 0.0 {
+                self.grounded_s += dt;
+                if self.grounded_s > LAND_DETECTOR_S {
+                    self.disarm();
+                }
+            }
+        }
+    }
+
+    fn consume(&mut self, dt: f64) {
+        let [east, north, _] = self.body.position;
+        let load = if self.in_air() {
+            Load::Flying
+        } else if !self.armed && east.hypot(north) < super::DOCK_M {
+            Load::Charging
+        } else {
+            Load::Idle
+        };
+        self.pack.weak_ohm = self.faults.weak_cell_ohm;
+        self.pack.step(dt, load, self.params.get("BATT_CAPACITY"));
+        if let Some(most) = self.faults.charge_pct_at_most {
+            self.pack.charge_pct = self.pack.charge_pct.min(most);
+        }
+    }
+
+    /// What goes by the wall's clock: the conversation, and whether there is one.
+    pub fn wall(&mut self, dt: f64) {
+        self.uptime_s += dt;
+        for answer in [self.mission.tick(dt), self.fence.tick(dt), self.rally.tick(dt)].into_iter().flatten() {
+            self.say(answer);
+        }
+        self.watch_station(dt);
+        if self.armed && self.body.on_ground() && !self.taking_off() {
+            self.idle_armed_s += dt;
+            if self.idle_armed_s > self.params.get("DISARM_DELAY") {
                 self.disarm();
             }
+        } else {
+            self.idle_armed_s = 0.0;
         }
+        self.speak();
     }
 
-    fn guide(&mut self) -> Command {
-        if !self.armed {
-            return Command::Rest;
+    pub(super) fn expose(&mut self) {
+        // A camera that hangs takes no picture and says nothing of it.
+        if self.faults.camera_stalled {
+            return;
         }
-        match self.mode {
-            Mode::Auto => self.fly_mission(),
-            Mode::Rtl => self.fly_home(),
-            Mode::Land => self.settle(self.hold),
-            _ if self.body.on_ground() && self.hold[2] < 0.5 => Command::Rest,
-            _ => self.toward(self.hold, self.speed_m_s, None),
-        }
-    }
-
-    fn fly_mission(&mut self) -> Command {
-        let Some(item) = self.active.and_then(|index| self.mission.items.get(index)).cloned() else {
-            // No mission, or its end without a return: stay.
-            if self.body.on_ground() {
-                return Command::Rest;
-            }
-            return self.toward(self.hold, self.speed_m_s, None);
-        };
-        let place =
-            self.ground.enu(LatLon { lat: f64::from(item.x) / 1e7, lon: f64::from(item.y) / 1e7 }, f64::from(item.z));
-        let here = self.body.estimated_position();
-        match item.command {
-            MavCmd::MAV_CMD_NAV_TAKEOFF => {
-                let up = [self.hold[0], self.hold[1], f64::from(item.z)];
-                if here[2] >= up[2] - 0.5 {
-                    self.reached();
-                }
-                self.toward(up, self.speed_m_s, None)
-            }
-            MavCmd::MAV_CMD_NAV_RETURN_TO_LAUNCH => self.fly_home(),
-            MavCmd::MAV_CMD_NAV_LAND => self.settle(place),
-            _ => {
-                let radius = self.params.get("WPNAV_RADIUS") / 100.0;
-                let away = (place[0] - here[0]).hypot(place[1] - here[1]);
-                if away < radius && (place[2] - here[2]).abs() < 2.0 && item.command == MavCmd::MAV_CMD_NAV_WAYPOINT {
-                    self.hold = place;
-                    self.reached();
-                }
-                let heading = (away > radius).then(|| bearing(here, place));
-                self.toward(place, self.speed_m_s, heading)
-            }
-        }
-    }
-
-    /// The active item is done: says so and goes on.
-    fn reached(&mut self) {
-        if let Some(index) = self.active {
-            self.say(MavMessage::MISSION_ITEM_REACHED(MISSION_ITEM_REACHED_DATA { seq: index as u16 }));
-            self.proceed(index + 1);
-        }
-    }
-
-    /// Does the commands from `index` on until there is somewhere to fly.
-    fn proceed(&mut self, index: usize) {
-        // Item 0 is home, never flown to.
-        let mut index = index.max(1);
-        self.active = None;
-        while let Some(item) = self.mission.items.get(index) {
-            let (command, params) = (item.command, [item.param1, item.param2]);
-            let navigates = matches!(
-                command,
-                MavCmd::MAV_CMD_NAV_TAKEOFF
-                    | MavCmd::MAV_CMD_NAV_WAYPOINT
-                    | MavCmd::MAV_CMD_NAV_RETURN_TO_LAUNCH
-                    | MavCmd::MAV_CMD_NAV_LAND
-                    | MavCmd::MAV_CMD_NAV_LOITER_UNLIM
-            );
-            if navigates {
-                self.active = Some(index);
-                if command == MavCmd::MAV_CMD_NAV_RETURN_TO_LAUNCH {
-                    self.begin_return();
-                }
-                self.emit(super::messages::MISSION_CURRENT);
-                return;
-            }
-            self.act(command, params);
-            index += 1;
-        }
-    }
-
-    /// A command that is done at once.
-    fn act(&mut self, command: MavCmd, params: [f32; 2]) {
-        let [first, second] = params.map(f64::from);
-        match command {
-            MavCmd::MAV_CMD_DO_CHANGE_SPEED if second > 0.0 => self.speed_m_s = second,
-            MavCmd::MAV_CMD_DO_SET_CAM_TRIGG_DIST => {
-                self.trigger_m = first;
-                self.since_shot_m = 0.0;
-            }
-            MavCmd::MAV_CMD_DO_GIMBAL_MANAGER_PITCHYAW => self.gimbal_wanted_deg = first.clamp(-90.0, 30.0),
-            MOUNT_CONTROL => self.gimbal_wanted_deg = first.clamp(-90.0, 30.0),
-            _ => {}
-        }
-    }
-
-    fn begin_return(&mut self) {
-        let here = self.body.estimated_position();
-        let to = here[2].max(self.params.get("RTL_ALT") / 100.0);
-        self.hold = here;
-        self.returning = Some(Return::Climb { to });
-    }
-
-    fn fly_home(&mut self) -> Command {
-        if self.body.on_ground() && !matches!(self.returning, Some(Return::Descend)) {
-            // A return asked for on the ground has nothing to fly.
-            self.returning = Some(Return::Descend);
-        }
-        let here = self.body.estimated_position();
-        match self.returning {
-            Some(Return::Climb { to }) => {
-                if here[2] >= to - 0.5 {
-                    self.hold[2] = to;
-                    self.returning = Some(Return::Home);
-                }
-                self.toward([self.hold[0], self.hold[1], to], self.speed_m_s, None)
-            }
-            Some(Return::Home) => {
-                if here[0].hypot(here[1]) < 1.0 {
-                    self.returning = Some(Return::Descend);
-                }
-                let heading = (here[0].hypot(here[1]) > 3.0).then(|| bearing(here, [0.0; 3]));
-                self.toward([0.0, 0.0, self.hold[2]], self.speed_m_s, heading)
-            }
-            Some(Return::Descend) | None => self.settle([0.0; 3]),
-        }
-    }
-
-    /// Down over a place, gently at the end.
-    fn settle(&self, over: Enu) -> Command {
-        let here = self.body.estimated_position();
-        let mut down = self.toward([over[0], over[1], here[2]], 3.0, None);
-        if let Command::Velocity { enu, .. } = &mut down {
-            enu[2] = if here[2] > 6.0 { -DESCEND } else { -TOUCH_DOWN };
-        }
-        down
-    }
-
-    fn toward(&self, place: Enu, speed: f64, heading_deg: Option<f64>) -> Command {
-        let here = self.body.estimated_position();
-        let (east, north) = (place[0] - here[0], place[1] - here[1]);
-        let away = east.hypot(north);
-        // As fast as it can still stop, at three quarters of its braking.
-        let speed = speed.min((2.0 * 1.9 * away).sqrt()).min(away * 1.5);
-        let share = speed / away.max(1e-6);
-        Command::Velocity {
-            enu: [east * share, north * share, (place[2] - here[2]).clamp(-DESCEND, CLIMB)],
-            heading_deg,
-        }
-    }
-
-    fn expose(&mut self) {
         let index = self.next_index;
         self.next_index += 1;
         let taken_at = self.now;
@@ -716,104 +533,8 @@ impl Autopilot {
             roll_deg: noise[2],
         }
     }
-
-    // ---- looking after itself --------------------------------------------------------------------------------------
-
-    fn battery(&mut self, dt: f64) {
-        let change = if self.in_air() {
-            -100.0 / ENDURANCE_S
-        } else if !self.armed && self.ground_distance() < 3.0 {
-            100.0 / CHARGE_S
-        } else {
-            -0.002
-        };
-        self.battery_pct = (self.battery_pct + change * dt).clamp(0.0, 100.0);
-        if !self.in_air() {
-            return;
-        }
-        let left = self.battery_pct / 100.0 * self.params.get("BATT_CAPACITY");
-        if self.battery_stage < 1 && left < self.params.get("BATT_LOW_MAH") {
-            self.battery_stage = 1;
-            self.battery_failsafe("Battery 1 is low", "BATT_FS_LOW_ACT");
-        }
-        if self.battery_stage < 2 && left < self.params.get("BATT_CRT_MAH") {
-            self.battery_stage = 2;
-            self.battery_failsafe("Battery 1 is critical", "BATT_FS_CRT_ACT");
-        }
-    }
-
-    fn battery_failsafe(&mut self, text: &str, action: &str) {
-        self.text(MavSeverity::MAV_SEVERITY_WARNING, text);
-        match self.params.get(action) as u32 {
-            1 => {
-                self.ask_mode(Mode::Land);
-            }
-            2..=4 if self.mode != Mode::Land => {
-                self.ask_mode(Mode::Rtl);
-            }
-            _ => {}
-        }
-    }
-
-    fn ground_distance(&self) -> f64 {
-        self.body.position[0].hypot(self.body.position[1])
-    }
-
-    fn watch_fence(&mut self) {
-        if self.fenced || self.params.get("FENCE_ENABLE") < 1.0 || self.fence_polygon.1.len() < 3 {
-            return;
-        }
-        let (here, _) = self.ground.place(self.body.estimated_position());
-        if mission::inside(here, &self.fence_polygon.1) {
-            return;
-        }
-        self.fenced = true;
-        self.text(MavSeverity::MAV_SEVERITY_WARNING, "Fence Breached");
-        if self.params.get("FENCE_ACTION") >= 1.0 {
-            self.ask_mode(Mode::Rtl);
-        }
-    }
-
-    /// What goes by the wall's clock: the conversation, and whether there is one.
-    pub fn wall(&mut self, dt: f64) {
-        self.uptime_s += dt;
-        for answer in [self.mission.tick(dt), self.fence.tick(dt), self.rally.tick(dt)].into_iter().flatten() {
-            self.say(answer);
-        }
-        if let Some(silent) = &mut self.station_silent_s {
-            *silent += dt;
-            let lost = *silent > self.params.get("FS_GCS_TIMEOUT");
-            let going_down = matches!(self.mode, Mode::Rtl | Mode::Land) || self.landing();
-            if lost && self.armed && self.params.get("FS_GCS_ENABLE") >= 1.0 && !going_down {
-                self.text(MavSeverity::MAV_SEVERITY_WARNING, "GCS Failsafe");
-                if self.body.on_ground() {
-                    self.disarm();
-                } else {
-                    self.ask_mode(Mode::Rtl);
-                }
-            }
-        }
-        if self.armed && self.body.on_ground() && !self.taking_off() {
-            self.idle_armed_s += dt;
-            if self.idle_armed_s > self.params.get("DISARM_DELAY") {
-                self.disarm();
-            }
-        } else {
-            self.idle_armed_s = 0.0;
-        }
-        self.speak();
-    }
 }
 
 fn for_us(target: u8) -> bool {
     target == 0 || target == SYSTEM
-}
-
-fn accepted(done: bool) -> MavResult {
-    if done { MavResult::MAV_RESULT_ACCEPTED } else { MavResult::MAV_RESULT_FAILED }
-}
-
-/// Clockwise from north.
-fn bearing(from: Enu, to: Enu) -> f64 {
-    (to[0] - from[0]).atan2(to[1] - from[1]).to_degrees().rem_euclid(360.0)
 }

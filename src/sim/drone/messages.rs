@@ -3,32 +3,62 @@
 use mavlink::dialects::common::{
     ATTITUDE_DATA, AUTOPILOT_VERSION_DATA, BATTERY_STATUS_DATA, CAMERA_IMAGE_CAPTURED_DATA, EXTENDED_SYS_STATE_DATA,
     GIMBAL_DEVICE_ATTITUDE_STATUS_DATA, GLOBAL_POSITION_INT_DATA, GPS_RAW_INT_DATA, GimbalDeviceErrorFlags,
-    GimbalDeviceFlags, GpsFixType, HEARTBEAT_DATA, HOME_POSITION_DATA, MISSION_CURRENT_DATA, MavAutopilot, MavBool,
-    MavLandedState, MavMessage, MavModeFlag, MavProtocolCapability, MavState, MavType, MavVtolState, SYS_STATUS_DATA,
-    VFR_HUD_DATA,
+    GimbalDeviceFlags, GpsFixType, HEARTBEAT_DATA, HOME_POSITION_DATA, MISSION_CURRENT_DATA, MavAutopilot,
+    MavBatteryChargeState, MavBool, MavLandedState, MavMessage, MavModeFlag, MavOdidArmStatus, MavProtocolCapability,
+    MavSeverity, MavState, MavSysStatusSensor, MavType, MavVtolState, MissionState, OPEN_DRONE_ID_ARM_STATUS_DATA,
+    SYS_STATUS_DATA, VFR_HUD_DATA,
 };
 
-use super::autopilot::{Autopilot, CAMERA};
+use super::RemoteId;
+use super::autopilot::{Autopilot, CAMERA, Mode, REMOTE_ID};
+use super::pack::CELLS;
 use crate::vehicle::mission::degrees_e7;
 use crate::vehicle::shots::quaternion_from_attitude;
 
 pub const MISSION_CURRENT: u32 = 42;
 pub const AUTOPILOT_VERSION: u32 = 148;
 
+pub const HOME_POSITION: u32 = 242;
+
 /// What may be streamed. Like a real one on a fresh link, none of it runs until it is asked for.
-pub const STREAMS: [u32; 10] = [1, 24, 30, 33, MISSION_CURRENT, 74, 147, 242, 245, 285];
+pub const STREAMS: [u32; 11] = [1, 24, 30, 33, MISSION_CURRENT, 74, 147, HOME_POSITION, 245, 285, 370];
 
 /// Of the sea below home.
 const GROUND_AMSL_M: f64 = 5.0;
-const CELLS: f64 = 6.0;
+/// What is wrong with it is said so often to a drone that stands, seconds.
+const PREARM_EVERY_S: f64 = 30.0;
 
 impl Autopilot {
     pub(super) fn boot_ms(&self) -> u32 {
         (self.uptime_s * 1000.0) as u32
     }
 
-    fn voltage(&self) -> f64 {
-        CELLS * (3.5 + 0.7 * self.battery_pct / 100.0)
+    fn current_ca(&self) -> i16 {
+        (self.pack.current_a * 100.0).round() as i16
+    }
+
+    /// (enabled, healthy): the sensors and functions that SYS_STATUS tells of.
+    fn health(&self) -> (MavSysStatusSensor, MavSysStatusSensor) {
+        use MavSysStatusSensor as S;
+        let basic = S::MAV_SYS_STATUS_SENSOR_3D_GYRO
+            | S::MAV_SYS_STATUS_SENSOR_3D_ACCEL
+            | S::MAV_SYS_STATUS_SENSOR_3D_MAG
+            | S::MAV_SYS_STATUS_SENSOR_ABSOLUTE_PRESSURE
+            | S::MAV_SYS_STATUS_SENSOR_GPS
+            | S::MAV_SYS_STATUS_AHRS
+            | S::MAV_SYS_STATUS_SENSOR_BATTERY
+            | S::MAV_SYS_STATUS_PREARM_CHECK;
+        let fence = self.params.get("FENCE_ENABLE") >= 1.0;
+        let enabled = if fence { basic | S::MAV_SYS_STATUS_GEOFENCE } else { basic };
+        let ills = [
+            (self.satellites() == 0, S::MAV_SYS_STATUS_SENSOR_GPS),
+            (!self.estimator.position_ok(), S::MAV_SYS_STATUS_AHRS),
+            (self.battery_stage > 0, S::MAV_SYS_STATUS_SENSOR_BATTERY),
+            (!self.armed && !self.prearm().is_empty(), S::MAV_SYS_STATUS_PREARM_CHECK),
+            (self.breached, S::MAV_SYS_STATUS_GEOFENCE),
+        ];
+        let ill = ills.into_iter().filter(|(ill, _)| *ill).fold(S::empty(), |all, (_, bit)| all | bit);
+        (enabled, enabled - ill)
     }
 
     pub(super) fn heartbeat(&mut self) {
@@ -64,6 +94,14 @@ impl Autopilot {
                     mavlink_version: 3,
                 }),
             );
+            self.remote_id();
+        }
+        self.say_reached();
+        if !self.armed && now >= self.prearm_due_s {
+            self.prearm_due_s = now + PREARM_EVERY_S;
+            for reason in self.prearm() {
+                self.text(MavSeverity::MAV_SEVERITY_CRITICAL, &reason);
+            }
         }
         let mut due = Vec::new();
         for (id, stream) in &mut self.streams {
@@ -75,6 +113,51 @@ impl Autopilot {
         for id in due {
             self.emit(id);
         }
+    }
+
+    fn remote_id(&mut self) {
+        let (status, error) = match self.faults.remote_id {
+            RemoteId::Good => (MavOdidArmStatus::MAV_ODID_ARM_STATUS_GOOD_TO_ARM, ""),
+            RemoteId::Failing => (MavOdidArmStatus::MAV_ODID_ARM_STATUS_PRE_ARM_FAIL_GENERIC, "no transmission"),
+            RemoteId::Silent => return,
+        };
+        let said = OPEN_DRONE_ID_ARM_STATUS_DATA { status, error: error.into() };
+        self.say_as(REMOTE_ID, MavMessage::OPEN_DRONE_ID_ARM_STATUS(said));
+    }
+
+    fn mission_state(&self) -> MissionState {
+        if self.mission.items.len() < 2 {
+            MissionState::MISSION_STATE_NO_MISSION
+        } else if self.mission_complete {
+            MissionState::MISSION_STATE_COMPLETE
+        } else if self.active.is_none() {
+            MissionState::MISSION_STATE_NOT_STARTED
+        } else if self.mode == Mode::Auto {
+            MissionState::MISSION_STATE_ACTIVE
+        } else {
+            MissionState::MISSION_STATE_PAUSED
+        }
+    }
+
+    // The dialect calls SMART_BATTERY_INFO deprecated; drones send it.
+    #[allow(deprecated)]
+    fn smart_battery(&self) -> MavMessage {
+        use mavlink::dialects::common::SMART_BATTERY_INFO_DATA;
+        let capacity = self.params.get("BATT_CAPACITY") as i32;
+        MavMessage::SMART_BATTERY_INFO(SMART_BATTERY_INFO_DATA {
+            capacity_full_specification: capacity,
+            capacity_full: capacity,
+            cycle_count: self.pack.cycles,
+            weight: u16::MAX,
+            discharge_minimum_voltage: 3300,
+            charging_minimum_voltage: u16::MAX,
+            resting_minimum_voltage: 3500,
+            serial_number: self.pack.serial.as_str().into(),
+            device_name: "aerie_simulated".into(),
+            charging_maximum_voltage: 4200,
+            cells_in_series: CELLS as u8,
+            ..Default::default()
+        })
     }
 
     /// Says one message by its number; `false` where it has none such.
@@ -89,13 +172,19 @@ impl Autopilot {
         let yaw_deg = (self.body.attitude.yaw_deg + self.body.compass_bias_deg).rem_euclid(360.0);
         let speed = velocity[0].hypot(velocity[1]);
         let message = match id {
-            1 => MavMessage::SYS_STATUS(SYS_STATUS_DATA {
-                voltage_battery: (self.voltage() * 1000.0) as u16,
-                current_battery: if self.in_air() { 2000 } else { 50 },
-                battery_remaining: self.battery_pct.floor() as i8,
-                load: 300,
-                ..Default::default()
-            }),
+            1 => {
+                let (enabled, healthy) = self.health();
+                MavMessage::SYS_STATUS(SYS_STATUS_DATA {
+                    onboard_control_sensors_present: enabled | MavSysStatusSensor::MAV_SYS_STATUS_GEOFENCE,
+                    onboard_control_sensors_enabled: enabled,
+                    onboard_control_sensors_health: healthy,
+                    voltage_battery: (self.pack.voltage() * 1000.0) as u16,
+                    current_battery: self.current_ca(),
+                    battery_remaining: self.pack.charge_pct.floor() as i8,
+                    load: 300,
+                    ..Default::default()
+                })
+            }
             24 => MavMessage::GPS_RAW_INT(GPS_RAW_INT_DATA {
                 time_usec: u64::from(time_boot_ms) * 1000,
                 lat,
@@ -110,7 +199,7 @@ impl Autopilot {
                 } else {
                     GpsFixType::GPS_FIX_TYPE_3D_FIX
                 },
-                satellites_visible: if self.faults.gps_lost { 0 } else { 18 },
+                satellites_visible: self.satellites(),
                 ..Default::default()
             }),
             30 => {
@@ -142,6 +231,8 @@ impl Autopilot {
             MISSION_CURRENT => MavMessage::MISSION_CURRENT(MISSION_CURRENT_DATA {
                 seq: self.active.unwrap_or_default() as u16,
                 total: self.mission.items.len() as u16,
+                mission_state: self.mission_state(),
+                mission_mode: if self.mode == Mode::Auto { 1 } else { 2 },
                 ..Default::default()
             }),
             74 => MavMessage::VFR_HUD(VFR_HUD_DATA {
@@ -153,15 +244,24 @@ impl Autopilot {
                 throttle: if self.in_air() { 50 } else { 0 },
             }),
             147 => {
+                // Of each cell, as smart ones tell.
                 let mut voltages = [u16::MAX; 10];
-                voltages[0] = (self.voltage() * 1000.0) as u16;
+                for (told, cell) in voltages.iter_mut().zip(self.pack.cells_v()) {
+                    *told = (cell * 1000.0) as u16;
+                }
+                let used = self.params.get("BATT_CAPACITY") * (1.0 - self.pack.charge_pct / 100.0);
                 MavMessage::BATTERY_STATUS(BATTERY_STATUS_DATA {
-                    current_consumed: -1,
+                    current_consumed: used.round() as i32,
                     energy_consumed: -1,
-                    temperature: 2500,
+                    temperature: (self.pack.temperature_c * 100.0) as i16,
                     voltages,
-                    current_battery: if self.in_air() { 2000 } else { 50 },
-                    battery_remaining: self.battery_pct.floor() as i8,
+                    current_battery: self.current_ca(),
+                    battery_remaining: self.pack.charge_pct.floor() as i8,
+                    charge_state: match self.battery_stage {
+                        0 => MavBatteryChargeState::MAV_BATTERY_CHARGE_STATE_OK,
+                        1 => MavBatteryChargeState::MAV_BATTERY_CHARGE_STATE_LOW,
+                        _ => MavBatteryChargeState::MAV_BATTERY_CHARGE_STATE_CRITICAL,
+                    },
                     ..Default::default()
                 })
             }
@@ -174,8 +274,9 @@ impl Autopilot {
                 flight_sw_version: 0x0405_00FF,
                 ..Default::default()
             }),
-            242 => {
-                let home = self.ground.home;
+            370 => self.smart_battery(),
+            HOME_POSITION => {
+                let (home, _) = self.ground.place(self.home);
                 MavMessage::HOME_POSITION(HOME_POSITION_DATA {
                     latitude: degrees_e7(home.lat),
                     longitude: degrees_e7(home.lon),

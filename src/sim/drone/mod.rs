@@ -3,18 +3,26 @@
 //! Whoever talks to it cannot tell: there is no other way in or out than its socket, except for the camera's files and,
 //! for tests and for the dock's sensor, [`DroneHandle::truth`].
 //!
-//! [`physics`], [`autopilot`], [`store`] and [`messages`] are pure; [`task`] owns the socket, the clock and the camera's thread.
+//! All but [`task`] is pure: [`physics`], [`pack`], [`fences`], [`store`], and [`autopilot`] with its parts; [`task`] owns the socket, the clock and the camera's thread.
 
 mod autopilot;
+mod commands;
+mod failsafe;
+mod fences;
+mod guide;
 mod messages;
+mod pack;
 mod params;
 pub mod physics;
 mod store;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -63,8 +71,20 @@ pub struct DroneConfig {
     pub faults: Faults,
 }
 
-/// Switches that make it misbehave.
-#[derive(Debug, Clone, PartialEq)]
+/// What the remote-identification transmitter says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RemoteId {
+    #[default]
+    Good,
+    /// It runs and says that it does not transmit.
+    Failing,
+    Silent,
+}
+
+/// Switches that make it misbehave; they may be thrown while it flies.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Faults {
     /// Stores this mission item otherwise than it was sent.
     pub store_wrong_item: Option<u16>,
@@ -76,6 +96,17 @@ pub struct Faults {
     pub gps_lost: bool,
     /// Its radio is off: it hears and says nothing.
     pub mute: bool,
+    /// It hears nothing and goes on saying: the link is lost upwards.
+    pub deaf: bool,
+    /// It hears and cannot be heard: the link is lost downwards.
+    pub voiceless: bool,
+    /// The camera takes no pictures and says nothing of it.
+    pub camera_stalled: bool,
+    /// The battery gives out: its charge is never more than this.
+    pub charge_pct_at_most: Option<f64>,
+    /// A weak cell: what its voltage drops for each ampere, beyond what is normal.
+    pub weak_cell_ohm: f64,
+    pub remote_id: RemoteId,
     /// Sends garbage and messages of unknown numbers between its own.
     pub babble: bool,
 }
@@ -89,6 +120,12 @@ impl Default for Faults {
             prearm: None,
             gps_lost: false,
             mute: false,
+            deaf: false,
+            voiceless: false,
+            camera_stalled: false,
+            charge_pct_at_most: None,
+            weak_cell_ohm: 0.0,
+            remote_id: RemoteId::Good,
             babble: false,
         }
     }
@@ -109,7 +146,55 @@ pub struct Truth {
     pub in_dock: bool,
     pub battery_pct: f64,
     pub shots_taken: u32,
+    /// In the air since it was armed, or fallen out of it.
+    pub in_air: bool,
+    /// On its way home or down, whoever asked for it.
+    pub coming_home: bool,
+    /// This flight's mission was flown up to its return.
+    pub mission_flown: bool,
+    /// How often it was armed, and how often it left the ground, since power-on.
+    pub arms: u32,
+    pub launches: u32,
+    pub crashed: bool,
+    pub satellites: u8,
+    /// It knows where it is.
+    pub position_ok: bool,
+    /// Whether it holds a fence and would act on it.
+    pub fenced: bool,
+    /// How far it is outside of the fence that it holds, truly, metres.
+    pub outside_m: f64,
 }
+
+impl Truth {
+    /// Landed and disarmed in its dock, which is at `at`.
+    pub fn docked(at: LatLon) -> Truth {
+        Truth {
+            at,
+            east_m: 0.0,
+            north_m: 0.0,
+            up_m: 0.0,
+            yaw_deg: 0.0,
+            armed: false,
+            mode: 0,
+            in_dock: true,
+            battery_pct: 100.0,
+            shots_taken: 0,
+            in_air: false,
+            coming_home: false,
+            mission_flown: false,
+            arms: 0,
+            launches: 0,
+            crashed: false,
+            satellites: 18,
+            position_ok: true,
+            fenced: false,
+            outside_m: 0.0,
+        }
+    }
+}
+
+/// The dock's platform reaches so far from its middle, metres.
+pub(crate) const DOCK_M: f64 = 3.0;
 
 /// Holds a running drone; it flies on until its cancel token says otherwise.
 #[derive(Clone)]
@@ -122,6 +207,10 @@ pub struct DroneHandle {
 impl DroneHandle {
     pub fn truth(&self) -> watch::Receiver<Truth> {
         self.truth.clone()
+    }
+
+    pub fn faults(&self) -> Faults {
+        self.faults.borrow().clone()
     }
 
     /// Holds for everything that is sent to the drone from now on.

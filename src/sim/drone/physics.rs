@@ -12,8 +12,10 @@ pub type Enu = [f64; 3];
 /// Where the autopilot wants to go.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Command {
-    /// Motors off, on the ground.
+    /// Motors off: on the ground it rests, in the air it falls.
     Rest,
+    /// Level, with no idea of where it is: up or down by this speed, and along with the wind.
+    Level { climb: f64 },
     /// Fly with this velocity over ground, looking there (degrees; `None` keeps the heading).
     Velocity { enu: Enu, heading_deg: Option<f64> },
 }
@@ -65,6 +67,11 @@ pub struct Body {
     gps: [Wander; 3],
     /// Constant for a seed: a compass that was calibrated badly once.
     pub compass_bias_deg: f64,
+    /// How far the estimate has run off without satellites, and since how many seconds it does.
+    drift: [f64; 2],
+    unaided_s: f64,
+    /// How hard it last met the ground, metres per second.
+    pub touched_m_s: f64,
     rng: ChaCha8Rng,
 }
 
@@ -74,6 +81,10 @@ const YAW_RATE_DEG_S: f64 = 60.0;
 /// As fast as it can go against the air.
 const AIR_SPEED: f64 = 15.0;
 const GRAVITY: f64 = 9.81;
+/// A level drone takes up the wind's speed with this time constant, seconds.
+const DRAG_TIME_S: f64 = 4.0;
+/// How fast the estimate's error gathers speed without satellites, metres per second squared.
+const UNAIDED_M_S2: f64 = 0.1;
 
 impl Body {
     pub fn new(seed: u64) -> Self {
@@ -82,7 +93,30 @@ impl Body {
         let gps =
             [Wander::new(0.5, 60.0, &mut rng), Wander::new(0.5, 60.0, &mut rng), Wander::new(0.5, 60.0, &mut rng)];
         let compass_bias_deg = 1.5 * gauss(&mut rng);
-        Body { position: [0.0; 3], velocity: [0.0; 3], attitude: Attitude::default(), gps, compass_bias_deg, rng }
+        Body {
+            position: [0.0; 3],
+            velocity: [0.0; 3],
+            attitude: Attitude::default(),
+            gps,
+            compass_bias_deg,
+            drift: [0.0; 2],
+            unaided_s: 0.0,
+            touched_m_s: 0.0,
+            rng,
+        }
+    }
+
+    /// Lets the estimate go its own way while there are no satellites, and sets it right once there are.
+    pub fn navigate(&mut self, dt: f64, satellites: bool) {
+        if satellites || self.on_ground() {
+            (self.unaided_s, self.drift) = (0.0, [0.0; 2]);
+            return;
+        }
+        self.unaided_s += dt;
+        let (sin, cos) = (self.compass_bias_deg * 100.0).to_radians().sin_cos();
+        for (axis, share) in [sin, cos].into_iter().enumerate() {
+            self.drift[axis] += UNAIDED_M_S2 * self.unaided_s * share * dt;
+        }
     }
 
     pub fn on_ground(&self) -> bool {
@@ -93,7 +127,11 @@ impl Body {
     pub fn estimated_position(&self) -> Enu {
         let height = self.position[2];
         let share = (height / 5.0).clamp(0.0, 1.0);
-        [self.position[0] + self.gps[0].value, self.position[1] + self.gps[1].value, height + share * self.gps[2].value]
+        [
+            self.position[0] + self.gps[0].value + self.drift[0],
+            self.position[1] + self.gps[1].value + self.drift[1],
+            height + share * self.gps[2].value,
+        ]
     }
 
     /// A tenth-of-a-degree-scale error that differs each time it is asked for.
@@ -105,15 +143,12 @@ impl Body {
         for error in &mut self.gps {
             error.step(dt, &mut self.rng);
         }
-        let Command::Velocity { enu, heading_deg } = command else {
-            self.velocity = [0.0; 3];
-            self.position[2] = self.position[2].max(0.0);
-            self.attitude.pitch_deg = 0.0;
-            self.attitude.roll_deg = 0.0;
-            return;
-        };
         let (sin, cos) = wind.from_deg.to_radians().sin_cos();
         let wind = [-wind.speed_m_s * sin, -wind.speed_m_s * cos];
+        let (enu, heading_deg) = match command {
+            Command::Velocity { enu, heading_deg } => (enu, heading_deg),
+            uncontrolled => return self.uncontrolled(dt, uncontrolled, wind),
+        };
         // It flies in the air: what the wind takes beyond its strength is lost.
         let air = [enu[0] - wind[0], enu[1] - wind[1]];
         let share = (AIR_SPEED / air[0].hypot(air[1]).max(1e-9)).min(1.0);
@@ -131,11 +166,7 @@ impl Body {
             let gust = 0.01 * wind * gauss(&mut self.rng);
             self.position[axis] += (self.velocity[axis] + gust) * dt;
         }
-        self.position[2] += self.velocity[2] * dt;
-        if self.position[2] <= 0.0 {
-            self.position[2] = 0.0;
-            self.velocity = [0.0; 3];
-        }
+        self.rise(dt);
         if let Some(heading) = heading_deg {
             let turn = (heading - self.attitude.yaw_deg + 180.0).rem_euclid(360.0) - 180.0;
             let most = YAW_RATE_DEG_S * dt;
@@ -152,6 +183,40 @@ impl Body {
         let right = push[0] * cos - push[1] * sin;
         self.attitude.pitch_deg = -(forward / GRAVITY).atan().to_degrees();
         self.attitude.roll_deg = (right / GRAVITY).atan().to_degrees();
+    }
+
+    /// Nobody holds it against the wind: motors off, or level without knowing where it is.
+    fn uncontrolled(&mut self, dt: f64, command: Command, wind: [f64; 2]) {
+        (self.attitude.pitch_deg, self.attitude.roll_deg) = (0.0, 0.0);
+        let climb = match command {
+            Command::Level { climb } => climb,
+            _ if self.on_ground() => {
+                self.velocity = [0.0; 3];
+                return;
+            }
+            // Falling; its rotors and its body brake it at some 25 m/s.
+            _ => -25.0,
+        };
+        let keep = (-dt / DRAG_TIME_S).exp();
+        for (axis, wind) in wind.into_iter().enumerate() {
+            self.velocity[axis] = wind + (self.velocity[axis] - wind) * keep;
+            self.position[axis] += self.velocity[axis] * dt;
+        }
+        let most = if matches!(command, Command::Level { .. }) { VERTICAL_ACCELERATION } else { GRAVITY } * dt;
+        self.velocity[2] += (climb - self.velocity[2]).clamp(-most, most);
+        self.rise(dt);
+    }
+
+    fn rise(&mut self, dt: f64) {
+        let above = self.position[2] > 0.0;
+        self.position[2] += self.velocity[2] * dt;
+        if self.position[2] <= 0.0 {
+            if above {
+                self.touched_m_s = -self.velocity[2];
+            }
+            self.position[2] = 0.0;
+            self.velocity = [0.0; 3];
+        }
     }
 }
 
@@ -194,6 +259,40 @@ mod tests {
         }
         let rms = f64::sqrt(sum / count);
         assert!((0.5..0.95).contains(&rms), "{rms}");
+    }
+
+    #[test]
+    fn level_and_blind_it_goes_with_the_wind_and_without_motors_it_falls() {
+        let mut body = Body::new(1);
+        body.position[2] = 60.0;
+        for _ in 0..600 {
+            body.step(0.05, Command::Level { climb: -1.0 }, WindNow { speed_m_s: 5.0, from_deg: 270.0 });
+        }
+        // Half a minute of 5 m/s from the west, less what it took to take up speed.
+        assert!((110.0..150.0).contains(&body.position[0]) && body.position[1].abs() < 1.0, "{:?}", body.position);
+        let (mut falling, mut seconds) = (Body::new(1), 0.0);
+        falling.position[2] = 60.0;
+        while !falling.on_ground() {
+            falling.step(0.05, Command::Rest, WindNow::default());
+            seconds += 0.05;
+        }
+        assert!((3.0..5.0).contains(&seconds) && falling.touched_m_s > 15.0, "{seconds} s, {}", falling.touched_m_s);
+    }
+
+    #[test]
+    fn without_satellites_the_estimate_runs_off_and_comes_back_with_them() {
+        let mut body = Body::new(1);
+        body.position[2] = 60.0;
+        let error = |body: &Body| {
+            let estimate = body.estimated_position();
+            (estimate[0] - body.position[0]).hypot(estimate[1] - body.position[1])
+        };
+        for _ in 0..400 {
+            body.navigate(0.05, false);
+        }
+        assert!(error(&body) > 15.0, "{}", error(&body));
+        body.navigate(0.05, true);
+        assert!(error(&body) < 3.0);
     }
 
     #[test]

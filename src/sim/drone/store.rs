@@ -7,6 +7,7 @@ use mavlink::dialects::common::{
     MavMessage, MavMissionResult, MavMissionType,
 };
 
+use super::fences::Fences;
 use crate::vehicle::mission::{MOST_ITEMS, MOUNT_CONTROL};
 
 /// One list.
@@ -101,7 +102,11 @@ impl Store {
         if upload.items.len() < upload.wanted {
             return Some(self.request(from, expected as u16 + 1));
         }
-        self.items = self.upload.take()?.items;
+        let items = self.upload.take()?.items;
+        if self.kind == MavMissionType::MAV_MISSION_TYPE_FENCE && Fences::read(&items).is_none() {
+            return Some(self.ack(from, MavMissionResult::MAV_MISSION_INVALID_PARAM1));
+        }
+        self.items = items;
         self.generation += 1;
         Some(self.ack(from, MavMissionResult::MAV_MISSION_ACCEPTED))
     }
@@ -151,6 +156,10 @@ fn has_place(command: MavCmd) -> bool {
             | MavCmd::MAV_CMD_NAV_LAND
             | MavCmd::MAV_CMD_NAV_LOITER_UNLIM
             | MavCmd::MAV_CMD_NAV_FENCE_POLYGON_VERTEX_INCLUSION
+            | MavCmd::MAV_CMD_NAV_FENCE_POLYGON_VERTEX_EXCLUSION
+            | MavCmd::MAV_CMD_NAV_FENCE_CIRCLE_INCLUSION
+            | MavCmd::MAV_CMD_NAV_FENCE_CIRCLE_EXCLUSION
+            | MavCmd::MAV_CMD_NAV_FENCE_RETURN_POINT
             | MavCmd::MAV_CMD_NAV_RALLY_POINT
     )
 }

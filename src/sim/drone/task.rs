@@ -9,8 +9,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::autopilot::{AUTOPILOT, Autopilot, CAMERA, SYSTEM};
-use super::{Camera, DroneConfig, DroneHandle, DroneLink, Exposure, Faults, Truth};
+use super::autopilot::{AUTOPILOT, Autopilot, CAMERA, REMOTE_ID, SYSTEM};
+use super::failsafe::FENCE_POLYGON;
+use super::{Camera, DOCK_M, DroneConfig, DroneHandle, DroneLink, Exposure, Faults, Truth};
 use crate::vehicle::frame::{Encoder, Splitter};
 
 const TICK: Duration = Duration::from_millis(20);
@@ -50,6 +51,7 @@ pub(super) async fn spawn(
         splitter: Splitter::default(),
         as_autopilot: Encoder::new(SYSTEM, AUTOPILOT),
         as_camera: Encoder::new(SYSTEM, CAMERA),
+        as_remote_id: Encoder::new(SYSTEM, REMOTE_ID),
         speed: config.speed.max(0.0),
         wind: config.wind,
         to_camera,
@@ -83,6 +85,7 @@ struct Task {
     splitter: Splitter,
     as_autopilot: Encoder,
     as_camera: Encoder,
+    as_remote_id: Encoder,
     speed: f64,
     wind: watch::Receiver<super::WindNow>,
     to_camera: mpsc::Sender<Exposure>,
@@ -122,7 +125,7 @@ impl Task {
                     }
                     // An error is the echo of a station that does not listen yet.
                     if let Ok((length, from)) = read
-                        && !self.autopilot.faults.mute
+                        && !(self.autopilot.faults.mute || self.autopilot.faults.deaf)
                     {
                         if self.listens {
                             self.peer = Some(from);
@@ -159,12 +162,13 @@ impl Task {
     async fn send(&mut self) {
         let outbox = self.autopilot.take_outbox();
         let Some(peer) = self.peer else { return };
-        if self.autopilot.faults.mute {
+        if self.autopilot.faults.mute || self.autopilot.faults.voiceless {
             return;
         }
         for (component, message) in outbox {
             let bytes = match component {
                 CAMERA => self.as_camera.encode(&message),
+                REMOTE_ID => self.as_remote_id.encode(&message),
                 _ => self.as_autopilot.encode(&message),
             };
             if self.autopilot.faults.babble {
@@ -195,6 +199,11 @@ fn babble(frame: &[u8]) -> [Vec<u8>; 4] {
 fn truth_of(autopilot: &Autopilot) -> Truth {
     let position = autopilot.body.position;
     let (at, up_m) = autopilot.ground.place(position);
+    let log = autopilot.log;
+    let fenced = autopilot.params.get("FENCE_ENABLE") >= 1.0
+        && autopilot.params.get("FENCE_ACTION") >= 1.0
+        && autopilot.params.get("FENCE_TYPE") as u32 & FENCE_POLYGON != 0
+        && !autopilot.fences.is_empty();
     Truth {
         at,
         east_m: position[0],
@@ -203,8 +212,18 @@ fn truth_of(autopilot: &Autopilot) -> Truth {
         yaw_deg: autopilot.body.attitude.yaw_deg,
         armed: autopilot.armed,
         mode: autopilot.mode as u32,
-        in_dock: autopilot.body.on_ground() && position[0].hypot(position[1]) < 3.0,
-        battery_pct: autopilot.battery_pct,
+        in_dock: autopilot.body.on_ground() && position[0].hypot(position[1]) < DOCK_M,
+        battery_pct: autopilot.pack.charge_pct,
         shots_taken: autopilot.next_index,
+        in_air: !autopilot.body.on_ground(),
+        coming_home: autopilot.coming_home(),
+        mission_flown: log.mission_flown,
+        arms: log.arms,
+        launches: log.launches,
+        crashed: log.crashed,
+        satellites: autopilot.satellites(),
+        position_ok: autopilot.estimator.position_ok(),
+        fenced,
+        outside_m: autopilot.fences.outside_m(at, &autopilot.ground),
     }
 }
