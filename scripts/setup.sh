@@ -13,7 +13,7 @@ die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 packages=(libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev libopencv-videoio-dev
           clang libclang-dev build-essential pkg-config mosquitto mosquitto-clients python3-pip unzip)
 command -v npm >/dev/null || packages+=(nodejs npm)
-[ "${1:-}" = test ] && packages+=(gdal-bin)
+[ "${1:-}" = test ] && packages+=(gdal-bin libfaketime)
 missing=()
 for package in "${packages[@]}"; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")

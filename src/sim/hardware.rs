@@ -2,7 +2,11 @@
 //!
 //! - `GET /dock`, `POST /dock/open`, `POST /dock/close`; `POST /dock` with `{"jammed": true}` makes the hatch stick;
 //! - `GET /weather`; `POST /weather` with any of `wind_m_s`, `gust_m_s`, `rain_mm_h`, `temperature_c` holds that value,
-//!   and with `null` lets it go its own way again.
+//!   and with `null` lets it go its own way again;
+//! - `GET /drone`, `POST /drone`: the simulated drone's fault switches ([`Faults`]), where it was handed over; a switch
+//!   that is left out stays as it is.
+//!
+//! Who runs in the same process throws the same switches through [`Hardware`], and sees what was truly asked of the dock.
 //!
 //! The wind is the one that the simulated drone flies in.
 
@@ -11,18 +15,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::drone::physics::gauss;
-use super::drone::{Truth, WindNow};
+use super::drone::{DroneHandle, Faults, Truth, WindNow};
 use crate::vehicle::Hatch;
 
 /// The air over the town: made first, because the drone flies in it and the weather station measures it.
@@ -63,11 +69,57 @@ pub struct HardwareConfig {
 /// A running dock and weather station.
 pub struct Hardware {
     pub address: SocketAddr,
+    site: Site,
+}
+
+/// Something was asked of the hatch, and how things truly stood at that moment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Asked {
+    pub at: Instant,
+    /// To open; otherwise to close.
+    pub open: bool,
+    pub drone: Truth,
+    pub rain_mm_h: f64,
+}
+
+/// How the air truly is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct WeatherNow {
+    pub wind_m_s: f64,
+    pub gust_m_s: f64,
+    pub wind_from_deg: f64,
+    pub rain_mm_h: f64,
+    pub temperature_c: f64,
 }
 
 impl Hardware {
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Makes the hatch stick where it is, or frees it.
+    pub fn jam(&self, jammed: bool) {
+        lock(&self.site.hatch).jam(jammed);
+    }
+
+    /// Where the hatch truly is: 0 closed, 1 open.
+    pub fn hatch(&self) -> f64 {
+        lock(&self.site.hatch).position()
+    }
+
+    /// All that was asked of the hatch since the last call, in order.
+    pub fn take_asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut lock(&self.site.asked))
+    }
+
+    pub fn weather(&self) -> WeatherNow {
+        lock(&self.site.weather).now()
+    }
+
+    /// Holds the wind and the rain at these values; `None` lets each go its own way.
+    pub fn hold_weather(&self, wind_m_s: Option<f64>, rain_mm_h: Option<f64>) {
+        let held = Held { wind_m_s: Some(wind_m_s), rain_mm_h: Some(rain_mm_h), ..Held::default() };
+        lock(&self.site.weather).hold(held);
     }
 }
 
@@ -78,12 +130,34 @@ pub async fn spawn(
     drone: watch::Receiver<Truth>,
     cancel: CancellationToken,
 ) -> std::io::Result<Hardware> {
+    start(config, air, drone, None, cancel).await
+}
+
+/// As [`spawn`], with the drone's fault switches beside the dock's and the weather's.
+pub async fn spawn_with(
+    config: HardwareConfig,
+    air: Air,
+    drone: DroneHandle,
+    cancel: CancellationToken,
+) -> std::io::Result<Hardware> {
+    start(config, air, drone.truth(), Some(drone), cancel).await
+}
+
+async fn start(
+    config: HardwareConfig,
+    air: Air,
+    drone: watch::Receiver<Truth>,
+    switches: Option<DroneHandle>,
+    cancel: CancellationToken,
+) -> std::io::Result<Hardware> {
     let listener = TcpListener::bind(config.listen).await?;
     let address = listener.local_addr()?;
     let site = Site {
         hatch: Arc::new(Mutex::new(HatchDrive::new(config.travel_s / config.speed.max(1e-3)))),
         weather: Arc::new(Mutex::new(Sky::new(config.seed))),
+        asked: Arc::new(Mutex::new(Vec::new())),
         drone,
+        switches,
     };
     tokio::spawn(blow(site.weather.clone(), air, config.speed, cancel.clone()));
     let router = Router::new()
@@ -91,21 +165,43 @@ pub async fn spawn(
         .route("/dock/open", post(open))
         .route("/dock/close", post(close))
         .route("/weather", get(weather).post(hold_weather))
-        .with_state(site);
+        .route("/drone", get(fault_switches).post(throw))
+        .with_state(site.clone());
     tokio::spawn(async move {
         let served = axum::serve(listener, router).with_graceful_shutdown(cancel.cancelled_owned()).await;
         if let Err(error) = served {
             tracing::error!(%error, "the simulated dock and weather station stopped");
         }
     });
-    Ok(Hardware { address })
+    Ok(Hardware { address, site })
 }
 
 #[derive(Clone)]
 struct Site {
     hatch: Arc<Mutex<HatchDrive>>,
     weather: Arc<Mutex<Sky>>,
+    /// For who takes it; the newest are dropped when nobody does.
+    asked: Arc<Mutex<Vec<Asked>>>,
     drone: watch::Receiver<Truth>,
+    switches: Option<DroneHandle>,
+}
+
+impl Site {
+    fn drive(&self, open: bool) {
+        const KEPT: usize = 256;
+        let asked = Asked {
+            at: Instant::now(),
+            open,
+            drone: *self.drone.borrow(),
+            rain_mm_h: lock(&self.weather).now().rain_mm_h,
+        };
+        let mut log = lock(&self.asked);
+        if log.len() < KEPT {
+            log.push(asked);
+        }
+        drop(log);
+        lock(&self.hatch).drive(open);
+    }
 }
 
 /// Nothing is left half done under these locks, so a panic elsewhere does not spoil them.
@@ -183,12 +279,12 @@ async fn dock(State(site): State<Site>) -> Json<DockAnswer> {
 }
 
 async fn open(State(site): State<Site>) -> Json<DockAnswer> {
-    lock(&site.hatch).drive(true);
+    site.drive(true);
     dock(State(site)).await
 }
 
 async fn close(State(site): State<Site>) -> Json<DockAnswer> {
-    lock(&site.hatch).drive(false);
+    site.drive(false);
     dock(State(site)).await
 }
 
@@ -201,6 +297,25 @@ struct Jam {
 async fn jam(State(site): State<Site>, Json(jam): Json<Jam>) -> Json<DockAnswer> {
     lock(&site.hatch).jam(jam.jammed);
     dock(State(site)).await
+}
+
+// ---- the drone's fault switches ------------------------------------------------------------------------------------
+
+/// Where no drone was handed over there is nothing to switch.
+async fn fault_switches(State(site): State<Site>) -> Result<Json<Faults>, StatusCode> {
+    site.switches.map(|drone| Json(drone.faults())).ok_or(StatusCode::NOT_FOUND)
+}
+
+async fn throw(State(site): State<Site>, Json(changed): Json<Value>) -> Result<Json<Faults>, (StatusCode, String)> {
+    let drone = site.switches.ok_or((StatusCode::NOT_FOUND, "no drone was handed over".to_owned()))?;
+    let wrong = |error: serde_json::Error| (StatusCode::UNPROCESSABLE_ENTITY, error.to_string());
+    let mut faults = serde_json::to_value(drone.faults()).map_err(wrong)?;
+    if let (Some(known), Value::Object(changed)) = (faults.as_object_mut(), changed) {
+        known.extend(changed);
+    }
+    let faults: Faults = serde_json::from_value(faults).map_err(wrong)?;
+    drone.set_faults(faults.clone());
+    Ok(Json(faults))
 }
 
 // ---- the weather ---------------------------------------------------------------------------------------------------
@@ -235,15 +350,6 @@ fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<f64
     Option::<f64>::deserialize(deserializer).map(Some)
 }
 
-#[derive(Debug, Clone, Copy, Serialize)]
-struct WeatherAnswer {
-    wind_m_s: f64,
-    gust_m_s: f64,
-    wind_from_deg: f64,
-    rain_mm_h: f64,
-    temperature_c: f64,
-}
-
 impl Sky {
     fn new(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x736b_7900);
@@ -274,10 +380,10 @@ impl Sky {
         }
     }
 
-    fn now(&self) -> WeatherAnswer {
+    fn now(&self) -> WeatherNow {
         let held = |value: Option<Option<f64>>, own: f64| value.flatten().unwrap_or(own);
         let wind_m_s = held(self.held.wind_m_s, self.wind_m_s);
-        WeatherAnswer {
+        WeatherNow {
             wind_m_s,
             // A gust is never below the wind, whoever set the wind.
             gust_m_s: held(self.held.gust_m_s, self.gust_m_s.max(wind_m_s * 1.2)),
@@ -288,11 +394,11 @@ impl Sky {
     }
 }
 
-async fn weather(State(site): State<Site>) -> Json<WeatherAnswer> {
+async fn weather(State(site): State<Site>) -> Json<WeatherNow> {
     Json(lock(&site.weather).now())
 }
 
-async fn hold_weather(State(site): State<Site>, Json(set): Json<Held>) -> Json<WeatherAnswer> {
+async fn hold_weather(State(site): State<Site>, Json(set): Json<Held>) -> Json<WeatherNow> {
     let mut sky = lock(&site.weather);
     sky.hold(set);
     Json(sky.now())

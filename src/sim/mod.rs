@@ -2,7 +2,9 @@
 //! feature: `aerie demo` shows the whole job with it, and nothing downstream knows.
 
 pub mod broker;
+pub mod campaign;
 pub mod drone;
+pub mod faults;
 pub mod hardware;
 pub mod score;
 pub mod site;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::drone::{self, Drone, DroneConfig, DroneHandle, DroneLink, Exposure};
 use super::hardware::{self, Air, Hardware, HardwareConfig};
 use super::town::{Town, TruePose, render::Renderer};
-use crate::geo;
+use crate::geo::{self, LatLon};
 use crate::uplink::commands;
 
 /// The simulated camera.
@@ -92,7 +92,7 @@ pub async fn start(options: &Options, cancel: CancellationToken) -> Result<Site,
         cancel.clone(),
     )
     .await?;
-    let hardware = hardware::spawn(
+    let hardware = hardware::spawn_with(
         HardwareConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             seed: options.seed,
@@ -100,32 +100,58 @@ pub async fn start(options: &Options, cancel: CancellationToken) -> Result<Site,
             travel_s: 12.0,
         },
         air,
-        drone.truth(),
+        drone.clone(),
         cancel,
     )
     .await?;
-    if let Some(wind) = options.wind_m_s {
-        let url = format!("{}/weather", hardware.url());
-        let held = tokio::task::spawn_blocking(move || ureq::post(&url).send_json(json!({"wind_m_s": wind}))).await;
-        if !matches!(held, Ok(Ok(_))) {
-            return Err(SiteError::Start(std::io::Error::other("the simulated wind could not be set")));
-        }
+    if options.wind_m_s.is_some() {
+        hardware.hold_weather(options.wind_m_s, None);
     }
     let config = out.join("config.toml");
     // A configuration that somebody has edited is theirs: it is kept, and only the addresses of this run would differ.
-    let text = configuration(options, &town, &hardware, mavlink, &operator_key(out)?);
+    let text = configuration(&Setting {
+        station: STATION,
+        dock: town.dock(),
+        console: options.console,
+        mavlink,
+        hardware: &hardware.url(),
+        broker: &options.broker_url,
+        model: options.model.as_deref(),
+        public_key: &operator_key(out)?,
+        height_m: FLIGHT_HEIGHT_M,
+        map: true,
+    });
     fs::write(&config, text).map_err(|source| SiteError::Write { path: config.clone(), source })?;
     Ok(Site { config, town, drone, hardware })
 }
 
-fn configuration(options: &Options, town: &Town, hardware: &Hardware, mavlink: u16, public_key: &str) -> String {
-    let dock = town.dock();
-    let base = hardware.url();
-    let model = options.model.as_ref().map(|dir| format!("model = {:?}", dir.display().to_string()));
+/// What differs between the configurations of simulated stations.
+pub(super) struct Setting<'a> {
+    pub station: &'a str,
+    pub dock: LatLon,
+    pub console: SocketAddr,
+    /// The port where the drone is awaited.
+    pub mavlink: u16,
+    /// Where the dock and the weather station answer.
+    pub hardware: &'a str,
+    pub broker: &'a str,
+    pub model: Option<&'a Path>,
+    pub public_key: &'a str,
+    pub height_m: f64,
+    /// Whether there are a map and a register of what is permitted.
+    pub map: bool,
+}
+
+pub(super) fn configuration(setting: &Setting<'_>) -> String {
+    let Setting { station, dock, mavlink, public_key, height_m, .. } = setting;
+    let base = setting.hardware;
+    let model = setting.model.map(|dir| format!("model = {:?}", dir.display().to_string()));
+    let (map, register) =
+        if setting.map { ("map = \"map.geojson\"", "register = \"register.geojson\"") } else { ("", "") };
     format!(
         r#"# A simulated station, written by `aerie demo` or `aerie sim`. Run it alone with: aerie run --config FILE
 [station]
-id = "{STATION}"
+id = "{station}"
 name = "演示站 Demo"
 dock = {{ lat = {lat:.7}, lon = {lon:.7} }}
 state_dir = "state"
@@ -138,7 +164,7 @@ town = "丹灶镇"
 
 [console]
 listen = "{console}"
-map = "map.geojson"
+{map}
 
 [vehicle]
 url = "udpin:127.0.0.1:{mavlink}"
@@ -162,7 +188,7 @@ gust_m_s = 16.0
 {model}
 
 [cases]
-register = "register.geojson"
+{register}
 
 [uplink]
 url = "{broker}"
@@ -177,7 +203,7 @@ may = ["patrol.*"]
 id = "{PATROL}"
 name = "全镇巡查 Town patrol"
 area = "areas/town.geojson"
-height_m = {FLIGHT_HEIGHT_M:.1}
+height_m = {height_m:.1}
 speed_m_s = 8.0
 front_overlap = 0.65
 side_overlap = 0.4
@@ -191,26 +217,26 @@ gimbal_pitch_deg = -90.0
 "#,
         lat = dock.lat,
         lon = dock.lon,
-        console = options.console,
+        console = setting.console,
         aspect = f64::from(WIDTH) / f64::from(HEIGHT),
-        broker = options.broker_url,
+        broker = setting.broker,
         model = model.unwrap_or_default(),
     )
 }
 
 /// The key with which the simulated station's operator signs MQTT commands; returns its public half.
-fn operator_key(out: &Path) -> Result<String, SiteError> {
+pub(super) fn operator_key(out: &Path) -> Result<String, SiteError> {
     let path = out.join("operator.key");
     let key = commands::generate_key();
     commands::write_key(&path, &key)?;
     Ok(commands::public_key_text(&key))
 }
 
-fn write_json(path: &Path, value: &Value) -> Result<(), SiteError> {
+pub(super) fn write_json(path: &Path, value: &Value) -> Result<(), SiteError> {
     fs::write(path, value.to_string()).map_err(|source| SiteError::Write { path: path.to_owned(), source })
 }
 
-fn free_udp_port() -> std::io::Result<u16> {
+pub(super) fn free_udp_port() -> std::io::Result<u16> {
     Ok(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
