@@ -15,11 +15,14 @@ use crate::cases::keeper::{self, CaseKeeper};
 use crate::config::{self, Checked, Faults};
 use crate::console;
 use crate::outbox::{self, Outbox};
+use crate::patrol::crew::Crew;
 use crate::patrol::dispatcher::{self, Calendar, Dispatcher};
-use crate::patrol::flight::Crew;
-use crate::patrol::{StartRefused, Trigger};
+use crate::patrol::flight::Order;
+use crate::patrol::holds::{HoldKeeper, Lock};
+use crate::patrol::{OrderRefused, StartRefused, Trigger};
 use crate::perception::protocol::CameraModel;
 use crate::perception::{self, Perception, supervise};
+use crate::runtime::clock::{self, Trust};
 use crate::runtime::latest;
 use crate::runtime::store::Store;
 use crate::runtime::supervisor::{Budget, Supervisor};
@@ -110,19 +113,32 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
     )
     .await?;
 
+    let holds = HoldKeeper::open(store.clone()).await?;
+    let (clock_out, clock) = watch::channel(Trust::Unsynced);
     let (current_out, current) = watch::channel(None);
     let crew = Crew {
         station: id.clone(),
+        state_dir: dir.clone(),
+        zone: checked.zone.clone(),
         dock_at: config.station.dock,
         horizontal_fov_deg: config.camera.horizontal_fov_deg,
         aspect: config.camera.aspect,
         limits: config.gates.clone(),
+        energy: config.energy,
+        approvals: Arc::new(checked.approvals.clone()),
+        identification: config.identification.clone(),
+        reach: crate::vehicle::mission::Limits {
+            max_height_m: config.vehicle.max_height_m,
+            max_distance_m: config.vehicle.max_distance_m,
+        },
         vehicle: vehicle.clone(),
         dock: dock.clone(),
         weather: weather.clone(),
         keeper: keeper.clone(),
         store: store.clone(),
         outbox: outbox.clone(),
+        holds: holds.watch(),
+        clock: clock.clone(),
         current: Arc::new(current_out),
     };
     let calendar = Calendar { zone: checked.zone.clone(), holidays: checked.holidays.clone() };
@@ -160,8 +176,12 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
     tokio::spawn(commands::serve(door, Arc::clone(&link), incoming, hints));
     tokio::spawn(async move {
         while let Some(order) = orders.recv().await {
-            tokio::spawn(execute(dispatcher.clone(), order));
+            tokio::spawn(execute(dispatcher.clone(), holds.clone(), order));
         }
+    });
+    supervisor.keep("clock", {
+        let (station, clock_out, cancel) = (station.clone(), Arc::new(clock_out), cancel.clone());
+        move || watch_the_clock(station.clone(), Arc::clone(&clock_out), cancel.clone())
     });
     supervisor.keep("status", {
         let (station, link, cancel) = (station.clone(), Arc::clone(&link), cancel.clone());
@@ -184,8 +204,20 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
     Ok(true)
 }
 
+const COMMANDS: [&str; 9] = [
+    "patrol.start",
+    "patrol.cancel",
+    "patrol.pause",
+    "patrol.resume",
+    "patrol.return",
+    "station.hold",
+    "station.release",
+    "station.maintenance",
+    "station.maintained",
+];
+
 /// Carries out one command.
-async fn execute(dispatcher: Dispatcher, order: Execute) {
+async fn execute(dispatcher: Dispatcher, holds: HoldKeeper, order: Execute) {
     let Some(running) = order.begin().await else { return };
     let envelope = running.envelope.clone();
     let outcome = match envelope.name.as_str() {
@@ -194,11 +226,43 @@ async fn execute(dispatcher: Dispatcher, order: Execute) {
             Some(sortie) => Outcome::Done(json!({"sortie": sortie})),
             None => Outcome::Refused("no sortie is under way".to_owned()),
         },
-        name => {
-            Outcome::Refused(format!("this station knows no command {name:?}; it knows patrol.start and patrol.cancel"))
-        }
+        "patrol.pause" => tell(&dispatcher, Order::Pause, &envelope).await,
+        "patrol.resume" => tell(&dispatcher, Order::Resume, &envelope).await,
+        "patrol.return" => tell(&dispatcher, Order::Return, &envelope).await,
+        "station.hold" => hold(&holds, Lock::Hold, &envelope).await,
+        "station.release" => lift(&holds, Lock::Hold, &envelope).await,
+        "station.maintenance" => hold(&holds, Lock::Maintenance, &envelope).await,
+        "station.maintained" => lift(&holds, Lock::Maintenance, &envelope).await,
+        name => Outcome::Refused(format!("this station knows no command {name:?}; it knows {}", COMMANDS.join(", "))),
     };
     running.finish(outcome);
+}
+
+async fn tell(dispatcher: &Dispatcher, order: Order, envelope: &commands::Envelope) -> Outcome {
+    match dispatcher.order(order, envelope.operator.clone()).await {
+        Ok(sortie) => Outcome::Done(json!({"sortie": sortie})),
+        Err(refused @ OrderRefused::Gone) => Outcome::Failed(refused.to_string()),
+        Err(refused) => Outcome::Refused(refused.to_string()),
+    }
+}
+
+async fn hold(holds: &HoldKeeper, lock: Lock, envelope: &commands::Envelope) -> Outcome {
+    let reason = envelope.args["reason"].as_str().map(str::trim).filter(|r| !r.is_empty());
+    let Some(reason) = reason else {
+        return Outcome::Refused("args.reason is missing: say why, others will read it".to_owned());
+    };
+    held(holds.set(lock, &envelope.operator, Some(reason.to_owned())).await)
+}
+
+async fn lift(holds: &HoldKeeper, lock: Lock, envelope: &commands::Envelope) -> Outcome {
+    held(holds.set(lock, &envelope.operator, None).await)
+}
+
+fn held(set: Result<crate::patrol::gates::Holds, crate::runtime::store::StoreError>) -> Outcome {
+    match set {
+        Ok(holds) => Outcome::Done(json!({"holds": holds})),
+        Err(error) => Outcome::Failed(error.to_string()),
+    }
 }
 
 async fn start(dispatcher: &Dispatcher, envelope: &commands::Envelope) -> Outcome {
@@ -210,10 +274,30 @@ async fn start(dispatcher: &Dispatcher, envelope: &commands::Envelope) -> Outcom
         Some("cli") => Trigger::Cli,
         _ => Trigger::Mqtt,
     };
-    match dispatcher.start(patrol, trigger, Some(envelope.operator.clone())).await {
+    let continues = envelope.args["continues"].as_str().map(str::to_owned);
+    match dispatcher.start(patrol, trigger, Some(envelope.operator.clone()), continues).await {
         Ok(sortie) => Outcome::Done(json!({"sortie": sortie})),
         Err(refused @ StartRefused::Gone) => Outcome::Failed(refused.to_string()),
         Err(refused) => Outcome::Refused(refused.to_string()),
+    }
+}
+
+/// Compares the wall clock once a second with what else tells time.
+async fn watch_the_clock(station: Station, trust: Arc<watch::Sender<Trust>>, cancel: CancellationToken) {
+    let tolerance = Duration::from_secs_f64(station.checked.config.gates.clock_tolerance_s);
+    let mut watcher = clock::Watcher::default();
+    let mut tick = interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        let satellite = latest(&station.vehicle.telemetry()).health.utc;
+        let now = tokio::time::Instant::now();
+        let seen = watcher.look(Timestamp::now(), now, satellite, clock::machine_says_synced(), tolerance);
+        if trust.send_replace(seen.clone()) != seen {
+            tracing::info!(?seen, "the station's clock");
+        }
     }
 }
 

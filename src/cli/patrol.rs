@@ -40,7 +40,9 @@ enum Command {
         json: bool,
     },
     /// Start a patrol now, if its gates let it go
-    #[command(after_help = "Examples:\n  aerie patrol start north\n  aerie patrol start north --watch")]
+    #[command(
+        after_help = "Examples:\n  aerie patrol start north\n  aerie patrol start north --watch\n  aerie patrol start north --continues last"
+    )]
     Start {
         /// Of the configuration's `[[patrols]]`
         id: String,
@@ -49,9 +51,30 @@ enum Command {
         /// Follow the sortie to its end; then the exit code says whether it was flown to its end
         #[arg(long)]
         watch: bool,
+        /// Fly only the rest of an interrupted sortie of this patrol, or of its "last"
+        #[arg(long, value_name = "SORTIE")]
+        continues: Option<String>,
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Hold the drone where it is
+    #[command(after_help = "Example:\n  aerie patrol pause")]
+    Pause {
+        #[command(flatten)]
+        station: StationArgs,
+    },
+    /// Go on with a patrol that was paused
+    #[command(after_help = "Example:\n  aerie patrol resume")]
+    Resume {
+        #[command(flatten)]
+        station: StationArgs,
+    },
+    /// Call the drone home now
+    #[command(after_help = "Example:\n  aerie patrol return")]
+    Return {
+        #[command(flatten)]
+        station: StationArgs,
     },
     /// Call the drone home, or keep it down
     #[command(after_help = "Example:\n  aerie patrol cancel")]
@@ -96,9 +119,13 @@ pub fn run(args: PatrolArgs) -> anyhow::Result<ExitCode> {
             let patrols = station.client()?.get("patrols")?;
             if json { say_json(&patrols)? } else { say(&patrol_table(&patrols))? }
         }
-        Command::Start { id, station, watch, json } => {
+        Command::Pause { station } => order(&station, "pause", "is paused")?,
+        Command::Resume { station } => order(&station, "resume", "goes on")?,
+        Command::Return { station } => order(&station, "return", "is called back")?,
+        Command::Start { id, station, watch, continues, json } => {
             let client = station.client()?;
-            let answer = client.post(&format!("patrols/{}/start", in_path(&id)))?;
+            let rest = continues.map(|sortie| format!("?continues={}", in_path(&sortie))).unwrap_or_default();
+            let answer = client.post(&format!("patrols/{}/start{rest}", in_path(&id)))?;
             if json {
                 say_json(&answer)?;
             } else {
@@ -133,8 +160,13 @@ pub fn run(args: PatrolArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// An id as one part of a path, whatever was typed.
-fn in_path(id: &str) -> String {
+fn order(station: &StationArgs, order: &str, done: &str) -> anyhow::Result<()> {
+    let answer = station.client()?.post(&format!("sortie/{order}"))?;
+    Ok(say(&format!("sortie {} {done}", text(&answer["sortie"])))?)
+}
+
+/// Text as one part of a path or a query, whatever was typed.
+pub fn in_path(id: &str) -> String {
     id.bytes()
         .map(|b| if b.is_ascii_alphanumeric() || b == b'-' { char::from(b).to_string() } else { format!("%{b:02X}") })
         .collect()
@@ -176,7 +208,25 @@ fn sortie_words(s: &Value) -> String {
         ("pictures", text(&s["frames"])),
         ("cases", text(&s["cases"])),
     ];
-    rows.iter().map(|(key, value)| format!("{key:<11} {value}\n")).collect()
+    let mut out: String = rows.iter().map(|(key, value)| format!("{key:<11} {value}\n")).collect();
+    out.push_str(&steps_words(list(&s["steps"])));
+    out
+}
+
+/// Each step with how long the one before it took.
+fn steps_words(steps: &[Value]) -> String {
+    let mut last: Option<jiff::Timestamp> = None;
+    let mut out = String::new();
+    for step in steps {
+        let at: Option<jiff::Timestamp> = step["at"].as_str().and_then(|at| at.parse().ok());
+        let took = match (last, at) {
+            (Some(last), Some(at)) => format!("+{:.1} s", at.duration_since(last).as_secs_f64()),
+            _ => String::new(),
+        };
+        last = at.or(last);
+        out.push_str(&format!("  {took:>9}  {:<13} {}\n", text(&step["state"]), text(&step["reason"])));
+    }
+    out
 }
 
 fn percent(share: &Value) -> String {

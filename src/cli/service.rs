@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use super::common::{StationArgs, list, number, say, say_json, table, text};
-use super::patrol::vehicle_words;
+use super::patrol::{in_path, vehicle_words};
 
 #[derive(clap::Args)]
 #[command(
@@ -28,10 +28,44 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Keep the station on the ground until `release`; a flight under way goes on
+    #[command(after_help = "Example:\n  aerie service hold --reason 'festival on the square'")]
+    Hold {
+        #[command(flatten)]
+        station: StationArgs,
+        /// Others will read it
+        #[arg(long)]
+        reason: String,
+    },
+    /// Lift the hold
+    Release {
+        #[command(flatten)]
+        station: StationArgs,
+    },
+    /// Somebody works at the dock: nothing flies until `maintained`
+    #[command(after_help = "Example:\n  aerie service maintenance --reason 'new hatch motor'")]
+    Maintenance {
+        #[command(flatten)]
+        station: StationArgs,
+        /// Others will read it
+        #[arg(long)]
+        reason: String,
+    },
+    /// The work at the dock is done
+    Maintained {
+        #[command(flatten)]
+        station: StationArgs,
+    },
 }
 
 pub fn run(args: ServiceArgs) -> anyhow::Result<ExitCode> {
-    let Command::Status { station, json } = args.command;
+    let (station, json) = match args.command {
+        Command::Status { station, json } => (station, json),
+        Command::Hold { station, reason } => return order(&station, "hold", Some(&reason)),
+        Command::Release { station } => return order(&station, "release", None),
+        Command::Maintenance { station, reason } => return order(&station, "maintenance", Some(&reason)),
+        Command::Maintained { station } => return order(&station, "maintained", None),
+    };
     let status = station.client()?.get("status")?;
     if json {
         say_json(&status)?
@@ -39,6 +73,23 @@ pub fn run(args: ServiceArgs) -> anyhow::Result<ExitCode> {
         say(&words(&status))?
     }
     Ok(if status["state"] == "ok" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn order(station: &StationArgs, order: &str, reason: Option<&str>) -> anyhow::Result<ExitCode> {
+    let why = reason.map(|reason| format!("?reason={}", in_path(reason))).unwrap_or_default();
+    let holds = station.client()?.post(&format!("station/{order}{why}"))?["holds"].take();
+    let mut said = false;
+    for (what, name) in [("hold", "held"), ("maintenance", "in maintenance")] {
+        let hold = &holds[what];
+        if !hold.is_null() {
+            said = true;
+            say(&format!("the station is {name} by {}: {}", text(&hold["by"]), text(&hold["reason"])))?;
+        }
+    }
+    if !said {
+        say("nothing holds the station on the ground")?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn words(s: &Value) -> String {

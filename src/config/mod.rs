@@ -17,7 +17,9 @@ use crate::cases::event::Division;
 use crate::cases::kinds::{Kind, KindConfig};
 use crate::cases::{Kinds, Register};
 use crate::geo::LatLon;
-use crate::patrol::config::Patrol;
+use crate::patrol::airspace::{Approval, ApprovalConfig};
+use crate::patrol::config::{Identification, Patrol};
+use crate::patrol::energy::EnergyConfig;
 use crate::patrol::{PatrolConfig, gates};
 use crate::{uplink, vehicle};
 
@@ -33,6 +35,15 @@ pub struct Config {
     pub weather: vehicle::WeatherConfig,
     #[serde(default)]
     pub gates: gates::Limits,
+    /// What the drone can do on one battery.
+    #[serde(default)]
+    pub energy: EnergyConfig,
+    /// Approvals to fly; a drone flies only inside one.
+    #[serde(default)]
+    pub airspace: Vec<ApprovalConfig>,
+    /// Where the table stands, the drone must identify itself before anything arms.
+    #[serde(default)]
+    pub identification: Option<Identification>,
     #[serde(default)]
     pub perception: Perception,
     #[serde(default)]
@@ -151,6 +162,7 @@ pub struct Checked {
     /// Relative paths in the configuration start here.
     pub base: PathBuf,
     pub patrols: Vec<Patrol>,
+    pub approvals: Vec<Approval>,
     pub register: Register,
     pub zone: TimeZone,
     pub holidays: Vec<Date>,
@@ -262,6 +274,21 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
     for (key, fault) in c.gates.faults() {
         faults.add(&format!("gates.{key}"), fault);
     }
+    for (key, fault) in c.energy.faults() {
+        faults.add(&format!("energy.{key}"), fault);
+    }
+    let mut approvals = Vec::new();
+    for (index, approval) in c.airspace.iter().enumerate() {
+        match approval.load(&base) {
+            Ok(approval) => approvals.push(approval),
+            Err(wrong) => {
+                wrong.into_iter().for_each(|(key, fault)| faults.add(&format!("airspace[{index}].{key}"), fault))
+            }
+        }
+    }
+    if c.identification.as_ref().is_some_and(|i| i.registration.trim().is_empty()) {
+        faults.add("identification.registration", "is empty; write the drone's registration number".to_owned());
+    }
     if let Err(error) = c.uplink.check() {
         faults.add("uplink", error.to_string());
     }
@@ -306,7 +333,7 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
         }
     }
     faults.none()?;
-    Ok(Checked { config, base, patrols, register, zone, holidays })
+    Ok(Checked { config, base, patrols, approvals, register, zone, holidays })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -44,6 +44,8 @@ pub fn router(station: Station, cancel: CancellationToken) -> Router {
         .route("/patrols", get(patrols))
         .route("/patrols/{id}/start", post(start))
         .route("/sortie/cancel", post(cancel_sortie))
+        .route("/sortie/{order}", post(order_sortie))
+        .route("/station/{order}", post(order_station))
         .route("/cases", get(cases))
         .route("/evidence/{sha256}", get(evidence))
         .route("/frame/latest", get(frame))
@@ -168,14 +170,58 @@ async fn delivery(State(api): State<Api>) -> Result<Json<Value>, No> {
     Ok(Json(view::delivery(queued, delivered, &latencies)))
 }
 
-async fn start(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, No> {
+/// What may be asked of a patrol's start.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StartQuery {
+    /// Fly only the rest of this interrupted sortie, or of the patrol's "last".
+    continues: Option<String>,
+}
+
+async fn start(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Query(query): Query<StartQuery>,
+    headers: HeaderMap,
+) -> Result<Response, No> {
     if api.station.dispatcher.patrols().iter().all(|patrol| patrol.config.id != id) {
         let no = No::new(StatusCode::NOT_FOUND, "unknown_patrol", format!("there is no patrol {id:?}"));
         return Err(no.remedy("`aerie patrol list` names those in the configuration"));
     }
     let (origin, operator) = caller(&headers);
-    let args = json!({"patrol": id, "via": origin});
+    let args = json!({"patrol": id, "via": origin, "continues": query.continues});
     command(&api, "patrol.start", args, origin, operator).await
+}
+
+/// pause, resume, return: what can be said to a flight.
+async fn order_sortie(State(api): State<Api>, Path(order): Path<String>, headers: HeaderMap) -> Result<Response, No> {
+    if !matches!(order.as_str(), "pause" | "resume" | "return") {
+        let no = No::new(StatusCode::NOT_FOUND, "unknown_order", format!("a sortie knows no order {order:?}"));
+        return Err(no.remedy("pause, resume, return or cancel"));
+    }
+    let (origin, operator) = caller(&headers);
+    command(&api, &format!("patrol.{order}"), json!({}), origin, operator).await
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Why {
+    reason: Option<String>,
+}
+
+/// hold and release, maintenance and maintained: what keeps the station on the ground.
+async fn order_station(
+    State(api): State<Api>,
+    Path(order): Path<String>,
+    Query(why): Query<Why>,
+    headers: HeaderMap,
+) -> Result<Response, No> {
+    if !matches!(order.as_str(), "hold" | "release" | "maintenance" | "maintained") {
+        let no = No::new(StatusCode::NOT_FOUND, "unknown_order", format!("a station knows no order {order:?}"));
+        return Err(no.remedy("hold, release, maintenance or maintained"));
+    }
+    let (origin, operator) = caller(&headers);
+    command(&api, &format!("station.{order}"), json!({"reason": why.reason}), origin, operator).await
 }
 
 async fn cancel_sortie(State(api): State<Api>, headers: HeaderMap) -> Result<Response, No> {
@@ -202,7 +248,7 @@ fn answer(reply: Reply, busy: bool) -> Result<Response, No> {
     let reason = reply.reason.unwrap_or_default();
     match reply.status {
         Status::Done => {
-            let body = json!({"command": reply.id, "sortie": reply.data["sortie"]});
+            let body = json!({"command": reply.id, "sortie": reply.data["sortie"], "holds": reply.data["holds"]});
             Ok((StatusCode::ACCEPTED, Json(body)).into_response())
         }
         Status::Refused => {

@@ -12,9 +12,9 @@ use crate::cases::event::{self, Division};
 use crate::cases::{Case, Kinds};
 use crate::config::Fault;
 use crate::outbox::{Class, Latency, Listed, Stats};
-use crate::patrol::Sortie;
 use crate::patrol::config::{Ground, Patrol};
 use crate::patrol::schedule::{Holidays, Schedule};
+use crate::patrol::{Sortie, State};
 use crate::perception::protocol::ModelName;
 use crate::vehicle::FlightMode;
 
@@ -128,6 +128,11 @@ pub fn sortie(sortie: &Sortie) -> Value {
         "progress": rounded(sortie.progress, 1000.0),
         "route": (sortie.route.len() > 1).then(|| line(&sortie.route)),
         "operator": sortie.operator,
+        "continues": sortie.continues,
+        "can_be_continued": sortie.state.is_terminal() && sortie.state != State::Done && sortie.covered.is_some(),
+        "approval": sortie.approval,
+        "identification": sortie.identification,
+        "steps": sortie.steps,
     })
 }
 

@@ -57,6 +57,17 @@ fn default_pitch() -> f64 {
     -90.0
 }
 
+/// `[identification]`: who flies. Where the table stands, the drone must identify itself before anything arms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Identification {
+    /// The drone's registration number; stands in every sortie's record.
+    pub registration: String,
+    /// The number of the flight application, where one was filed.
+    #[serde(default)]
+    pub application: Option<String>,
+}
+
 /// A patrol with its geometry read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Patrol {
@@ -108,24 +119,29 @@ impl PatrolConfig {
         let say = |fault: String| (key.to_owned(), format!("{}: {fault}", path.display()));
         let text = std::fs::read_to_string(&path).map_err(|error| say(error.to_string()))?;
         let json: Value = serde_json::from_str(&text).map_err(|error| say(format!("not JSON: {error}")))?;
-        let geometry =
-            geometry_of(&json, kind).ok_or_else(|| say(format!("holds no {kind}; put one GeoJSON {kind} into it")))?;
-        let coordinates = if kind == "Polygon" { &geometry["coordinates"][0] } else { &geometry["coordinates"] };
-        let points: Option<Vec<LatLon>> = coordinates
-            .as_array()
-            .map(|a| a.iter().map(|p| Some(LatLon { lon: p[0].as_f64()?, lat: p[1].as_f64()? })).collect())
-            .unwrap_or_default();
-        let points = points.ok_or_else(|| say("a coordinate is not [longitude, latitude]".to_owned()))?;
-        if let Some(fault) = points.iter().find_map(|p| p.validate().err()) {
-            return Err(say(format!("{fault}; coordinates are [longitude, latitude], are they swapped?")));
-        }
-        let least = if kind == "Polygon" { 4 } else { 2 };
-        if points.len() < least || points.len() > 5_000 {
-            return Err(say(format!("its {kind} has {} points, expected {least} to 5000", points.len())));
-        }
+        let points = points_of(&json, kind).map_err(say)?;
         let ground = if kind == "Polygon" { Ground::Area(points) } else { Ground::Route(points) };
         Ok(Patrol { config: self.clone(), ground })
     }
+}
+
+/// The points of the one `kind` ("Polygon": its outer ring; "LineString") in a GeoJSON document.
+pub fn points_of(json: &Value, kind: &str) -> Result<Vec<LatLon>, String> {
+    let geometry = geometry_of(json, kind).ok_or_else(|| format!("holds no {kind}; put one GeoJSON {kind} into it"))?;
+    let coordinates = if kind == "Polygon" { &geometry["coordinates"][0] } else { &geometry["coordinates"] };
+    let points: Option<Vec<LatLon>> = coordinates
+        .as_array()
+        .map(|a| a.iter().map(|p| Some(LatLon { lon: p[0].as_f64()?, lat: p[1].as_f64()? })).collect())
+        .unwrap_or_default();
+    let points = points.ok_or_else(|| "a coordinate is not [longitude, latitude]".to_owned())?;
+    if let Some(fault) = points.iter().find_map(|p| p.validate().err()) {
+        return Err(format!("{fault}; coordinates are [longitude, latitude], are they swapped?"));
+    }
+    let least = if kind == "Polygon" { 4 } else { 2 };
+    if points.len() < least || points.len() > 5_000 {
+        return Err(format!("its {kind} has {} points, expected {least} to 5000", points.len()));
+    }
+    Ok(points)
 }
 
 fn geometry_of<'a>(json: &'a Value, kind: &str) -> Option<&'a Value> {

@@ -8,15 +8,18 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::interval;
+use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
 use super::config::Patrol;
-use super::flight::{self, Crew};
+use super::crew::Crew;
+use super::flight::{self, Order, Reins, Told};
 use super::gates::Gate;
 use super::states::{Sortie, State, Trigger};
+use crate::runtime::latest;
 use crate::runtime::store::{StoreError, Table};
+use crate::vehicle::LandedState;
 
 /// Why no sortie was started.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -27,6 +30,21 @@ pub enum StartRefused {
     Busy(String),
     #[error("{reason}")]
     Gates { sortie: String, reason: String },
+    #[error(
+        "there is no interrupted sortie {sortie:?} of patrol {patrol:?}; `aerie patrol list` shows the last of each"
+    )]
+    NothingToContinue { patrol: String, sortie: String },
+    #[error("the dispatcher has stopped")]
+    Gone,
+}
+
+/// Why an order to a flight was not carried out.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum OrderRefused {
+    #[error("no sortie is in the air")]
+    NoFlight,
+    #[error("sortie {sortie}: {reason}")]
+    Flight { sortie: String, reason: String },
     #[error("the dispatcher has stopped")]
     Gone,
 }
@@ -46,10 +64,17 @@ enum Request {
         patrol: String,
         trigger: Trigger,
         operator: Option<String>,
+        /// Fly the rest of this sortie; "last" is the newest of the patrol.
+        continues: Option<String>,
         reply: oneshot::Sender<Result<String, StartRefused>>,
     },
     Cancel {
         reply: oneshot::Sender<Option<String>>,
+    },
+    Order {
+        order: Order,
+        by: String,
+        reply: oneshot::Sender<Result<String, OrderRefused>>,
     },
 }
 
@@ -60,9 +85,10 @@ impl Dispatcher {
         patrol: &str,
         trigger: Trigger,
         operator: Option<String>,
+        continues: Option<String>,
     ) -> Result<String, StartRefused> {
         let (reply, answer) = oneshot::channel();
-        let request = Request::Start { patrol: patrol.to_owned(), trigger, operator, reply };
+        let request = Request::Start { patrol: patrol.to_owned(), trigger, operator, continues, reply };
         self.requests.send(request).await.map_err(|_| StartRefused::Gone)?;
         answer.await.map_err(|_| StartRefused::Gone)?
     }
@@ -72,6 +98,13 @@ impl Dispatcher {
         let (reply, answer) = oneshot::channel();
         self.requests.send(Request::Cancel { reply }).await.ok()?;
         answer.await.ok()?
+    }
+
+    /// Pauses, resumes or calls back the flight under way. Returns its sortie.
+    pub async fn order(&self, order: Order, by: String) -> Result<String, OrderRefused> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Order { order, by, reply }).await.map_err(|_| OrderRefused::Gone)?;
+        answer.await.map_err(|_| OrderRefused::Gone)?
     }
 
     /// The newest sortie, under way or ended.
@@ -87,9 +120,9 @@ impl Dispatcher {
         self.next_due.borrow().get(patrol).copied()
     }
 
+    /// The station's gates as they stand now; what a single sortie needs besides is judged when it starts.
     pub fn gates(&self) -> Vec<Gate> {
-        let daylight = self.patrols.iter().any(|p| p.config.daylight);
-        self.crew.gates(daylight)
+        self.crew.gates()
     }
 }
 
@@ -124,6 +157,7 @@ pub async fn spawn(
         handled: due,
         waiting: BTreeMap::new(),
         flying: None,
+        stray_since: None,
         next_out,
         cancel: cancel.clone(),
     };
@@ -139,8 +173,12 @@ pub async fn spawn(
 struct Flying {
     sortie: String,
     cancel: CancellationToken,
+    orders: mpsc::Sender<Told>,
     task: tokio::task::JoinHandle<Sortie>,
 }
+
+/// A drone that is in the air for so long without a sortie is taken over.
+const STRAY: Duration = Duration::from_secs(5);
 
 struct Task {
     crew: Crew,
@@ -151,6 +189,8 @@ struct Task {
     /// Due and waiting for its turn, with why it could not start yet.
     waiting: BTreeMap<String, (Timestamp, String)>,
     flying: Option<Flying>,
+    /// In the air without a sortie since.
+    stray_since: Option<Instant>,
     next_out: watch::Sender<BTreeMap<String, Timestamp>>,
     cancel: CancellationToken,
 }
@@ -158,10 +198,7 @@ struct Task {
 impl Task {
     async fn run(mut self, mut inbox: mpsc::Receiver<Request>, unfinished: Option<Sortie>) {
         if let Some(sortie) = unfinished {
-            let patrol = self.patrols.iter().find(|p| p.config.id == sortie.patrol).cloned();
-            let (id, cancel) = (sortie.id.clone(), CancellationToken::new());
-            let task = tokio::spawn(flight::adopt(self.crew.clone(), sortie, patrol, cancel.clone()));
-            self.flying = Some(Flying { sortie: id, cancel, task });
+            self.adopt(sortie);
         }
         let mut tick = interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -169,8 +206,8 @@ impl Task {
             tokio::select! {
                 request = inbox.recv() => match request {
                     None => return,
-                    Some(Request::Start { patrol, trigger, operator, reply }) => {
-                        let outcome = self.start(&patrol, trigger, operator).await;
+                    Some(Request::Start { patrol, trigger, operator, continues, reply }) => {
+                        let outcome = self.start(&patrol, trigger, operator, continues).await;
                         // Who asked may have gone; the sortie flies all the same.
                         let _ = reply.send(outcome);
                     }
@@ -182,10 +219,81 @@ impl Task {
                         });
                         let _ = reply.send(cancelled);
                     }
+                    Some(Request::Order { order, by, reply }) => self.pass_on(order, by, reply).await,
                 },
-                _ = tick.tick() => self.look_at_the_clock().await,
+                _ = tick.tick() => {
+                    self.look_for_a_stray().await;
+                    self.look_at_the_clock().await;
+                }
             }
         }
+    }
+
+    fn adopt(&mut self, sortie: Sortie) {
+        let patrol = self.patrols.iter().find(|p| p.config.id == sortie.patrol).cloned();
+        let (id, cancel) = (sortie.id.clone(), CancellationToken::new());
+        let (orders, inbox) = mpsc::channel(4);
+        let reins = Reins { cancel: cancel.clone(), orders: inbox };
+        let task = tokio::spawn(flight::adopt(self.crew.clone(), sortie, patrol, reins));
+        self.flying = Some(Flying { sortie: id, cancel, orders, task });
+    }
+
+    /// A drone in the air that no sortie knows of: somebody flies it by hand, or its record is lost. It is followed to
+    /// the ground like any other, and gets its dock.
+    async fn look_for_a_stray(&mut self) {
+        self.reap().await;
+        let telemetry = latest(&self.crew.vehicle.telemetry());
+        let aloft = telemetry.linked
+            && telemetry.armed == Some(true)
+            && matches!(telemetry.landed, LandedState::InAir | LandedState::TakingOff | LandedState::Landing);
+        if self.flying.is_some() || !aloft {
+            self.stray_since = None;
+            return;
+        }
+        let since = *self.stray_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < STRAY {
+            return;
+        }
+        self.stray_since = None;
+        let id = Ulid::generate().to_string();
+        tracing::warn!(sortie = id, "a drone is in the air without a sortie; following it");
+        self.adopt(Sortie::new(id, "", "", Trigger::Found, None, Timestamp::now()));
+    }
+
+    /// The flight answers in its own time; the dispatcher does not wait for it.
+    async fn pass_on(&mut self, order: Order, by: String, reply: oneshot::Sender<Result<String, OrderRefused>>) {
+        self.reap().await;
+        let in_the_air = latest(&self.crew.current_sortie()).is_some_and(|s| s.state.is_flying());
+        let Some(flying) = self.flying.as_ref().filter(|_| in_the_air) else {
+            let _ = reply.send(Err(OrderRefused::NoFlight));
+            return;
+        };
+        let (orders, sortie) = (flying.orders.clone(), flying.sortie.clone());
+        tokio::spawn(async move {
+            let (told, answer) = oneshot::channel();
+            let refused = |reason: String| OrderRefused::Flight { sortie: sortie.clone(), reason };
+            let gone = || refused("it has just ended".to_owned());
+            let outcome = match orders.send(Told { order, by, reply: told }).await {
+                Err(_) => Err(gone()),
+                Ok(()) => match answer.await {
+                    Err(_) => Err(gone()),
+                    Ok(Err(reason)) => Err(refused(reason)),
+                    Ok(Ok(())) => Ok(sortie.clone()),
+                },
+            };
+            let _ = reply.send(outcome);
+        });
+    }
+
+    /// The sortie whose rest is to be flown.
+    async fn interrupted(&self, patrol: &str, wanted: &str) -> Result<Sortie, StartRefused> {
+        let none = || StartRefused::NothingToContinue { patrol: patrol.to_owned(), sortie: wanted.to_owned() };
+        let known = self.crew.store.newest::<Sortie>(Table::Sorties, 200).await.map_err(|_| none())?;
+        known
+            .into_iter()
+            .filter(|s| s.patrol == patrol && s.state.is_terminal() && s.state != State::Done && s.covered.is_some())
+            .find(|s| wanted == "last" || s.id == wanted)
+            .ok_or_else(none)
     }
 
     async fn reap(&mut self) {
@@ -200,6 +308,7 @@ impl Task {
         patrol: &str,
         trigger: Trigger,
         operator: Option<String>,
+        continues: Option<String>,
     ) -> Result<String, StartRefused> {
         self.reap().await;
         let Some(patrol) = self.patrols.iter().find(|p| p.config.id == patrol).cloned() else {
@@ -209,13 +318,22 @@ impl Task {
             return Err(StartRefused::Busy(flying.sortie.clone()));
         }
         let id = Ulid::generate().to_string();
-        let sortie =
+        let mut sortie =
             Sortie::new(id.clone(), &patrol.config.id, &patrol.config.name, trigger, operator, Timestamp::now());
+        if let Some(wanted) = continues {
+            let before = self.interrupted(&patrol.config.id, &wanted).await?;
+            sortie.covered = before.covered;
+            // Its own route, which may itself have been a rest.
+            sortie.route = before.route;
+            sortie.continues = Some(before.id);
+        }
         let (gated, verdict) = oneshot::channel();
         let cancel = CancellationToken::new();
-        let task = tokio::spawn(flight::fly(self.crew.clone(), sortie, patrol, gated, cancel.clone()));
+        let (orders, inbox) = mpsc::channel(4);
+        let reins = Reins { cancel: cancel.clone(), orders: inbox };
+        let task = tokio::spawn(flight::fly(self.crew.clone(), sortie, patrol, gated, reins));
         let verdict = verdict.await;
-        self.flying = Some(Flying { sortie: id.clone(), cancel, task });
+        self.flying = Some(Flying { sortie: id.clone(), cancel, orders, task });
         match verdict {
             Ok(Ok(())) => Ok(id),
             Ok(Err(reason)) => Err(StartRefused::Gates { sortie: id, reason }),
@@ -267,7 +385,7 @@ impl Task {
         }
         self.deal_with(&id, due).await;
         self.waiting.remove(&id);
-        match self.start(&id, Trigger::Schedule, None).await {
+        match self.start(&id, Trigger::Schedule, None, None).await {
             Ok(sortie) => tracing::info!(patrol = id, sortie, "scheduled patrol started"),
             // The sortie's own record says which gate; it is stored, shown and sent like any other.
             Err(refused) => tracing::warn!(patrol = id, %refused, "scheduled patrol refused"),

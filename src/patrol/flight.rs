@@ -1,26 +1,26 @@
 //! Flies one sortie: the only place where the state machine meets the drone, the dock and the clock.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::config::Patrol;
-use super::gates::{self, Air, DockFacts, Facts, Gate, Limits};
+use super::crew::Crew;
+use super::gates;
+use super::monitor::{Monitor, Rules, Seen};
 use super::plan;
+use super::progress::{self, Follower};
 use super::states::{Sortie, State};
-use super::sun;
-use crate::cases::keeper::{CaseKeeper, KeeperError, Picture};
-use crate::geo::LatLon;
+use crate::cases::keeper::{KeeperError, Picture};
 use crate::outbox::{Class, Outbox, OutboxError, Payload, Record};
 use crate::runtime::latest;
 use crate::runtime::store::{Store, StoreError, Table};
 use crate::uplink::cloudevents;
-use crate::vehicle::{Dock, FlightMode, Hatch, LandedState, Telemetry, Vehicle, VehicleError, Weather};
+use crate::vehicle::{FlightMode, Hatch, LandedState, Mission, Telemetry, VehicleError};
 
 /// From arming to the first word that it is in the air.
 const TAKEOFF_LIMIT: Duration = Duration::from_secs(60);
@@ -28,24 +28,10 @@ const TAKEOFF_LIMIT: Duration = Duration::from_secs(60);
 const SPARE_TIME: Duration = Duration::from_secs(900);
 /// After an adopted flight's start, the drone has so long to be heard.
 const ADOPT_LIMIT: Duration = Duration::from_secs(180);
-
-/// What a flight works with.
-#[derive(Clone)]
-pub struct Crew {
-    pub station: String,
-    pub dock_at: LatLon,
-    pub horizontal_fov_deg: f64,
-    pub aspect: f64,
-    pub limits: Limits,
-    pub vehicle: Vehicle,
-    pub dock: Dock,
-    pub weather: Weather,
-    pub keeper: CaseKeeper,
-    pub store: Store,
-    pub outbox: Outbox,
-    /// The sortie under way, for everyone who shows it.
-    pub current: Arc<watch::Sender<Option<Sortie>>>,
-}
+/// An order to come home is given again until it shows.
+const AGAIN: Duration = Duration::from_secs(3);
+/// What is older says nothing about where the drone is now.
+const FRESH: Duration = Duration::from_secs(3);
 
 #[derive(Debug, thiserror::Error)]
 pub enum FlightError {
@@ -61,21 +47,44 @@ pub enum FlightError {
     Step(#[from] super::states::IllegalStep),
 }
 
-/// Flies the sortie to its end. `gated` hears once whether the gates let it go; `cancel` calls the drone home.
+/// What an operator may say to a flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    Pause,
+    Resume,
+    Return,
+}
+
+/// An order on its way, and who gave it.
+pub struct Told {
+    pub order: Order,
+    pub by: String,
+    pub reply: oneshot::Sender<Result<(), String>>,
+}
+
+/// How a flight is reached from outside.
+pub struct Reins {
+    /// Calls the drone home, or keeps it down.
+    pub cancel: CancellationToken,
+    /// People give an order a minute at most; who finds it full waits.
+    pub orders: mpsc::Receiver<Told>,
+}
+
+/// Flies the sortie to its end. `gated` hears once whether the gates let it go.
 pub async fn fly(
     crew: Crew,
     mut sortie: Sortie,
     patrol: Patrol,
     gated: oneshot::Sender<Result<(), String>>,
-    cancel: CancellationToken,
+    mut reins: Reins,
 ) -> Sortie {
-    let outcome = whole_flight(&crew, &mut sortie, &patrol, gated, &cancel).await;
+    let outcome = whole_flight(&crew, &mut sortie, &patrol, gated, &mut reins).await;
     wind_up(&crew, sortie, outcome).await
 }
 
 /// Takes over a sortie whose drone may be in the air, after a restart: nothing is armed, nothing uploaded.
-pub async fn adopt(crew: Crew, mut sortie: Sortie, patrol: Option<Patrol>, cancel: CancellationToken) -> Sortie {
-    let outcome = adopted_flight(&crew, &mut sortie, patrol.as_ref(), &cancel).await;
+pub async fn adopt(crew: Crew, mut sortie: Sortie, patrol: Option<Patrol>, mut reins: Reins) -> Sortie {
+    let outcome = adopted_flight(&crew, &mut sortie, patrol.as_ref(), &mut reins).await;
     wind_up(&crew, sortie, outcome).await
 }
 
@@ -102,13 +111,27 @@ async fn whole_flight(
     sortie: &mut Sortie,
     patrol: &Patrol,
     gated: oneshot::Sender<Result<(), String>>,
-    cancel: &CancellationToken,
+    reins: &mut Reins,
 ) -> Result<(), FlightError> {
-    let mission = patrol.mission(crew.dock_at, crew.horizontal_fov_deg, crew.aspect);
-    let way: Vec<LatLon> = mission.waypoints.iter().map(|w| w.at).collect();
-    sortie.route = way.clone();
+    let mut mission = crew.mission(patrol);
+    if let Some(covered) = sortie.covered.take() {
+        // The rest of another sortie: its own take-off, speed and camera, from where the pictures stopped.
+        match progress::rest(&sortie.route, covered, mission.camera.trigger_distance_m * 2.0) {
+            Some(rest) => {
+                let height_m = patrol.config.height_m;
+                mission.waypoints = rest.into_iter().map(|at| crate::vehicle::Waypoint { at, height_m }).collect();
+            }
+            None => {
+                let reason = "the sortie to be continued was flown to its end";
+                let _ = gated.send(Err(reason.to_owned()));
+                return crew.step(sortie, State::Refused, reason).await;
+            }
+        }
+    }
+    sortie.route = mission.waypoints.iter().map(|w| w.at).collect();
+    sortie.identification.clone_from(&crew.identification);
     crew.step(sortie, State::Gating, "checking the gates").await?;
-    sortie.gates = crew.gates(patrol.config.daylight);
+    (sortie.gates, sortie.approval) = crew.gates_for(patrol, &mission);
     let refusal = gates::closed(&sortie.gates);
     // Who asked may have gone; the sortie goes on all the same.
     let _ = gated.send(refusal.clone().map_or(Ok(()), Err));
@@ -119,14 +142,16 @@ async fn whole_flight(
     if let Err(error) = crew.prepare(&mission).await {
         return crew.step(sortie, State::Refused, &error.to_string()).await;
     }
+    // The hatch lets the rain in: what turned red meanwhile keeps it closed.
+    if let Some(reason) = crew.not_now(sortie, patrol, &mission, reins) {
+        return crew.step(sortie, State::Refused, &reason).await;
+    }
     crew.step(sortie, State::DockOpening, "gates open, mission and failsafes verified").await?;
     if let Err(error) = crew.dock.open().await {
-        return crew.step(sortie, State::Refused, &error.to_string()).await;
+        return crew.close(sortie, State::Refused, &error.to_string()).await;
     }
     // Opening took its time: what was fresh may be stale or red by now.
-    sortie.gates = crew.gates(patrol.config.daylight);
-    let refusal = gates::closed(&sortie.gates).or_else(|| cancel.is_cancelled().then(|| "cancelled".to_owned()));
-    if let Some(reason) = refusal {
+    if let Some(reason) = crew.not_now(sortie, patrol, &mission, reins) {
         return crew.close(sortie, State::Refused, &reason).await;
     }
     crew.step(sortie, State::Arming, "dock open, gates still open").await?;
@@ -144,44 +169,70 @@ async fn whole_flight(
         tracing::warn!(%error, "in the air all the same");
     }
     crew.step(sortie, State::Airborne, "in the air").await?;
-    let expected = plan::length_m(&way) / patrol.config.speed_m_s * 2.0;
-    crew.follow(sortie, cancel, Duration::from_secs_f64(expected) + SPARE_TIME, rose.unwrap_or(true)).await
+    let expected = plan::length_m(&sortie.route) / patrol.config.speed_m_s * 2.0;
+    let limit = Duration::from_secs_f64(expected) + SPARE_TIME;
+    Follow::new(crew, sortie, &mission, limit, rose.unwrap_or(true)).run(reins).await
 }
 
 async fn adopted_flight(
     crew: &Crew,
     sortie: &mut Sortie,
     patrol: Option<&Patrol>,
-    cancel: &CancellationToken,
+    reins: &mut Reins,
 ) -> Result<(), FlightError> {
+    let restarted = "the station restarted";
     match sortie.state {
-        State::Planned | State::Gating => return crew.step(sortie, State::Refused, "the station restarted").await,
-        State::DockOpening => return crew.close(sortie, State::Refused, "the station restarted").await,
-        State::DockClosing => return crew.close(sortie, State::Aborted, "the station restarted").await,
+        State::Planned if sortie.trigger != super::states::Trigger::Found => {
+            return crew.step(sortie, State::Refused, restarted).await;
+        }
+        State::Gating => return crew.step(sortie, State::Refused, restarted).await,
+        State::DockOpening => return crew.close(sortie, State::Refused, restarted).await,
+        State::DockClosing => {
+            let (end, reason) = match sortie.early.clone() {
+                Some(reason) => (State::Aborted, reason),
+                None => (State::Done, "flown to its end".to_owned()),
+            };
+            return crew.close_again(sortie, end, &reason).await;
+        }
         _ => {}
     }
-    tracing::warn!(sortie = sortie.id, "adopting a sortie that was under way");
-    crew.keeper.begin(sortie.id.clone(), patrol.map(|p| p.area().to_vec()).unwrap_or_default()).await?;
-    if sortie.state == State::Arming {
-        let mut telemetry = crew.vehicle.telemetry();
-        let heard = telemetry.wait_for(|t| t.landed != LandedState::Unknown && t.armed.is_some());
-        let heard = tokio::time::timeout(ADOPT_LIMIT, heard).await;
-        match heard.map(|told| told.map(|t| t.is_down_and_disarmed())) {
-            Ok(Ok(true)) => {
-                crew.keeper.finish().await?;
-                return crew.close(sortie, State::Refused, "the station restarted before take-off").await;
-            }
-            Ok(Ok(false)) => {}
-            _ => return crew.step(sortie, State::Lost, "the drone was not heard after a restart").await,
-        }
-        crew.step(sortie, State::Airborne, "adopted after a restart").await?;
+    let before = sortie.state;
+    tracing::warn!(sortie = sortie.id, ?before, "adopting a flight");
+    if before != State::Adopted {
+        let why = if before == State::Planned { "found in the air" } else { restarted };
+        crew.step(sortie, State::Adopted, why).await?;
     }
-    crew.follow(sortie, cancel, SPARE_TIME, true).await
+    crew.keeper.begin(sortie.id.clone(), patrol.map(|p| p.area().to_vec()).unwrap_or_default()).await?;
+    let mut telemetry = crew.vehicle.telemetry();
+    let heard = telemetry.wait_for(|t| t.linked && t.landed != LandedState::Unknown && t.armed.is_some());
+    let heard = tokio::time::timeout(ADOPT_LIMIT, heard).await.map(|told| told.map(|t| t.clone()));
+    let Ok(Ok(now)) = heard else {
+        crew.reap(sortie).await;
+        return crew.step(sortie, State::Lost, "the drone was not heard after a restart").await;
+    };
+    if now.is_down_and_disarmed() && before == State::Arming {
+        crew.keeper.finish().await?;
+        return crew.close(sortie, State::Refused, "the station restarted before take-off").await;
+    }
+    let (next, words) = match now.mode {
+        _ if now.is_down_and_disarmed() || now.landed == LandedState::Landing => (State::Landing, "landing"),
+        Some(FlightMode::Return) => (State::Returning, "it returns"),
+        Some(FlightMode::Land) => (State::Landing, "it lands"),
+        Some(FlightMode::Hold) => (State::Paused, "it holds"),
+        _ => (State::Airborne, "it flies"),
+    };
+    crew.step(sortie, next, &format!("adopted: {words}")).await?;
+    let mission = patrol.map(|p| crew.mission(p)).unwrap_or_else(|| Mission {
+        waypoints: Vec::new(),
+        fence: None,
+        ..crew.bare_mission()
+    });
+    Follow::new(crew, sortie, &mission, SPARE_TIME, true).run(reins).await
 }
 
 impl Crew {
     /// Records the step, then lets the world know; only then may it be acted on.
-    async fn step(&self, sortie: &mut Sortie, state: State, reason: &str) -> Result<(), FlightError> {
+    pub(super) async fn step(&self, sortie: &mut Sortie, state: State, reason: &str) -> Result<(), FlightError> {
         sortie.become_(state, reason, Timestamp::now())?;
         tracing::info!(sortie = sortie.id, ?state, reason, "sortie");
         self.record(sortie).await
@@ -192,7 +243,7 @@ impl Crew {
         self.current.send_replace(Some(sortie.clone()));
         match recorded {
             // A full disk grounds a drone; it must not leave one in the air without anybody who follows it.
-            Err(error) if sortie.steps.iter().any(|s| s.state == State::Arming) => {
+            Err(error) if sortie.steps.iter().any(|s| s.state == State::Arming || s.state == State::Adopted) => {
                 tracing::error!(%error, sortie = sortie.id, "a step in the air could not be recorded");
                 Ok(())
             }
@@ -200,7 +251,24 @@ impl Crew {
         }
     }
 
-    async fn prepare(&self, mission: &crate::vehicle::Mission) -> Result<(), VehicleError> {
+    /// A flight of which nothing is known but that it flies.
+    fn bare_mission(&self) -> Mission {
+        Mission {
+            takeoff_height_m: self.reach.max_height_m,
+            speed_m_s: self.energy.max_airspeed_m_s / 2.0,
+            camera: crate::vehicle::CameraPlan { trigger_distance_m: 10.0, gimbal_pitch_deg: -90.0 },
+            waypoints: Vec::new(),
+            fence: None,
+        }
+    }
+
+    /// Why it may not go on after all; the sortie keeps the gates as they were seen last.
+    fn not_now(&self, sortie: &mut Sortie, patrol: &Patrol, mission: &Mission, reins: &Reins) -> Option<String> {
+        (sortie.gates, sortie.approval) = self.gates_for(patrol, mission);
+        gates::closed(&sortie.gates).or_else(|| reins.cancel.is_cancelled().then(|| "cancelled".to_owned()))
+    }
+
+    async fn prepare(&self, mission: &Mission) -> Result<(), VehicleError> {
         self.vehicle.secure().await?;
         self.vehicle.upload(mission).await
     }
@@ -224,7 +292,14 @@ impl Crew {
     /// Closes the dock and ends the sortie in `end`.
     async fn close(&self, sortie: &mut Sortie, end: State, reason: &str) -> Result<(), FlightError> {
         self.step(sortie, State::DockClosing, reason).await?;
-        let down = latest(&self.vehicle.telemetry()).is_down_and_disarmed();
+        self.close_again(sortie, end, reason).await
+    }
+
+    async fn close_again(&self, sortie: &mut Sortie, end: State, reason: &str) -> Result<(), FlightError> {
+        // Right after a restart the drone has not spoken yet.
+        let mut telemetry = self.vehicle.telemetry();
+        let down = telemetry.wait_for(Telemetry::is_down_and_disarmed);
+        let down = matches!(tokio::time::timeout(Duration::from_secs(20), down).await, Ok(Ok(_)));
         match self.dock.close(down).await {
             Ok(()) => self.step(sortie, end, reason).await,
             Err(error) => {
@@ -232,113 +307,6 @@ impl Crew {
                 self.step(sortie, end, &format!("{reason}; {error}")).await
             }
         }
-    }
-
-    /// From the air to the closed dock.
-    /// Until the drone `was_up`, "on the ground" may be the past.
-    async fn follow(
-        &self,
-        sortie: &mut Sortie,
-        cancel: &CancellationToken,
-        limit: Duration,
-        mut was_up: bool,
-    ) -> Result<(), FlightError> {
-        let mut shots = self.vehicle.shots();
-        let mut tick = interval(Duration::from_millis(500));
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let until = Instant::now() + limit;
-        let mut early: Option<String> = None;
-        let mut last_said = Instant::now();
-        loop {
-            tokio::select! {
-                shot = shots.recv() => {
-                    if let Some(shot) = shot {
-                        let picture = Picture { file: shot.file, taken_at: shot.taken_at, pose: shot.pose };
-                        if let Err(error) = self.keeper.picture(picture).await {
-                            tracing::error!(%error, "a picture is not looked at");
-                        }
-                    }
-                    continue;
-                }
-                _ = tick.tick() => {}
-            }
-            let now = latest(&self.vehicle.telemetry());
-            was_up |=
-                now.linked && matches!(now.landed, LandedState::InAir | LandedState::TakingOff | LandedState::Landing);
-            if sortie.state == State::Airborne && early.is_none() {
-                early = self.reason_to_return(cancel);
-                if let Some(reason) = early.clone() {
-                    // Recorded first: a crash right here must not forget why it turned round.
-                    self.step(sortie, State::Returning, &reason).await?;
-                    if let Err(error) = self.vehicle.return_home().await {
-                        tracing::error!(%error, "the drone did not take the order to return; its own failsafes remain");
-                    }
-                }
-            }
-            self.note_phase(sortie, &now).await?;
-            if last_said.elapsed() >= Duration::from_secs(2) {
-                last_said = Instant::now();
-                let harvest = latest(&self.keeper.harvest());
-                sortie.reap(&harvest);
-                sortie.progress = progress(&now, sortie);
-                self.current.send_replace(Some(sortie.clone()));
-            }
-            if was_up && now.is_down_and_disarmed() {
-                return self.landed(sortie, early).await;
-            }
-            if !was_up
-                && sortie.started_at.is_some_and(|at| Timestamp::now().duration_since(at).as_secs() > 90)
-                && now.is_down_and_disarmed()
-            {
-                return self.landed(sortie, Some("it never left the ground".to_owned())).await;
-            }
-            if Instant::now() > until && !now.linked {
-                self.reap(sortie).await;
-                return self.step(sortie, State::Lost, "the drone is overdue and not heard").await;
-            }
-        }
-    }
-
-    /// Follows what the drone does by itself: its mission's end, a failsafe, a pilot's hand.
-    async fn note_phase(&self, sortie: &mut Sortie, now: &Telemetry) -> Result<(), FlightError> {
-        if !now.linked {
-            return Ok(());
-        }
-        let landing =
-            now.landed == LandedState::Landing || now.mode == Some(FlightMode::Land) || now.is_down_and_disarmed();
-        match sortie.state {
-            State::Airborne if now.mode == Some(FlightMode::Return) => {
-                self.step(sortie, State::Returning, "the drone returns").await
-            }
-            State::Airborne | State::Returning if landing => self.step(sortie, State::Landing, "landing").await,
-            _ => Ok(()),
-        }
-    }
-
-    async fn landed(&self, sortie: &mut Sortie, early: Option<String>) -> Result<(), FlightError> {
-        if sortie.state == State::Airborne || sortie.state == State::Returning {
-            self.step(sortie, State::Landing, "on the ground").await?;
-        }
-        if !self.drone_is_in_dock().await {
-            self.reap(sortie).await;
-            let away = "it landed, but the dock does not see it; the dock stays open";
-            return self.step(sortie, State::LandedAway, away).await;
-        }
-        self.step(sortie, State::DockClosing, "landed, disarmed and in the dock").await?;
-        // The dock closes while the last pictures are still looked at.
-        let (closed, ()) = tokio::join!(self.dock.close(true), self.reap(sortie));
-        let (end, mut reason) = match early {
-            None => (State::Done, "flown to its end".to_owned()),
-            Some(reason) => (State::Aborted, reason),
-        };
-        if let Err(error) = closed {
-            tracing::error!(%error, "the dock stays open");
-            reason = format!("{reason}; {error}");
-        }
-        if end == State::Done {
-            sortie.progress = 1.0;
-        }
-        self.step(sortie, end, &reason).await
     }
 
     /// Closes the sortie's book; without a keeper the numbers stay as they were last heard.
@@ -354,63 +322,270 @@ impl Crew {
         let told = state.wait_for(|s| s.drone_present == Some(true));
         tokio::time::timeout(Duration::from_secs(5), told).await.is_ok_and(|told| told.is_ok())
     }
-
-    fn reason_to_return(&self, cancel: &CancellationToken) -> Option<String> {
-        if cancel.is_cancelled() {
-            return Some("called back".to_owned());
-        }
-        // Only a fresh red counts in the air: an unknown must not turn a drone round that flies well.
-        let gates = gates::evaluate(&self.facts(false), &self.limits);
-        let red =
-            gates.iter().find(|g| matches!(g.gate.as_str(), "wind" | "gust" | "rain") && g.passed == Some(false))?;
-        Some(format!("{} turned red: {}", red.gate, red.reason))
-    }
-
-    /// The gates as they stand now.
-    pub fn gates(&self, daylight_only: bool) -> Vec<Gate> {
-        gates::evaluate(&self.facts(daylight_only), &self.limits)
-    }
-
-    fn facts(&self, daylight_only: bool) -> Facts {
-        let now = Instant::now();
-        let telemetry = latest(&self.vehicle.telemetry());
-        let dock = latest(&self.dock.state());
-        let age = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at));
-        Facts {
-            air: latest(&self.weather.latest()).map(|r| {
-                let air = Air {
-                    wind_m_s: r.wind_m_s,
-                    gust_m_s: r.gust_m_s,
-                    rain_mm_h: r.rain_mm_h,
-                    temperature_c: r.temperature_c,
-                };
-                (air, now.saturating_duration_since(r.received))
-            }),
-            dock: age(dock.received).map(|age| {
-                let hatch_known = dock.hatch != Hatch::Unknown;
-                (DockFacts { hatch_known, drone_present: dock.drone_present }, age)
-            }),
-            link: age(telemetry.last_heartbeat).map(|age| ((), age)),
-            on_ground_disarmed: age(telemetry.landed_received)
-                .map(|age| (telemetry.landed == LandedState::OnGround && telemetry.armed == Some(false), age)),
-            battery_pct: telemetry.battery_pct.zip(age(telemetry.battery_received)),
-            satellites: telemetry.satellites.map(|s| (s, telemetry.has_3d_fix())).zip(age(telemetry.gps_received)),
-            sun_deg: sun::elevation_deg(self.dock_at, Timestamp::now()),
-            daylight_only,
-            config_faults: 0,
-        }
-    }
 }
 
-/// How far along its way, 0 to 1.
-fn progress(now: &Telemetry, sortie: &Sortie) -> f64 {
-    match sortie.state {
-        State::Airborne => {
-            let reached = f64::from(now.mission_reached.unwrap_or(0));
-            (reached / (sortie.route.len() as f64 + 6.0)).clamp(sortie.progress, 0.95)
+/// From the air to the closed dock.
+struct Follow<'a> {
+    crew: &'a Crew,
+    sortie: &'a mut Sortie,
+    monitor: Monitor,
+    follower: Follower,
+    until: Instant,
+    /// Until it was up, "on the ground" may be the past.
+    was_up: bool,
+    said: Instant,
+    ordered_home: Option<Instant>,
+    dock_asked: Option<Instant>,
+}
+
+impl<'a> Follow<'a> {
+    fn new(crew: &'a Crew, sortie: &'a mut Sortie, mission: &Mission, limit: Duration, was_up: bool) -> Follow<'a> {
+        let monitor = Monitor::new(Rules {
+            energy: crew.energy,
+            red: Duration::from_secs_f64(crew.limits.in_flight_red_s),
+            fence: mission.fence.clone().unwrap_or_default(),
+            ceiling_m: crew.ceiling_m(sortie.approval.as_deref()),
+            speed_m_s: mission.speed_m_s,
+            home: crew.dock_at,
+        });
+        let mut follower = Follower::new(&sortie.route);
+        follower.covered = sortie.covered;
+        let now = Instant::now();
+        Follow {
+            crew,
+            sortie,
+            monitor,
+            follower,
+            until: now + limit,
+            was_up,
+            said: now,
+            ordered_home: None,
+            dock_asked: None,
         }
-        State::Returning | State::Landing | State::DockClosing => sortie.progress.max(0.95),
-        _ => sortie.progress,
+    }
+
+    async fn run(mut self, reins: &mut Reins) -> Result<(), FlightError> {
+        let mut shots = self.crew.vehicle.shots();
+        let mut tick = interval(Duration::from_millis(500));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut orders_open = true;
+        loop {
+            tokio::select! {
+                shot = shots.recv() => {
+                    if let Some(shot) = shot {
+                        let picture = Picture { file: shot.file, taken_at: shot.taken_at, pose: shot.pose };
+                        if let Err(error) = self.crew.keeper.picture(picture).await {
+                            tracing::error!(%error, "a picture is not looked at");
+                        }
+                    }
+                    continue;
+                }
+                told = reins.orders.recv(), if orders_open => {
+                    match told {
+                        Some(told) => self.obey(told).await?,
+                        None => orders_open = false,
+                    }
+                    continue;
+                }
+                _ = tick.tick() => {}
+            }
+            let now = latest(&self.crew.vehicle.telemetry());
+            self.was_up |=
+                now.linked && matches!(now.landed, LandedState::InAir | LandedState::TakingOff | LandedState::Landing);
+            self.look(&now, &reins.cancel).await?;
+            self.note_phase(&now).await?;
+            self.insist(&now).await;
+            self.keep_dock_open();
+            if self.said.elapsed() >= Duration::from_secs(2) {
+                self.say(&now).await;
+            }
+            if self.was_up && now.is_down_and_disarmed() {
+                return self.landed().await;
+            }
+            if !self.was_up
+                && self.sortie.started_at.is_some_and(|at| Timestamp::now().duration_since(at).as_secs() > 90)
+                && now.is_down_and_disarmed()
+            {
+                self.sortie.early = Some("it never left the ground".to_owned());
+                return self.landed().await;
+            }
+            if Instant::now() > self.until && !now.linked {
+                self.crew.reap(self.sortie).await;
+                return self.crew.step(self.sortie, State::Lost, "the drone is overdue and not heard").await;
+            }
+        }
+    }
+
+    /// What is seen of the flight, and whether it has to turn round.
+    async fn look(&mut self, now: &Telemetry, cancel: &CancellationToken) -> Result<(), FlightError> {
+        let place = now.position.filter(|p| now.linked && p.received.elapsed() < FRESH).map(|p| (p.at, p.height_m));
+        if let Some((at, _)) = place.filter(|_| self.sortie.state == State::Airborne) {
+            self.follower.observe(at);
+            self.sortie.covered = self.follower.covered;
+        }
+        if !matches!(self.sortie.state, State::Airborne | State::Paused) {
+            return Ok(());
+        }
+        let gates = self.crew.gates();
+        let facts = self.crew.facts();
+        let window_left_s = match &self.sortie.approval {
+            Some(reference) => self.crew.window_left_s(reference),
+            None => Some(f64::MAX),
+        };
+        let reason = self.monitor.look(&Seen {
+            now: Instant::now(),
+            linked: now.linked,
+            place,
+            battery_pct: now.battery_pct.filter(|_| now.linked),
+            drone_s: now.health.boot_s,
+            wind_m_s: facts.air.map(|(air, _)| air.wind_m_s),
+            gates: &gates,
+            window_left_s,
+        });
+        match reason.or_else(|| cancel.is_cancelled().then(|| "called back".to_owned())) {
+            Some(reason) => self.go_home(&reason).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn go_home(&mut self, reason: &str) -> Result<(), FlightError> {
+        // Recorded first: a crash right here must not forget why it turned round.
+        self.sortie.early = Some(reason.to_owned());
+        self.crew.step(self.sortie, State::Returning, reason).await?;
+        self.order_home().await;
+        Ok(())
+    }
+
+    async fn order_home(&mut self) {
+        self.ordered_home = Some(Instant::now());
+        if let Err(error) = self.crew.vehicle.return_home().await {
+            tracing::error!(%error, "the drone did not take the order to return; its own failsafes remain");
+            // Without a position it cannot find home; it can still come down.
+            if !latest(&self.crew.vehicle.telemetry()).has_3d_fix()
+                && let Err(error) = self.crew.vehicle.land().await
+            {
+                tracing::error!(%error, "the drone did not take the order to land");
+            }
+        }
+    }
+
+    /// An order that does not show is given again; a pilot's hand is never fought.
+    async fn insist(&mut self, now: &Telemetry) {
+        let due = self.ordered_home.is_some_and(|at| at.elapsed() >= AGAIN);
+        let flies_on = matches!(now.mode, Some(FlightMode::Auto | FlightMode::Guided | FlightMode::Hold));
+        if self.sortie.state == State::Returning && due && now.linked && flies_on && !now.is_down_and_disarmed() {
+            tracing::warn!(mode = ?now.mode, "the drone does not return yet; ordering it again");
+            self.order_home().await;
+        }
+    }
+
+    /// A landing always gets its dock.
+    fn keep_dock_open(&mut self) {
+        let comes_home = matches!(self.sortie.state, State::Returning | State::Landing);
+        let hatch = latest(&self.crew.dock.state()).hatch;
+        let asked_lately = self.dock_asked.is_some_and(|at| at.elapsed() < Duration::from_secs(30));
+        if comes_home && matches!(hatch, Hatch::Closed | Hatch::Closing) && !asked_lately {
+            self.dock_asked = Some(Instant::now());
+            let dock = self.crew.dock.clone();
+            tokio::spawn(async move {
+                tracing::warn!("the drone comes home to a closed dock; opening it");
+                if let Err(error) = dock.open().await {
+                    tracing::error!(%error, "the dock does not open for the landing");
+                }
+            });
+        }
+    }
+
+    async fn obey(&mut self, told: Told) -> Result<(), FlightError> {
+        let Told { order, by, reply } = told;
+        let answer = match (order, self.sortie.state) {
+            (Order::Pause, State::Airborne) => {
+                self.crew.step(self.sortie, State::Paused, &format!("paused by {by}")).await?;
+                let held = self.crew.vehicle.hold().await.map_err(|error| error.to_string());
+                if let Err(error) = &held {
+                    self.crew.step(self.sortie, State::Airborne, &format!("not paused: {error}")).await?;
+                }
+                held
+            }
+            (Order::Resume, State::Paused) => {
+                self.crew.step(self.sortie, State::Airborne, &format!("resumed by {by}")).await?;
+                let gone_on = self.crew.vehicle.start_mission().await.map_err(|error| error.to_string());
+                if let Err(error) = &gone_on {
+                    self.crew.step(self.sortie, State::Paused, &format!("not resumed: {error}")).await?;
+                }
+                gone_on
+            }
+            (Order::Return, State::Airborne | State::Paused) => {
+                self.go_home(&format!("called back by {by}")).await?;
+                Ok(())
+            }
+            (Order::Return, State::Returning | State::Landing) => Ok(()),
+            (order, state) => Err(format!("the sortie is {state:?}: {order:?} does not apply")),
+        };
+        // Who gave the order may have gone.
+        let _ = reply.send(answer);
+        Ok(())
+    }
+
+    /// Follows what the drone does by itself: its mission's end, a failsafe, a pilot's hand.
+    async fn note_phase(&mut self, now: &Telemetry) -> Result<(), FlightError> {
+        if !now.linked {
+            return Ok(());
+        }
+        let landing =
+            now.landed == LandedState::Landing || now.mode == Some(FlightMode::Land) || now.is_down_and_disarmed();
+        let step = match self.sortie.state {
+            State::Airborne | State::Paused if now.mode == Some(FlightMode::Return) => {
+                (State::Returning, "the drone returns")
+            }
+            State::Airborne | State::Paused | State::Returning if landing && self.was_up => (State::Landing, "landing"),
+            _ => return Ok(()),
+        };
+        self.crew.step(self.sortie, step.0, step.1).await
+    }
+
+    async fn say(&mut self, now: &Telemetry) {
+        self.said = Instant::now();
+        let harvest = latest(&self.crew.keeper.harvest());
+        self.sortie.reap(&harvest);
+        self.sortie.progress = match self.sortie.state {
+            State::Airborne | State::Paused => (self.follower.share() * 0.95).max(self.sortie.progress),
+            State::Returning | State::Landing if self.sortie.early.is_none() => 0.95,
+            _ => self.sortie.progress,
+        };
+        tracing::debug!(mode = ?now.mode, progress = self.sortie.progress, "under way");
+        self.crew.current.send_replace(Some(self.sortie.clone()));
+        // What a restart needs to go on from; its event goes out with the next step.
+        if let Err(error) = self.crew.store.put(Table::Sorties, &self.sortie.id, &*self.sortie).await {
+            tracing::error!(%error, "the sortie's progress could not be stored");
+        }
+    }
+
+    async fn landed(self) -> Result<(), FlightError> {
+        let Follow { crew, sortie, .. } = self;
+        if matches!(sortie.state, State::Airborne | State::Paused | State::Returning) {
+            crew.step(sortie, State::Landing, "on the ground").await?;
+        }
+        if !crew.drone_is_in_dock().await {
+            crew.reap(sortie).await;
+            let away = "it landed, but the dock does not see it; the dock stays open";
+            return crew.step(sortie, State::LandedAway, away).await;
+        }
+        crew.step(sortie, State::DockClosing, "landed, disarmed and in the dock").await?;
+        // The dock closes while the last pictures are still looked at.
+        let (closed, ()) = tokio::join!(crew.dock.close(true), crew.reap(sortie));
+        let (end, mut reason) = match sortie.early.clone() {
+            None => (State::Done, "flown to its end".to_owned()),
+            Some(reason) => (State::Aborted, reason),
+        };
+        if let Err(error) = closed {
+            tracing::error!(%error, "the dock stays open");
+            reason = format!("{reason}; {error}");
+        }
+        if end == State::Done {
+            sortie.progress = 1.0;
+        }
+        crew.step(sortie, end, &reason).await
     }
 }
 
@@ -448,6 +623,9 @@ fn event_data(sortie: &Sortie) -> Value {
         "cases": sortie.cases,
         "coverage": (sortie.coverage * 1000.0).round() / 1000.0,
         "progress": (sortie.progress * 1000.0).round() / 1000.0,
+        "continues": sortie.continues,
+        "approval": sortie.approval,
+        "identification": sortie.identification,
         "gates": sortie.gates,
     })
 }

@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::config::Identification;
 use super::gates::Gate;
+use super::progress::Covered;
 use crate::cases::keeper::Harvest;
 use crate::geo::LatLon;
 
@@ -15,6 +17,10 @@ pub enum State {
     DockOpening,
     Arming,
     Airborne,
+    /// In the air, holding by an operator's order.
+    Paused,
+    /// Taken over after a restart, or found in the air: what it does is being found out.
+    Adopted,
     Returning,
     Landing,
     DockClosing,
@@ -32,12 +38,14 @@ pub enum State {
 }
 
 impl State {
-    pub const ALL: [State; 14] = [
+    pub const ALL: [State; 16] = [
         State::Planned,
         State::Gating,
         State::DockOpening,
         State::Arming,
         State::Airborne,
+        State::Paused,
+        State::Adopted,
         State::Returning,
         State::Landing,
         State::DockClosing,
@@ -57,21 +65,24 @@ impl State {
     /// Whether the drone may be in the air.
     pub fn is_flying(self) -> bool {
         use State::*;
-        matches!(self, Arming | Airborne | Returning | Landing)
+        matches!(self, Arming | Airborne | Paused | Adopted | Returning | Landing)
     }
 
     /// What may follow.
     pub fn may_become(self, next: State) -> bool {
         use State::*;
         match self {
-            Planned => matches!(next, Gating | Refused | Missed),
+            // A drone found in the air belongs to a sortie that nobody planned.
+            Planned => matches!(next, Gating | Refused | Missed | Adopted),
             Gating => matches!(next, DockOpening | Refused),
             // The dock opened for nothing is closed again before the sortie ends.
             DockOpening => matches!(next, Arming | DockClosing | Refused),
-            Arming => matches!(next, Airborne | DockClosing | Lost),
-            Airborne => matches!(next, Returning | Landing | Lost),
-            Returning => matches!(next, Landing | Lost),
-            Landing => matches!(next, DockClosing | LandedAway | Lost),
+            Arming => matches!(next, Airborne | DockClosing | Adopted | Lost),
+            Airborne => matches!(next, Paused | Returning | Landing | Adopted | Lost),
+            Paused => matches!(next, Airborne | Returning | Landing | Adopted | Lost),
+            Adopted => matches!(next, Airborne | Paused | Returning | Landing | DockClosing | Lost),
+            Returning => matches!(next, Landing | Adopted | Lost),
+            Landing => matches!(next, DockClosing | LandedAway | Adopted | Lost),
             DockClosing => matches!(next, Done | Refused | Aborted),
             Done | Refused | Missed | Aborted | LandedAway | Lost => false,
         }
@@ -83,6 +94,8 @@ impl State {
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
     Schedule,
+    /// Nobody: the drone was found in the air.
+    Found,
     Page,
     Cli,
     Mqtt,
@@ -118,6 +131,21 @@ pub struct Sortie {
     pub progress: f64,
     pub gates: Vec<Gate>,
     pub route: Vec<LatLon>,
+    /// How far along its route it came.
+    #[serde(default)]
+    pub covered: Option<Covered>,
+    /// The sortie whose rest this one flies.
+    #[serde(default)]
+    pub continues: Option<String>,
+    /// Why it was called home before its end.
+    #[serde(default)]
+    pub early: Option<String>,
+    /// The approval that it flew under.
+    #[serde(default)]
+    pub approval: Option<String>,
+    /// Registration and application, as the configuration has them.
+    #[serde(default)]
+    pub identification: Option<Identification>,
     pub steps: Vec<Step>,
     /// Events made of it so far.
     pub sequence: u64,
@@ -157,6 +185,11 @@ impl Sortie {
             progress: 0.0,
             gates: Vec::new(),
             route: Vec::new(),
+            covered: None,
+            continues: None,
+            early: None,
+            approval: None,
+            identification: None,
             steps: vec![Step { at: now, state: State::Planned, reason: "asked for".to_owned() }],
             sequence: 0,
         }
@@ -171,7 +204,7 @@ impl Sortie {
         self.reason = reason.to_owned();
         self.steps.push(Step { at: now, state: next, reason: reason.to_owned() });
         if next == State::Airborne {
-            self.started_at = Some(now);
+            self.started_at.get_or_insert(now);
         }
         if next.is_terminal() {
             self.ended_at = Some(now);
@@ -195,7 +228,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_path_reaches_the_air_without_the_gates_and_the_open_dock(choices in prop::collection::vec(0usize..14, 0..40)) {
+        fn no_path_reaches_the_air_without_the_gates_and_the_open_dock(choices in prop::collection::vec(0usize..16, 0..40)) {
             let mut sortie = Sortie::new("s".into(), "p", "p", Trigger::Cli, None, Timestamp::UNIX_EPOCH);
             for choice in choices {
                 let _ = sortie.become_(State::ALL[choice], "drawn", Timestamp::UNIX_EPOCH);
@@ -205,6 +238,21 @@ mod tests {
                 prop_assert_eq!(&states[..armed], &[State::Planned, State::Gating, State::DockOpening]);
             }
             prop_assert_eq!(sortie.ended_at.is_some(), sortie.state.is_terminal());
+        }
+    }
+
+    #[test]
+    fn only_the_open_dock_leads_to_arming() {
+        for from in State::ALL {
+            assert_eq!(from.may_become(State::Arming), from == State::DockOpening, "{from:?}");
+            assert_eq!(from.may_become(State::DockOpening), from == State::Gating, "{from:?}");
+        }
+    }
+
+    #[test]
+    fn every_state_in_which_it_may_fly_can_be_adopted() {
+        for from in State::ALL.into_iter().filter(|s| s.is_flying() && *s != State::Adopted) {
+            assert!(from.may_become(State::Adopted), "{from:?}");
         }
     }
 

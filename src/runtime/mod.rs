@@ -1,5 +1,7 @@
 //! What every part runs on: where files are found, tasks kept alive, the station's own database.
 
+pub mod clock;
+pub mod disk;
 pub mod paths;
 pub mod store;
 pub mod supervisor;

@@ -28,6 +28,8 @@ pub enum Table {
     Sorties,
     /// When each scheduled patrol was last due, so that a restart neither repeats nor forgets one.
     Due,
+    /// Who keeps the station on the ground.
+    Holds,
 }
 
 impl Table {
@@ -36,6 +38,7 @@ impl Table {
             Table::Cases => "cases",
             Table::Sorties => "sorties",
             Table::Due => "due",
+            Table::Holds => "holds",
         }
     }
 }
@@ -52,7 +55,7 @@ impl Store {
             let connection = Connection::open(&path)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "FULL")?;
-            for table in [Table::Cases, Table::Sorties, Table::Due] {
+            for table in [Table::Cases, Table::Sorties, Table::Due, Table::Holds] {
                 let name = table.name();
                 connection.execute_batch(&format!(
                     "CREATE TABLE IF NOT EXISTS {name} (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID"

@@ -237,7 +237,7 @@ impl Link {
 }
 
 /// What we want to hear, and how often a second.
-const STREAMS: [(u32, f32); 9] = [
+const STREAMS: [(u32, f32); 12] = [
     (33, 4.0),  // GLOBAL_POSITION_INT
     (30, 4.0),  // ATTITUDE
     (1, 1.0),   // SYS_STATUS
@@ -247,6 +247,9 @@ const STREAMS: [(u32, f32); 9] = [
     (285, 5.0), // GIMBAL_DEVICE_ATTITUDE_STATUS
     (147, 0.5), // BATTERY_STATUS
     (242, 0.5), // HOME_POSITION
+    (2, 0.5),   // SYSTEM_TIME
+    (230, 1.0), // ESTIMATOR_STATUS
+    (370, 0.1), // SMART_BATTERY_INFO
 ];
 
 /// Each time the drone appears, and whenever its position falls silent, asks for the streams.

@@ -13,6 +13,7 @@
 mod command;
 pub mod dock;
 pub mod frame;
+pub mod health;
 mod http;
 mod link;
 pub mod mission;

@@ -11,6 +11,7 @@ use mavlink::dialects::common::{
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::health::Health;
 use crate::geo::{Attitude, LatLon};
 
 /// How many of the drone's texts are kept.
@@ -168,6 +169,9 @@ pub struct Telemetry {
     pub gps_fix: Option<u8>,
     #[serde(skip)]
     pub gps_received: Option<Instant>,
+    /// What it says of its own fitness.
+    #[serde(skip)]
+    pub health: Health,
     pub home: Option<LatLon>,
     pub mission_current: Option<u16>,
     pub mission_reached: Option<u16>,
@@ -197,6 +201,7 @@ impl Telemetry {
 
     /// Any other message of our drone.
     pub(crate) fn apply(&mut self, message: &MavMessage, now: Instant) {
+        self.health.apply(message, now);
         match message {
             MavMessage::GLOBAL_POSITION_INT(p) => {
                 // 0, 0 is what autopilots send before they know.

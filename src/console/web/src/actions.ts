@@ -43,7 +43,18 @@ export async function startPatrol(patrol: Patrol): Promise<void> {
 
 /** Whether the drone has left the ground, so that ending the sortie means flying back. */
 export function isFlying(sortie: Sortie): boolean {
-  return sortie.state === "airborne" || sortie.state === "returning" || sortie.state === "landing";
+  return sortie.state === "airborne" || sortie.state === "paused" || sortie.state === "adopted" || sortie.state === "returning" || sortie.state === "landing";
+}
+
+/** Holds the drone where it is, or lets it go on. Needs no question: either is undone by the other. */
+export async function pauseOrResume(): Promise<void> {
+  const sortie = activeSortie();
+  if (!sortie || (model.cancelNote?.sortie === sortie.id && model.cancelNote.note.kind === "sending")) return;
+  const order = sortie.state === "paused" ? "resume" : "pause";
+  change({ cancelNote: { sortie: sortie.id, note: { kind: "sending" } } });
+  const outcome = await send(`sortie/${order}`);
+  // Done is seen in the sortie's state; only what went wrong needs words.
+  change({ cancelNote: outcome.kind === "accepted" ? null : { sortie: sortie.id, note: outcome } });
 }
 
 export async function cancelSortie(): Promise<void> {

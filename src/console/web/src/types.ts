@@ -3,7 +3,7 @@
 import type { Feature, FeatureCollection, Geometry, LineString, Point } from "geojson";
 
 export type SortieState =
-  | "planned" | "gating" | "dock_opening" | "arming" | "airborne" | "returning" | "landing" | "dock_closing"
+  | "planned" | "gating" | "dock_opening" | "arming" | "airborne" | "paused" | "adopted" | "returning" | "landing" | "dock_closing"
   | "done" | "refused" | "missed" | "aborted" | "landed_away" | "lost";
 
 export interface Sortie {

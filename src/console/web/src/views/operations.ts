@@ -1,6 +1,6 @@
 // The left panel: what needs attention, the sortie under way, patrols to start, and how the equipment is.
 
-import { cancelSortie, isFlying, startPatrol } from "../actions";
+import { cancelSortie, isFlying, pauseOrResume, startPatrol } from "../actions";
 import { attr, h, icon, ICONS, Keyed, show, text } from "../dom";
 import { clock, dockWord, gateWord, moment, num, pct, reasonWords, span, stateWord, stepWord, t, triggerWord } from "../i18n";
 import { activeSortie, freshness, model, sortiesNewestFirst, stationNow } from "../store";
@@ -79,8 +79,9 @@ function sortieCard() {
   const elapsed = fact(t("elapsed"));
   const reason = h("p", { class: "reason" });
   const button = h("button", { class: "button warn wide", onclick: () => void cancelSortie() });
+  const hold = h("button", { class: "button wide", onclick: () => void pauseOrResume() });
   const note = h("p", { class: "note", role: "status" });
-  const body = h("div", { class: "sortie" }, h("div", { class: "sortie-head" }, name, state), steps, bar, facts, reason, button, note);
+  const body = h("div", { class: "sortie" }, h("div", { class: "sortie-head" }, name, state), steps, bar, facts, reason, hold, button, note);
   element.append(idle, body);
 
   function update(): void {
@@ -96,7 +97,7 @@ function sortieCard() {
     text(name, sortie.patrol_name || sortie.patrol);
     text(state, stateWord(sortie.state));
     attr(state, "data-state", sortie.state);
-    const at = STEPS.indexOf(sortie.state);
+    const at = STEPS.indexOf(sortie.state === "paused" || sortie.state === "adopted" ? "airborne" : sortie.state);
     // A sortie that ended early has no place on the line; its reason says where it stopped.
     show(steps, at >= 0);
     marks.forEach((mark, i) => {
@@ -121,6 +122,9 @@ function sortieCard() {
     const own = model.cancelNote?.sortie === sortie.id ? model.cancelNote.note : null;
     const homeward = sortie.state === "returning" || sortie.state === "landing" || sortie.state === "dock_closing";
     show(button, active !== null);
+    show(hold, active !== null && (sortie.state === "airborne" || sortie.state === "paused"));
+    text(hold, t(sortie.state === "paused" ? "resume" : "pause"));
+    hold.disabled = own?.kind === "sending";
     text(button, homeward ? t("return_ing") : isFlying(sortie) ? t("return") : t("cancel"));
     // Enabled even when the page is stale: calling the drone back is always worth trying.
     button.disabled = homeward || own?.kind === "sending";

@@ -1,0 +1,149 @@
+//! What a flight works with, and what is known before and during one.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::airspace::{self, Approval, Use};
+use super::config::{Identification, Patrol};
+use super::energy::EnergyConfig;
+use super::gates::{self, Air, DockFacts, Facts, Gate, Holds, Limits, Needs};
+use super::states::Sortie;
+use super::sun;
+use crate::cases::keeper::CaseKeeper;
+use crate::geo::LatLon;
+use crate::outbox::Outbox;
+use crate::runtime::clock::Trust;
+use crate::runtime::store::Store;
+use crate::runtime::{disk, latest};
+use crate::vehicle::mission::{self, check};
+use crate::vehicle::{Dock, Hatch, LandedState, Mission, Vehicle, Weather};
+
+#[derive(Clone)]
+pub struct Crew {
+    pub station: String,
+    pub state_dir: PathBuf,
+    pub zone: TimeZone,
+    pub dock_at: LatLon,
+    pub horizontal_fov_deg: f64,
+    pub aspect: f64,
+    pub limits: Limits,
+    pub energy: EnergyConfig,
+    pub approvals: Arc<Vec<Approval>>,
+    pub identification: Option<Identification>,
+    pub reach: mission::Limits,
+    pub vehicle: Vehicle,
+    pub dock: Dock,
+    pub weather: Weather,
+    pub keeper: CaseKeeper,
+    pub store: Store,
+    pub outbox: Outbox,
+    pub holds: watch::Receiver<Holds>,
+    pub clock: watch::Receiver<Trust>,
+    /// The sortie under way, for everyone who shows it.
+    pub current: Arc<watch::Sender<Option<Sortie>>>,
+}
+
+impl Crew {
+    pub fn mission(&self, patrol: &Patrol) -> Mission {
+        patrol.mission(self.dock_at, self.horizontal_fov_deg, self.aspect)
+    }
+
+    /// The newest sortie, under way or ended.
+    pub fn current_sortie(&self) -> watch::Receiver<Option<Sortie>> {
+        self.current.subscribe()
+    }
+
+    /// The station's gates as they stand now.
+    pub fn gates(&self) -> Vec<Gate> {
+        gates::evaluate(&self.facts(), &self.limits)
+    }
+
+    /// The same and what this flight needs besides; with the approval that it would fly under.
+    pub fn gates_for(&self, patrol: &Patrol, mission: &Mission) -> (Vec<Gate>, Option<String>) {
+        let facts = self.facts();
+        let needs = self.needs(&facts, patrol, mission);
+        let mut gates = gates::evaluate(&facts, &self.limits);
+        gates.extend(gates::evaluate_sortie(&facts, &self.limits, &needs));
+        (gates, needs.airspace.ok())
+    }
+
+    fn needs(&self, facts: &Facts, patrol: &Patrol, mission: &Mission) -> Needs {
+        let way: Vec<LatLon> = mission.waypoints.iter().map(|w| w.at).collect();
+        let height_m = mission.waypoints.iter().map(|w| w.height_m).fold(mission.takeoff_height_m, f64::max);
+        // Without word of the wind its own gate is closed; the reckoning takes the worst that would be let through.
+        let wind = facts.air.as_ref().map_or(self.limits.wind_m_s, |(air, _)| air.wind_m_s);
+        let flight_s = self.energy.flight_s(self.dock_at, &way, height_m, mission.speed_m_s, wind);
+        let now = Timestamp::now();
+        let mut places = way;
+        places.push(self.dock_at);
+        let until = airspace::after(now, flight_s.unwrap_or(0.0) * 1.2 + 60.0);
+        let use_ = Use { places: &places, height_m, from: now, until };
+        Needs {
+            daylight_only: patrol.config.daylight,
+            energy_pct: flight_s.map(|seconds| seconds * self.energy.stated_rate()),
+            reserve_pct: self.energy.reserve_pct,
+            airspace: airspace::covering(&self.approvals, &use_, &self.zone).map(|a| a.reference.clone()),
+            route: check(mission, Some(self.dock_at), &self.reach).map_err(|fault| fault.to_string()),
+        }
+    }
+
+    /// Seconds until the window of the approval ends; none when it has ended.
+    pub fn window_left_s(&self, reference: &str) -> Option<f64> {
+        let now = Timestamp::now();
+        let approval = self.approvals.iter().find(|a| a.reference == reference)?;
+        let end = approval.end_of_window(now, &self.zone).ok()?;
+        Some(end.duration_since(now).as_secs_f64())
+    }
+
+    pub fn ceiling_m(&self, reference: Option<&str>) -> f64 {
+        let approval = reference.and_then(|r| self.approvals.iter().find(|a| a.reference == r));
+        approval.map_or(self.reach.max_height_m, |a| a.ceiling_m.min(self.reach.max_height_m))
+    }
+
+    pub fn facts(&self) -> Facts {
+        let now = Instant::now();
+        let telemetry = latest(&self.vehicle.telemetry());
+        let dock = latest(&self.dock.state());
+        let age = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at));
+        let since = |at: Instant| now.saturating_duration_since(at);
+        let health = &telemetry.health;
+        Facts {
+            air: latest(&self.weather.latest()).map(|r| {
+                let air = Air {
+                    wind_m_s: r.wind_m_s,
+                    gust_m_s: r.gust_m_s,
+                    rain_mm_h: r.rain_mm_h,
+                    temperature_c: r.temperature_c,
+                    visibility_m: None,
+                };
+                (air, since(r.received))
+            }),
+            dock: age(dock.received).map(|age| {
+                let hatch_known = dock.hatch != Hatch::Unknown;
+                (DockFacts { hatch_known, drone_present: dock.drone_present, emergency_stop: None }, age)
+            }),
+            link: age(telemetry.last_heartbeat).map(|age| ((), age)),
+            on_ground_disarmed: age(telemetry.landed_received)
+                .map(|age| (telemetry.landed == LandedState::OnGround && telemetry.armed == Some(false), age)),
+            battery_pct: telemetry.battery_pct.zip(age(telemetry.battery_received)),
+            cells: health.cells.map(|(cells, at)| (cells, since(at))),
+            battery_temperature_c: health.battery_temperature_c.map(|(t, at)| (t, since(at))),
+            battery_cycles: health.battery_cycles.map(|(cycles, at)| (cycles, since(at))),
+            satellites: telemetry.satellites.map(|s| (s, telemetry.has_3d_fix())).zip(age(telemetry.gps_received)),
+            estimator: health.estimator.clone().map(|(word, at)| (word, since(at))),
+            identification: self
+                .identification
+                .as_ref()
+                .map(|_| health.identification.clone().map(|(word, at)| (word, since(at)))),
+            storage_free_mb: disk::free_mb(&self.state_dir),
+            clock: Some(latest(&self.clock)),
+            holds: latest(&self.holds),
+            sun_deg: sun::elevation_deg(self.dock_at, Timestamp::now()),
+        }
+    }
+}

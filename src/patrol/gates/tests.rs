@@ -1,0 +1,236 @@
+//! Every gate red, green, stale and unknown, and that nothing but its own fact moves it.
+
+use super::*;
+
+fn fresh<T>(value: T) -> Aged<T> {
+    Some((value, Duration::from_millis(500)))
+}
+
+fn old<T>(value: T) -> Aged<T> {
+    Some((value, Duration::from_secs(61)))
+}
+
+fn air() -> Air {
+    Air { wind_m_s: 3.0, gust_m_s: 5.0, rain_mm_h: 0.0, temperature_c: 25.0, visibility_m: Some(8000.0) }
+}
+
+fn dock() -> DockFacts {
+    DockFacts { hatch_known: true, drone_present: Some(true), emergency_stop: Some(false) }
+}
+
+fn cells() -> Cells {
+    Cells { count: 6, lowest_v: 4.05, spread_v: 0.03 }
+}
+
+fn green() -> Facts {
+    Facts {
+        air: fresh(air()),
+        dock: fresh(dock()),
+        link: fresh(()),
+        on_ground_disarmed: fresh(true),
+        battery_pct: fresh(95.0),
+        cells: fresh(cells()),
+        battery_temperature_c: fresh(24.0),
+        battery_cycles: fresh(80),
+        satellites: fresh((14, true)),
+        estimator: fresh(Ok(())),
+        identification: Some(fresh(Ok(()))),
+        storage_free_mb: Some(20_000),
+        clock: Some(Trust::Synced { by: "a test" }),
+        holds: Holds::default(),
+        sun_deg: 30.0,
+    }
+}
+
+/// Everything is asked for.
+fn strict() -> Limits {
+    Limits {
+        visibility_day_m: Some(3000.0),
+        visibility_night_m: Some(5000.0),
+        cell_min_v: Some(3.9),
+        cell_spread_v: Some(0.1),
+        battery_cycles: Some(300),
+        battery_temperature_min_c: Some(10.0),
+        battery_temperature_max_c: Some(45.0),
+        ..Limits::default()
+    }
+}
+
+fn needs() -> Needs {
+    Needs {
+        daylight_only: true,
+        energy_pct: Some(40.0),
+        reserve_pct: 20.0,
+        airspace: Ok("approval 17".to_owned()),
+        route: Ok(()),
+    }
+}
+
+fn all(facts: &Facts, limits: &Limits, needs: &Needs) -> Vec<Gate> {
+    let mut gates = evaluate(facts, limits);
+    gates.extend(evaluate_sortie(facts, limits, needs));
+    gates
+}
+
+fn not_open(facts: &Facts, limits: &Limits, needs: &Needs) -> Vec<(String, Option<bool>)> {
+    all(facts, limits, needs).into_iter().filter(|g| !g.is_open()).map(|g| (g.gate, g.passed)).collect()
+}
+
+fn hold() -> Option<Hold> {
+    Some(Hold { by: "李工".to_owned(), reason: "roof works".to_owned(), since: jiff::Timestamp::UNIX_EPOCH })
+}
+
+#[test]
+fn all_green_is_open() {
+    assert_eq!(closed(&all(&green(), &strict(), &needs())), None);
+}
+
+#[test]
+fn each_red_fact_closes_its_own_gate_and_no_other() {
+    let air = |change: &dyn Fn(&mut Air)| {
+        let mut air = air();
+        change(&mut air);
+        Facts { air: fresh(air), ..green() }
+    };
+    let dock = |change: &dyn Fn(&mut DockFacts)| {
+        let mut dock = dock();
+        change(&mut dock);
+        Facts { dock: fresh(dock), ..green() }
+    };
+    let table = [
+        ("wind", air(&|a| a.wind_m_s = 10.1)),
+        ("wind", air(&|a| a.wind_m_s = f64::NAN)),
+        ("gust", air(&|a| a.gust_m_s = 14.1)),
+        ("rain", air(&|a| a.rain_mm_h = 0.6)),
+        ("temperature", air(&|a| a.temperature_c = 43.0)),
+        ("temperature", air(&|a| a.temperature_c = f64::NAN)),
+        ("visibility", air(&|a| a.visibility_m = Some(2999.0))),
+        ("on_ground", Facts { on_ground_disarmed: fresh(false), ..green() }),
+        ("cells", Facts { cells: fresh(Cells { lowest_v: 3.8, ..cells() }), ..green() }),
+        ("cells", Facts { cells: fresh(Cells { spread_v: 0.2, ..cells() }), ..green() }),
+        ("battery_cycles", Facts { battery_cycles: fresh(301), ..green() }),
+        ("battery_temperature", Facts { battery_temperature_c: fresh(9.0), ..green() }),
+        ("battery_temperature", Facts { battery_temperature_c: fresh(46.0), ..green() }),
+        ("satellites", Facts { satellites: fresh((7, true)), ..green() }),
+        ("satellites", Facts { satellites: fresh((14, false)), ..green() }),
+        ("estimator", Facts { estimator: fresh(Err("no good position".into())), ..green() }),
+        ("identification", Facts { identification: Some(fresh(Err("no beacon".into()))), ..green() }),
+        ("dock", dock(&|d| d.hatch_known = false)),
+        ("dock", dock(&|d| d.drone_present = Some(false))),
+        ("dock", dock(&|d| d.emergency_stop = Some(true))),
+        ("storage", Facts { storage_free_mb: Some(499), ..green() }),
+        ("clock", Facts { clock: Some(Trust::Off { seconds: 40.0 }), ..green() }),
+        ("clock", Facts { clock: Some(Trust::Stepped { seconds: -3600.0 }), ..green() }),
+        ("maintenance", Facts { holds: Holds { maintenance: hold(), hold: None }, ..green() }),
+        ("hold", Facts { holds: Holds { hold: hold(), maintenance: None }, ..green() }),
+        ("daylight", Facts { sun_deg: -5.0, ..green() }),
+    ];
+    for (gate, facts) in table {
+        assert_eq!(not_open(&facts, &strict(), &needs()), [(gate.to_owned(), Some(false))]);
+    }
+    // Charge is judged twice: against the limit, and against what this flight takes.
+    let low = Facts { battery_pct: fresh(59.0), ..green() };
+    let shut: Vec<_> = not_open(&low, &strict(), &needs()).into_iter().map(|(gate, _)| gate).collect();
+    assert_eq!(shut, ["battery", "energy"]);
+    for (gate, needs) in [
+        ("energy", Needs { energy_pct: Some(76.0), ..needs() }),
+        ("energy", Needs { energy_pct: None, ..needs() }),
+        ("airspace", Needs { airspace: Err("no approval".into()), ..needs() }),
+        ("route", Needs { route: Err("point 3 lies outside".into()), ..needs() }),
+    ] {
+        assert_eq!(not_open(&green(), &strict(), &needs), [(gate.to_owned(), Some(false))]);
+    }
+}
+
+#[test]
+fn stale_and_never_heard_are_unknown_and_unknown_is_not_passed() {
+    let without = Air { visibility_m: None, ..air() };
+    let battery: &[&str] = &["battery", "energy"];
+    let table: [(&[&str], Facts, Facts); 12] = [
+        (
+            &["wind", "gust", "rain", "temperature", "visibility"],
+            Facts { air: old(air()), ..green() },
+            Facts { air: None, ..green() },
+        ),
+        (&["visibility"], Facts { air: fresh(without), ..green() }, Facts { air: fresh(without), ..green() }),
+        (&["link"], Facts { link: old(()), ..green() }, Facts { link: None, ..green() }),
+        (
+            &["on_ground"],
+            Facts { on_ground_disarmed: old(true), ..green() },
+            Facts { on_ground_disarmed: None, ..green() },
+        ),
+        (battery, Facts { battery_pct: old(95.0), ..green() }, Facts { battery_pct: None, ..green() }),
+        (&["cells"], Facts { cells: old(cells()), ..green() }, Facts { cells: None, ..green() }),
+        (&["battery_cycles"], Facts { battery_cycles: old(80), ..green() }, Facts { battery_cycles: None, ..green() }),
+        (
+            &["battery_temperature"],
+            Facts { battery_temperature_c: old(24.0), ..green() },
+            Facts { battery_temperature_c: None, ..green() },
+        ),
+        (&["satellites"], Facts { satellites: old((14, true)), ..green() }, Facts { satellites: None, ..green() }),
+        (&["estimator"], Facts { estimator: old(Ok(())), ..green() }, Facts { estimator: None, ..green() }),
+        (
+            &["identification"],
+            Facts { identification: Some(old(Ok(()))), ..green() },
+            Facts { identification: Some(None), ..green() },
+        ),
+        (&["dock"], Facts { dock: old(dock()), ..green() }, Facts { dock: None, ..green() }),
+    ];
+    for (gates, stale, unknown) in table {
+        let wanted: Vec<_> = gates.iter().map(|g| ((*g).to_owned(), None)).collect();
+        assert_eq!(not_open(&stale, &strict(), &needs()), wanted);
+        assert_eq!(not_open(&unknown, &strict(), &needs()), wanted);
+    }
+    // Read at the moment of asking, so never stale; but they can be unknown.
+    for (gate, facts) in [
+        ("storage", Facts { storage_free_mb: None, ..green() }),
+        ("clock", Facts { clock: Some(Trust::Unsynced), ..green() }),
+        ("clock", Facts { clock: None, ..green() }),
+    ] {
+        assert_eq!(not_open(&facts, &strict(), &needs()), [(gate.to_owned(), None)]);
+    }
+}
+
+#[test]
+fn nothing_known_opens_nothing_but_what_people_and_plans_decide() {
+    let open: Vec<_> =
+        evaluate(&Facts::default(), &strict()).into_iter().filter(Gate::is_open).map(|g| g.gate).collect();
+    // No hold is a fact of the station's own; identification is not asked for here.
+    assert_eq!(open, ["identification", "maintenance", "hold"]);
+}
+
+#[test]
+fn what_is_not_asked_for_says_so_and_does_not_ground_a_drone_that_does_not_tell() {
+    let silent = Facts {
+        air: fresh(Air { visibility_m: None, ..air() }),
+        cells: None,
+        battery_temperature_c: None,
+        battery_cycles: None,
+        identification: None,
+        ..green()
+    };
+    let gates = all(&silent, &Limits::default(), &needs());
+    assert_eq!(closed(&gates), None);
+    for gate in ["visibility", "cells", "battery_cycles", "battery_temperature", "identification"] {
+        let gate = gates.iter().find(|g| g.gate == gate).unwrap();
+        assert!(gate.reason.contains("not asked for"), "{gate:?}");
+    }
+}
+
+#[test]
+fn by_night_the_visibility_of_the_night_counts() {
+    let night = Facts { sun_deg: -30.0, air: fresh(Air { visibility_m: Some(4000.0), ..air() }), ..green() };
+    let by_night = Needs { daylight_only: false, ..needs() };
+    assert_eq!(not_open(&night, &strict(), &by_night), [("visibility".to_owned(), Some(false))]);
+    let day = Facts { sun_deg: 30.0, ..night };
+    assert_eq!(not_open(&day, &strict(), &by_night), []);
+}
+
+#[test]
+fn every_gate_names_itself_once() {
+    let mut names: Vec<_> = all(&green(), &strict(), &needs()).into_iter().map(|g| g.gate).collect();
+    let count = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!((names.len(), count), (23, 23));
+}

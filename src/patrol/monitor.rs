@@ -1,0 +1,300 @@
+//! Pure: what turns a flight round. Fed twice a second with what is known, it says when to go home and why.
+//!
+//! Only a fresh red counts here: a value that is unknown in the air must not turn a drone round that flies well. What
+//! is momentary (a gust, a jump of the position) has to last; what is certain (an order, the battery) counts at once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::energy::{Draw, EnergyConfig};
+use super::gates::Gate;
+use crate::geo::{LatLon, distance_m};
+use crate::vehicle::mission::inside;
+
+/// Gates that matter in the air; the others are about the ground or about people.
+const IN_THE_AIR: [&str; 7] =
+    ["wind", "gust", "rain", "temperature", "visibility", "battery_temperature", "identification"];
+/// The estimator is given longer: autopilots carry their position over a short loss by themselves.
+const ESTIMATOR: Duration = Duration::from_secs(10);
+/// Metres beyond the fence or the ceiling that are still the estimate's own error.
+const SLACK_M: f64 = 5.0;
+const OUTSIDE: Duration = Duration::from_secs(2);
+
+/// What is fixed for a flight.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    pub energy: EnergyConfig,
+    pub red: Duration,
+    pub fence: Vec<LatLon>,
+    pub ceiling_m: f64,
+    pub speed_m_s: f64,
+    pub home: LatLon,
+}
+
+/// What is known at this moment.
+#[derive(Debug, Clone)]
+pub struct Seen<'a> {
+    pub now: Instant,
+    pub linked: bool,
+    /// Place and height above home, where they are fresh.
+    pub place: Option<(LatLon, f64)>,
+    pub battery_pct: Option<f64>,
+    pub drone_s: Option<f64>,
+    pub wind_m_s: Option<f64>,
+    pub gates: &'a [Gate],
+    /// Wall seconds left of the airspace's window; none when it has ended.
+    pub window_left_s: Option<f64>,
+}
+
+/// Remembers since when something is red.
+#[derive(Debug)]
+pub struct Monitor {
+    rules: Rules,
+    draw: Draw,
+    since: BTreeMap<String, Instant>,
+    unlinked: Option<Instant>,
+}
+
+impl Monitor {
+    pub fn new(rules: Rules) -> Monitor {
+        Monitor { rules, draw: Draw::default(), since: BTreeMap::new(), unlinked: None }
+    }
+
+    /// Why the drone has to come home now; none while it may go on.
+    pub fn look(&mut self, seen: &Seen) -> Option<String> {
+        if let Some(reason) = self.link(seen) {
+            return Some(reason);
+        }
+        if let (Some(drone_s), Some(pct)) = (seen.drone_s, seen.battery_pct) {
+            self.draw.observe(drone_s, pct);
+        }
+        self.red_gate(seen).or_else(|| self.outside(seen)).or_else(|| self.energy(seen)).or_else(|| self.window(seen))
+    }
+
+    /// A drone that was not heard for long has its own orders; when it is heard again, it comes home.
+    fn link(&mut self, seen: &Seen) -> Option<String> {
+        if !seen.linked {
+            self.unlinked.get_or_insert(seen.now);
+            return None;
+        }
+        let silent = seen.now.saturating_duration_since(self.unlinked.take()?);
+        Some(format!("the link was lost for {:.0} s", silent.as_secs_f64()))
+    }
+
+    fn red_gate(&mut self, seen: &Seen) -> Option<String> {
+        for gate in seen.gates {
+            let patience = match gate.gate.as_str() {
+                "estimator" => ESTIMATOR,
+                name if IN_THE_AIR.contains(&name) => self.rules.red,
+                _ => continue,
+            };
+            let red = gate.passed == Some(false);
+            if self.lasts(&gate.gate, red, patience, seen.now) {
+                return Some(format!("{} turned red: {}", gate.gate, gate.reason));
+            }
+        }
+        None
+    }
+
+    fn outside(&mut self, seen: &Seen) -> Option<String> {
+        let (at, height_m) = seen.place?;
+        let beyond = if self.rules.fence.len() < 3 || inside(at, &self.rules.fence) {
+            0.0
+        } else {
+            distance_to_ring_m(at, &self.rules.fence)
+        };
+        if self.lasts("fence", beyond > SLACK_M, OUTSIDE, seen.now) {
+            return Some(format!("{beyond:.0} m outside the geofence"));
+        }
+        let ceiling_m = self.rules.ceiling_m;
+        if self.lasts("ceiling", height_m > ceiling_m + SLACK_M, OUTSIDE, seen.now) {
+            return Some(format!("{height_m:.0} m is above the ceiling of {ceiling_m:.0} m"));
+        }
+        None
+    }
+
+    fn energy(&self, seen: &Seen) -> Option<String> {
+        let (pct, (at, height_m)) = (seen.battery_pct?, seen.place?);
+        let Rules { energy, speed_m_s, home, .. } = &self.rules;
+        let wind = seen.wind_m_s.unwrap_or_default();
+        let distance = distance_m(at, *home);
+        let Some(seconds) = energy.home_s(distance, height_m, *speed_m_s, wind) else {
+            return Some(format!("wind {wind:.1} m/s leaves no way home at {:.0} m/s", energy.max_airspeed_m_s));
+        };
+        let rate = self.draw.rate(energy.stated_rate());
+        let need = seconds * rate;
+        (pct < need + energy.reserve_pct).then(|| {
+            format!(
+                "{pct:.0} % left, the way home of {distance:.0} m takes {need:.0} % at {:.1} % a minute and {:.0} % stay in reserve",
+                rate * 60.0,
+                energy.reserve_pct
+            )
+        })
+    }
+
+    fn window(&self, seen: &Seen) -> Option<String> {
+        let Some(left) = seen.window_left_s else { return Some("the approved window has ended".to_owned()) };
+        let (at, height_m) = seen.place?;
+        let wind = seen.wind_m_s.unwrap_or_default();
+        let way = self.rules.energy.home_s(distance_m(at, self.rules.home), height_m, self.rules.speed_m_s, wind)?;
+        (left < way * 1.2).then(|| format!("the approved window ends in {left:.0} s, the way home takes {way:.0} s"))
+    }
+
+    /// Whether `red` has lasted for `patience`.
+    fn lasts(&mut self, what: &str, red: bool, patience: Duration, now: Instant) -> bool {
+        if !red {
+            self.since.remove(what);
+            return false;
+        }
+        let since = *self.since.entry(what.to_owned()).or_insert(now);
+        now.saturating_duration_since(since) >= patience
+    }
+}
+
+/// Metres from `at` to the nearest edge.
+fn distance_to_ring_m(at: LatLon, ring: &[LatLon]) -> f64 {
+    let frame = crate::geo::LocalFrame::new(at);
+    let points: Vec<[f64; 2]> = ring.iter().map(|p| frame.to_enu(*p)).collect();
+    (0..points.len())
+        .map(|i| {
+            let (a, b) = (points[i], points[(i + 1) % points.len()]);
+            let (dx, dy) = (b[0] - a[0], b[1] - a[1]);
+            let along = (-(a[0] * dx + a[1] * dy) / (dx * dx + dy * dy).max(1e-9)).clamp(0.0, 1.0);
+            (a[0] + along * dx).hypot(a[1] + along * dy)
+        })
+        .fold(f64::MAX, f64::min)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geo::LocalFrame;
+
+    const HOME: LatLon = LatLon { lat: 23.05, lon: 113.0 };
+
+    fn place(east: f64, north: f64) -> LatLon {
+        LocalFrame::new(HOME).to_latlon(east, north)
+    }
+
+    fn monitor() -> Monitor {
+        let fence = [(-300.0, -300.0), (300.0, -300.0), (300.0, 300.0), (-300.0, 300.0)].map(|(e, n)| place(e, n));
+        Monitor::new(Rules {
+            energy: EnergyConfig::default(),
+            red: Duration::from_secs(3),
+            fence: fence.to_vec(),
+            ceiling_m: 120.0,
+            speed_m_s: 8.0,
+            home: HOME,
+        })
+    }
+
+    fn seen(now: Instant) -> Seen<'static> {
+        Seen {
+            now,
+            linked: true,
+            place: Some((place(100.0, 100.0), 80.0)),
+            battery_pct: Some(80.0),
+            drone_s: Some(0.0),
+            wind_m_s: Some(3.0),
+            gates: &[],
+            window_left_s: Some(3600.0),
+        }
+    }
+
+    fn gate(name: &str, passed: Option<bool>) -> [Gate; 1] {
+        [Gate { gate: name.to_owned(), passed, reason: "said a test".to_owned() }]
+    }
+
+    /// The first reason within `seconds`, and when.
+    fn first(monitor: &mut Monitor, seconds: u64, at: impl Fn(Instant, u64) -> Seen<'static>) -> Option<(u64, String)> {
+        let start = Instant::now();
+        (0..=seconds).find_map(|s| {
+            let reason = monitor.look(&at(start + Duration::from_secs(s), s))?;
+            Some((s, reason))
+        })
+    }
+
+    #[tokio::test]
+    async fn a_calm_flight_goes_on() {
+        let told = first(&mut monitor(), 300, |now, s| Seen {
+            drone_s: Some(s as f64),
+            battery_pct: Some(80.0 - s as f64 / 15.0),
+            ..seen(now)
+        });
+        assert_eq!(told, None);
+    }
+
+    #[tokio::test]
+    async fn a_red_gate_turns_it_round_when_it_lasts_and_an_unknown_one_never() {
+        for name in IN_THE_AIR {
+            let red = gate(name, Some(false));
+            let red: &'static [Gate] = Box::leak(Box::new(red));
+            let (after, reason) = first(&mut monitor(), 60, |now, _| Seen { gates: red, ..seen(now) }).unwrap();
+            assert_eq!(after, 3);
+            assert!(reason.starts_with(name), "{reason}");
+            let unknown: &'static [Gate] = Box::leak(Box::new(gate(name, None)));
+            assert_eq!(first(&mut monitor(), 60, |now, _| Seen { gates: unknown, ..seen(now) }), None);
+        }
+        let gusty: &'static [Gate] = Box::leak(Box::new(gate("gust", Some(false))));
+        let now_and_then = |now, s: u64| Seen { gates: if s % 3 == 2 { &[] } else { gusty }, ..seen(now) };
+        assert_eq!(first(&mut monitor(), 60, now_and_then), None);
+    }
+
+    #[tokio::test]
+    async fn gates_about_people_and_the_ground_leave_a_flight_alone() {
+        for name in ["hold", "maintenance", "dock", "storage", "clock", "battery", "on_ground"] {
+            let red: &'static [Gate] = Box::leak(Box::new(gate(name, Some(false))));
+            assert_eq!(first(&mut monitor(), 60, |now, _| Seen { gates: red, ..seen(now) }), None, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_fence_and_the_ceiling_hold_in_the_air() {
+        let (after, reason) =
+            first(&mut monitor(), 60, |now, _| Seen { place: Some((place(310.0, 0.0), 80.0)), ..seen(now) }).unwrap();
+        assert_eq!((after, reason.as_str()), (2, "10 m outside the geofence"));
+        let near = |now, _| Seen { place: Some((place(303.0, 0.0), 80.0)), ..seen(now) };
+        assert_eq!(first(&mut monitor(), 60, near), None);
+        let high = |now, _| Seen { place: Some((place(0.0, 0.0), 126.0)), ..seen(now) };
+        assert!(first(&mut monitor(), 60, high).unwrap().1.contains("ceiling"));
+    }
+
+    #[tokio::test]
+    async fn it_turns_round_while_the_way_home_is_still_in_the_battery() {
+        // 5000 m away at 8 m/s with 3 m/s of wind: 625 s, and 53 s down.
+        let far = Some((place(5000.0, 0.0), 80.0));
+        let mut m = Monitor::new(Rules { fence: Vec::new(), ..monitor().rules });
+        let at = |pct| Seen { place: far, battery_pct: Some(pct), ..seen(Instant::now()) };
+        let need = (5000.0 / 8.0 + 80.0 / 1.5) * EnergyConfig::default().stated_rate() + 20.0;
+        assert_eq!(m.look(&at(need + 1.0)), None);
+        assert!(m.look(&at(need - 1.0)).unwrap().contains("way home"));
+        // Drawing three times what is stated, it turns round with more left.
+        let mut hungry = Monitor::new(Rules { fence: Vec::new(), ..monitor().rules });
+        let told = first(&mut hungry, 400, |now, s| Seen {
+            place: Some((place(800.0, 0.0), 80.0)),
+            drone_s: Some(s as f64),
+            battery_pct: Some(95.0 - 0.2 * s as f64),
+            ..seen(now)
+        });
+        let (after, _) = told.unwrap();
+        // 153 s home at 0.2 % a second is 31 %, with the reserve 51 %.
+        assert!((200..=225).contains(&after), "{after}");
+    }
+
+    #[tokio::test]
+    async fn a_drone_that_is_heard_again_comes_home() {
+        let told = first(&mut monitor(), 60, |now, s| Seen { linked: !(10..20).contains(&s), ..seen(now) });
+        assert_eq!(told.unwrap(), (20, "the link was lost for 10 s".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn the_approved_window_is_kept_with_the_way_home_in_mind() {
+        let mut m = monitor();
+        let at = |left| Seen { window_left_s: left, ..seen(Instant::now()) };
+        assert_eq!(m.look(&at(Some(200.0))), None);
+        assert!(m.look(&at(Some(60.0))).unwrap().contains("window ends"));
+        assert!(m.look(&at(None)).unwrap().contains("has ended"));
+    }
+}
