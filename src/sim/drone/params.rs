@@ -3,11 +3,20 @@
 use mavlink::dialects::common::{MavMessage, MavParamType, PARAM_VALUE_DATA};
 
 /// As shipped: the failsafes are off, which is why a station must set them.
-const TABLE: [(&str, f32, bool); 24] = [
+const TABLE: [(&str, f32, bool); 39] = [
     ("SYSID_THISMAV", 1.0, true),
     ("SYSID_MYGCS", 255.0, true),
     ("FS_GCS_ENABLE", 0.0, true),
     ("FS_GCS_TIMEOUT", 5.0, false),
+    ("FS_OPTIONS", 16.0, true),
+    ("FS_EKF_ACTION", 1.0, true),
+    ("FS_EKF_THRESH", 0.8, false),
+    ("FS_CRASH_CHECK", 1.0, true),
+    ("FS_THR_ENABLE", 1.0, true),
+    ("BATT_MONITOR", 4.0, true),
+    ("BATT_LOW_TIMER", 10.0, true),
+    ("BATT_LOW_VOLT", 10.5, false),
+    ("BATT_CRT_VOLT", 0.0, false),
     ("BATT_CAPACITY", 10_000.0, true),
     ("BATT_LOW_MAH", 2500.0, false),
     ("BATT_CRT_MAH", 1000.0, false),
@@ -16,8 +25,12 @@ const TABLE: [(&str, f32, bool); 24] = [
     ("FENCE_ENABLE", 0.0, true),
     ("FENCE_ACTION", 1.0, true),
     ("FENCE_TYPE", 7.0, true),
+    ("FENCE_ALT_MAX", 100.0, false),
+    ("FENCE_RADIUS", 300.0, false),
+    ("FENCE_MARGIN", 2.0, false),
     ("RTL_ALT", 1500.0, false),
     ("RTL_ALT_FINAL", 0.0, false),
+    ("RTL_ALT_TYPE", 0.0, true),
     ("WPNAV_SPEED", 1000.0, false),
     ("WPNAV_SPEED_UP", 300.0, false),
     ("WPNAV_SPEED_DN", 200.0, false),
@@ -28,6 +41,8 @@ const TABLE: [(&str, f32, bool); 24] = [
     ("AUTO_OPTIONS", 0.0, true),
     ("MIS_RESTART", 0.0, true),
     ("RALLY_TOTAL", 0.0, true),
+    ("RALLY_LIMIT_KM", 0.3, false),
+    ("RALLY_INCL_HOME", 1.0, true),
 ];
 
 #[derive(Debug)]
