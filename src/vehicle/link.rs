@@ -51,6 +51,7 @@ pub(crate) fn spawn(config: Config, wire: Wire, cancel: CancellationToken) -> Ve
         local: wire.local,
         transfer: Mutex::new(()),
         command: Mutex::new(()),
+        unanswered: std::sync::Mutex::default(),
         urgent: Mutex::new(()),
     });
     tokio::spawn(ask_for_streams(shared.clone(), cancel));

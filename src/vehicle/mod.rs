@@ -11,12 +11,14 @@
 //! between them; [`transfer`] and [`command`] are the protocols that callers wait for. Callers hold a [`Vehicle`].
 
 mod command;
+mod config;
 pub mod dock;
 pub mod frame;
 pub mod health;
 mod http;
 mod link;
 pub mod mission;
+mod params;
 pub mod safety;
 pub mod shots;
 pub mod telemetry;
@@ -24,139 +26,26 @@ mod transfer;
 mod transport;
 pub mod weather;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mavlink::dialects::common::{MavCmd, MavMessage};
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, broadcast, mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::geo::PoseSigma;
-
+pub use config::{Config, SigmaConfig};
 pub use dock::{Dock, DockConfig, DockError, DockState, Hatch};
 pub use http::HttpError;
+pub use safety::SafetyConfig;
 pub use mission::{CameraPlan, Mission, MissionFault, Waypoint};
 pub use shots::{Shot, Shots};
 pub use telemetry::{Autopilot, Fix, FlightMode, LandedState, Telemetry, Text};
 pub use weather::{Reading, Weather, WeatherConfig};
 
 use frame::Frame;
-
-/// The `[vehicle]` table.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// Where the drone is: `udpin:0.0.0.0:14550` waits for it, `udpout:host:port` and `tcpout:host:port` speak first.
-    pub url: String,
-    /// Our MAVLink system id. Autopilots count link loss by the ground station they know: 255 unless told otherwise.
-    #[serde(default = "default_system_id")]
-    pub system_id: u8,
-    #[serde(default = "default_component_id")]
-    pub component_id: u8,
-    /// Seconds without a heartbeat after which the link counts as lost.
-    #[serde(default = "default_heartbeat_timeout_s")]
-    pub heartbeat_timeout_s: f64,
-    /// No mission is sent that goes higher above the take-off point.
-    #[serde(default = "default_max_height_m")]
-    pub max_height_m: f64,
-    /// No mission is sent that goes farther from home.
-    #[serde(default = "default_max_distance_m")]
-    pub max_distance_m: f64,
-    /// How good the drone's poses are, one sigma.
-    #[serde(default)]
-    pub pose_sigma: SigmaConfig,
-}
-
-/// One-sigma errors of the poses that the drone reports.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct SigmaConfig {
-    pub horizontal_m: f64,
-    pub vertical_m: f64,
-    pub yaw_deg: f64,
-    pub tilt_deg: f64,
-}
-
-impl Default for SigmaConfig {
-    fn default() -> Self {
-        SigmaConfig { horizontal_m: 1.5, vertical_m: 1.0, yaw_deg: 2.0, tilt_deg: 0.5 }
-    }
-}
-
-impl From<SigmaConfig> for PoseSigma {
-    fn from(sigma: SigmaConfig) -> Self {
-        PoseSigma {
-            horizontal_m: sigma.horizontal_m,
-            vertical_m: sigma.vertical_m,
-            yaw_deg: sigma.yaw_deg,
-            tilt_deg: sigma.tilt_deg,
-        }
-    }
-}
-
-fn default_system_id() -> u8 {
-    255
-}
-
-fn default_component_id() -> u8 {
-    190
-}
-
-fn default_heartbeat_timeout_s() -> f64 {
-    5.0
-}
-
-fn default_max_height_m() -> f64 {
-    120.0
-}
-
-fn default_max_distance_m() -> f64 {
-    5000.0
-}
-
-impl Config {
-    /// The defaults, for a drone at `url`.
-    pub fn at(url: &str) -> Self {
-        Config {
-            url: url.to_owned(),
-            system_id: default_system_id(),
-            component_id: default_component_id(),
-            heartbeat_timeout_s: default_heartbeat_timeout_s(),
-            max_height_m: default_max_height_m(),
-            max_distance_m: default_max_distance_m(),
-            pose_sigma: SigmaConfig::default(),
-        }
-    }
-
-    /// Everything that is wrong with the values, each with its key below `[vehicle]`.
-    pub fn faults(&self) -> Vec<VehicleError> {
-        let mut faults = Vec::new();
-        if let Err(error) = transport::Address::parse(&self.url) {
-            faults.push(error);
-        }
-        if self.system_id == 0 {
-            faults.push(VehicleError::Value { key: "system_id", value: 0.0, low: 1.0, high: 255.0 });
-        }
-        let sigma = &self.pose_sigma;
-        for (key, value, low, high) in [
-            ("heartbeat_timeout_s", self.heartbeat_timeout_s, 1.5, 60.0),
-            ("max_height_m", self.max_height_m, 1.0, 1000.0),
-            ("max_distance_m", self.max_distance_m, 10.0, 100_000.0),
-            ("pose_sigma.horizontal_m", sigma.horizontal_m, 0.001, 100.0),
-            ("pose_sigma.vertical_m", sigma.vertical_m, 0.001, 100.0),
-            ("pose_sigma.yaw_deg", sigma.yaw_deg, 0.001, 90.0),
-            ("pose_sigma.tilt_deg", sigma.tilt_deg, 0.001, 45.0),
-        ] {
-            // NaN is in no range.
-            if !(low..=high).contains(&value) {
-                faults.push(VehicleError::Value { key, value, low, high });
-            }
-        }
-        faults
-    }
-}
 
 /// Why the drone did not do as asked.
 #[derive(Debug, thiserror::Error)]
@@ -206,6 +95,14 @@ pub enum VehicleError {
     ParameterNotKept { name: String, wanted: f64, held: f64 },
     #[error("parameter {name}: the drone did not answer {tries} requests; it may not know the name")]
     ParameterUnknown { name: String, tries: u32 },
+    #[error("vehicle.safety.parameters.{name}: {reason}")]
+    Parameter { name: String, reason: String },
+    #[error("parameter {name}: the drone does not know it, and {why}; use a firmware that has it")]
+    ParameterMissing { name: String, why: &'static str },
+    #[error("parameter {name}: the drone holds {held}, wanted is {wanted}, for {why}; only the drone's maker can set it")]
+    ParameterUnfit { name: String, held: f64, wanted: String, why: &'static str },
+    #[error("the drone is armed with unsafe parameters ({differences}); call it home, they are set on the ground")]
+    UnsafeWhileArmed { differences: String },
     #[error("the drone holds {count} rally points, which would pull its return away from the dock; clear them")]
     RallyPoints { count: u16 },
     #[error("the vehicle's task has stopped")]
@@ -237,6 +134,8 @@ pub(crate) struct Shared {
     transfer: Mutex<()>,
     /// One command of a kind at a time: an acknowledgement names only the command.
     command: Mutex<()>,
+    /// When the last command of a kind (MAV_CMD) was given up: its answer may still come. Held for moments only.
+    unanswered: std::sync::Mutex<HashMap<u32, Instant>>,
     /// Return and land never wait behind another command.
     urgent: Mutex<()>,
 }
@@ -333,16 +232,23 @@ impl Vehicle {
     /// Reads a parameter.
     pub async fn param_get(&self, name: &str) -> Result<f64, VehicleError> {
         self.autopilot()?;
-        Ok(command::param_read(&self.shared, name).await?.value)
+        Ok(params::read(&self.shared, name).await?.value)
     }
 
     /// Sets a parameter and proves that it stuck.
     pub async fn param_set(&self, name: &str, value: f64) -> Result<(), VehicleError> {
         self.autopilot()?;
-        command::param_set(&self.shared, name, value).await
+        params::set(&self.shared, name, value).await
     }
 
-    /// Sets what brings the drone home without us: see [`safety`]. Returns what had to be changed.
+    /// Compares what the drone holds with what brings it home without us (see [`safety`]) and changes nothing: also for
+    /// a drone in the air.
+    pub async fn unsafe_parameters(&self) -> Result<Vec<safety::Change>, VehicleError> {
+        safety::differences(self).await
+    }
+
+    /// Sets what brings the drone home without us: see [`safety`]. Returns what had to be changed. `Ok` means that the
+    /// drone holds every parameter of the profile.
     pub async fn secure(&self) -> Result<Vec<safety::Change>, VehicleError> {
         safety::secure(self).await
     }

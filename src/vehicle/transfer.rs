@@ -138,7 +138,7 @@ impl<'a> List<'a> {
     }
 
     async fn next_step(&self, frames: &mut broadcast::Receiver<Arc<Frame>>) -> Result<Option<Step>, VehicleError> {
-        wait(frames, Instant::now() + ANSWER, |message| match message {
+        wait(frames, Instant::now() + ANSWER, |frame| match &frame.message {
             MavMessage::MISSION_REQUEST_INT(r) if r.mission_type == self.kind => Some(Step::Wants(r.seq)),
             // Older autopilots ask this way and take the integer item all the same.
             #[allow(deprecated)]
@@ -157,7 +157,7 @@ impl<'a> List<'a> {
             mission_type: self.kind,
         });
         let step = "the count to read back";
-        self.ask(frames, &ask, ANSWER, step, |message| match message {
+        self.ask(frames, &ask, ANSWER, step, |frame| match &frame.message {
             MavMessage::MISSION_COUNT(c) if c.mission_type == self.kind => Some(c.count),
             MavMessage::MISSION_ACK(ack)
                 if ack.mission_type == self.kind && ack.mavtype == MavMissionResult::MAV_MISSION_UNSUPPORTED =>
@@ -182,7 +182,7 @@ impl<'a> List<'a> {
             });
             let step = format!("item {seq} of {count} to read back");
             let item = self
-                .ask(&mut frames, &ask, ITEM, &step, |message| match message {
+                .ask(&mut frames, &ask, ITEM, &step, |frame| match &frame.message {
                     MavMessage::MISSION_ITEM_INT(item) if item.mission_type == self.kind && item.seq == seq => {
                         Some(from_wire(item))
                     }
@@ -211,7 +211,7 @@ impl<'a> List<'a> {
         question: &MavMessage,
         patience: Duration,
         step: &str,
-        mut pick: impl FnMut(&MavMessage) -> Option<T>,
+        mut pick: impl FnMut(&Frame) -> Option<T>,
     ) -> Result<T, VehicleError> {
         for _ in 0..TRIES {
             say(self.shared, question.clone()).await?;

@@ -3,22 +3,26 @@
 use mavlink::dialects::common::{MavMessage, MavParamType, PARAM_VALUE_DATA};
 
 /// As shipped: the failsafes are off, which is why a station must set them.
-const TABLE: [(&str, f32, bool); 36] = [
+const TABLE: [(&str, f32, bool); 42] = [
     ("SYSID_THISMAV", 1.0, true),
     ("SYSID_MYGCS", 255.0, true),
     ("FS_GCS_ENABLE", 0.0, true),
     ("FS_GCS_TIMEOUT", 5.0, false),
-    ("BATT_CAPACITY", 10_000.0, true),
     ("FS_OPTIONS", 16.0, true),
     ("FS_EKF_ACTION", 1.0, true),
     ("FS_EKF_THRESH", 0.8, false),
-    ("BATT_LOW_MAH", 0.0, false),
-    ("BATT_CRT_MAH", 0.0, false),
+    ("FS_CRASH_CHECK", 1.0, true),
+    ("FS_THR_ENABLE", 1.0, true),
+    ("BATT_MONITOR", 4.0, true),
+    ("BATT_LOW_TIMER", 10.0, true),
     ("BATT_LOW_VOLT", 10.5, false),
     ("BATT_CRT_VOLT", 0.0, false),
-    ("BATT_LOW_TIMER", 10.0, true),
+    ("BATT_CAPACITY", 10_000.0, true),
+    ("BATT_LOW_MAH", 0.0, false),
+    ("BATT_CRT_MAH", 0.0, false),
     ("BATT_FS_LOW_ACT", 0.0, true),
     ("BATT_FS_CRT_ACT", 0.0, true),
+    ("BATT_SERIAL_NUM", -1.0, true),
     ("FENCE_ENABLE", 0.0, true),
     ("FENCE_ACTION", 1.0, true),
     ("FENCE_TYPE", 7.0, true),
@@ -26,9 +30,10 @@ const TABLE: [(&str, f32, bool); 36] = [
     ("FENCE_RADIUS", 300.0, false),
     ("FENCE_MARGIN", 2.0, false),
     ("RTL_ALT", 1500.0, false),
+    ("RTL_ALT_FINAL", 0.0, false),
+    ("RTL_ALT_TYPE", 0.0, true),
     ("RTL_CONE_SLOPE", 3.0, false),
     ("RTL_LOIT_TIME", 5000.0, true),
-    ("RTL_ALT_FINAL", 0.0, false),
     ("WPNAV_SPEED", 1000.0, false),
     ("WPNAV_SPEED_UP", 300.0, false),
     ("WPNAV_SPEED_DN", 200.0, false),
@@ -39,7 +44,8 @@ const TABLE: [(&str, f32, bool); 36] = [
     ("AUTO_OPTIONS", 0.0, true),
     ("MIS_RESTART", 0.0, true),
     ("RALLY_TOTAL", 0.0, true),
-    ("BATT_SERIAL_NUM", -1.0, true),
+    ("RALLY_LIMIT_KM", 0.3, false),
+    ("RALLY_INCL_HOME", 1.0, true),
 ];
 
 #[derive(Debug)]
