@@ -69,6 +69,7 @@ pub async fn start(options: &Options, cancel: CancellationToken) -> Result<Site,
     let mut ring: Vec<_> = town.patrol_area().iter().map(|p| json!([p.lon, p.lat])).collect();
     ring.extend(ring.first().cloned());
     write_json(&out.join("areas/town.geojson"), &json!({"type": "Polygon", "coordinates": [ring]}))?;
+    write_airspace(out, town.dock())?;
 
     let air = Air::new();
     let mavlink = free_udp_port()?;
@@ -184,6 +185,16 @@ url = "{base}"
 wind_m_s = 10.0
 gust_m_s = 16.0
 
+[[airspace]]
+reference = "simulated"
+area = "areas/airspace.geojson"
+from = "2020-01-01T00:00:00Z"
+until = "2100-01-01T00:00:00Z"
+
+[identification]
+registration = "UAS-SIMULATED"
+application = "simulated"
+
 [perception]
 {model}
 
@@ -222,6 +233,14 @@ gimbal_pitch_deg = -90.0
         broker = setting.broker,
         model = model.unwrap_or_default(),
     )
+}
+
+/// What the simulated authority has approved: two kilometres around the dock.
+pub(super) fn write_airspace(out: &Path, dock: LatLon) -> Result<(), SiteError> {
+    let frame = geo::LocalFrame::new(dock);
+    let corners = [(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0), (-1.0, -1.0)];
+    let ring = corners.map(|(east, north)| frame.to_latlon(2000.0 * east, 2000.0 * north)).map(|at| [at.lon, at.lat]);
+    write_json(&out.join("areas/airspace.geojson"), &json!({"type": "Polygon", "coordinates": [ring]}))
 }
 
 /// The key with which the simulated station's operator signs MQTT commands; returns its public half.

@@ -39,8 +39,8 @@ use tokio_util::sync::CancellationToken;
 pub use config::{Config, SigmaConfig};
 pub use dock::{Dock, DockConfig, DockError, DockState, Hatch};
 pub use http::HttpError;
-pub use safety::SafetyConfig;
 pub use mission::{CameraPlan, Mission, MissionFault, Waypoint};
+pub use safety::SafetyConfig;
 pub use shots::{Shot, Shots};
 pub use telemetry::{Autopilot, Fix, FlightMode, LandedState, Telemetry, Text};
 pub use weather::{Reading, Weather, WeatherConfig};
@@ -99,7 +99,9 @@ pub enum VehicleError {
     Parameter { name: String, reason: String },
     #[error("parameter {name}: the drone does not know it, and {why}; use a firmware that has it")]
     ParameterMissing { name: String, why: &'static str },
-    #[error("parameter {name}: the drone holds {held}, wanted is {wanted}, for {why}; only the drone's maker can set it")]
+    #[error(
+        "parameter {name}: the drone holds {held}, wanted is {wanted}, for {why}; only the drone's maker can set it"
+    )]
     ParameterUnfit { name: String, held: f64, wanted: String, why: &'static str },
     #[error("the drone is armed with unsafe parameters ({differences}); call it home, they are set on the ground")]
     UnsafeWhileArmed { differences: String },

@@ -206,8 +206,12 @@ impl Want {
             Want::On(to) => set_unless(held != 0.0, to),
             Want::AtMost(to) => set_unless(held <= to, to),
             Want::Above(low, to) => set_unless(held > low, to),
-            Want::BitsSet(mask) => bits(held).map_or(Verdict::Unfit, |b| set_unless(b & mask == mask, f64::from(b | mask))),
-            Want::BitsClear(mask) => bits(held).map_or(Verdict::Unfit, |b| set_unless(b & mask == 0, f64::from(b & !mask))),
+            Want::BitsSet(mask) => {
+                bits(held).map_or(Verdict::Unfit, |b| set_unless(b & mask == mask, f64::from(b | mask)))
+            }
+            Want::BitsClear(mask) => {
+                bits(held).map_or(Verdict::Unfit, |b| set_unless(b & mask == 0, f64::from(b & !mask)))
+            }
             Want::Share(of, share) => match other(of) {
                 Some(whole) if whole > 0.0 => {
                     let to = (whole * share).round();
@@ -216,7 +220,11 @@ impl Want {
                 _ => Verdict::Unfit,
             },
             Want::Built(unfit) => {
-                if unfit.iter().any(|value| params::close(held, *value)) { Verdict::Unfit } else { Verdict::Fine }
+                if unfit.iter().any(|value| params::close(held, *value)) {
+                    Verdict::Unfit
+                } else {
+                    Verdict::Fine
+                }
             }
         }
     }
@@ -276,7 +284,8 @@ fn ardupilot(config: &Config) -> Vec<Rule> {
     let safety = &config.safety;
     let (low, critical) = (safety.battery_return_pct / 100.0, safety.battery_land_pct / 100.0);
     const LINK: &str = "a drone that lost the station must come home";
-    const BATTERY: &str = "a low battery must bring the drone home, an empty one down; an action without its threshold never fires";
+    const BATTERY: &str =
+        "a low battery must bring the drone home, an empty one down; an action without its threshold never fires";
     const FENCE: &str = "outside of its bounds the drone must come home";
     const RETURN: &str = "the return must clear what stands around and end on the ground at the dock";
     const CHECKS: &str = "the drone must look after itself";
@@ -614,10 +623,7 @@ mod tests {
         let mut config = Config::at("udpin:0.0.0.0:14550");
         // Land where it is in place of returning; a compass check that only some firmwares have.
         config.safety.parameters.insert("FS_GCS_ENABLE".to_owned(), Wish::Value(5.0));
-        config
-            .safety
-            .parameters
-            .insert("FS_DR_ENABLE".to_owned(), Wish::Detailed { value: 1.0, optional: true });
+        config.safety.parameters.insert("FS_DR_ENABLE".to_owned(), Wish::Detailed { value: 1.0, optional: true });
         assert!(config.faults().is_empty());
         let rules = profile(Autopilot::ArduPilot, &config);
         let mut drone = fulfilled(&rules);
@@ -636,7 +642,8 @@ mod tests {
 
     #[test]
     fn the_table_reads_as_it_is_documented() {
-        let text = "battery_return_pct = 30\n[parameters]\nFS_DR_ENABLE = { value = 1, optional = true }\nWP_YAW_BEHAVIOR = 1";
+        let text =
+            "battery_return_pct = 30\n[parameters]\nFS_DR_ENABLE = { value = 1, optional = true }\nWP_YAW_BEHAVIOR = 1";
         let table: SafetyConfig = toml::from_str(text).unwrap();
         assert_eq!(table.battery_return_pct, 30.0);
         assert_eq!(table.parameters["WP_YAW_BEHAVIOR"].parts(), (1.0, false));

@@ -34,6 +34,8 @@ pub struct Sample {
     pub link_up: bool,
     pub link_down: bool,
     pub station_alive: bool,
+    /// How far the station's wall clock is off.
+    pub clock_off_s: f64,
 }
 
 /// Something was asked of the hatch.
@@ -64,8 +66,10 @@ pub struct Rules {
     /// In the air it must be on its way home below this.
     pub return_battery_pct: f64,
     pub satellites: u8,
+    pub clock_off_s: f64,
     /// Until a sensor's value can have been read: a limit broken for a shorter time is not known to anybody.
     pub sensing_s: f64,
+    /// Weather is read once a second, and must be red for three before a gust turns a flight round.
     pub weather_reaction_s: f64,
     pub battery_reaction_s: f64,
     /// The drone's own failsafe takes 5 s and a heartbeat; the station's link loss as long.
@@ -85,10 +89,11 @@ impl Rules {
             gust_m_s: 16.0,
             rain_mm_h: 0.5,
             launch_battery_pct: 60.0,
-            return_battery_pct: 15.0,
+            return_battery_pct: 20.0,
             satellites: 8,
+            clock_off_s: 5.0,
             sensing_s: 3.0,
-            weather_reaction_s: 6.0,
+            weather_reaction_s: 8.0,
             battery_reaction_s: 6.0,
             link_reaction_s: 10.0,
             position_reaction_s: 5.0 + 11.0 / speed.max(0.1),
@@ -213,12 +218,13 @@ type Limit<'a> = (&'static str, f64, Box<dyn Fn(&Sample) -> bool + 'a>);
 
 fn armed_with_red_gates(trace: &Trace, rules: &Rules, faults: &mut Vec<Unsafe>) {
     let known = rules.sensing_s;
-    let gates: [Limit; 7] = [
+    let gates: [Limit; 8] = [
         ("wind above its limit", known, Box::new(|s| s.wind_m_s > rules.wind_m_s)),
         ("gusts above their limit", known, Box::new(|s| s.gust_m_s > rules.gust_m_s)),
         ("rain above its limit", known, Box::new(|s| s.rain_mm_h > rules.rain_mm_h)),
         ("battery below its limit", known, Box::new(|s| s.battery_pct < rules.launch_battery_pct)),
         ("too few satellites", known, Box::new(|s| s.satellites < rules.satellites)),
+        ("its clock off", known, Box::new(|s| s.clock_off_s.abs() > rules.clock_off_s)),
         // Nothing to sense here: the station opened the hatch and uploaded the fence itself.
         ("the hatch not open", 0.0, Box::new(|s| s.hatch < 1.0)),
         ("no fence on board", 0.0, Box::new(|s| !s.fenced)),
@@ -320,6 +326,7 @@ mod tests {
             link_up: true,
             link_down: true,
             station_alive: true,
+            clock_off_s: 0.0,
         }
     }
 
@@ -391,12 +398,13 @@ mod tests {
 
     #[test]
     fn arming_with_a_gate_that_was_red_for_longer_than_it_takes_to_sense_is_unsafe() {
-        let table: [fn(&mut Sample); 5] = [
+        let table: [fn(&mut Sample); 6] = [
             |s| s.wind_m_s = 11.0,
             |s| s.gust_m_s = 17.0,
             |s| s.rain_mm_h = 1.0,
             |s| s.battery_pct = 50.0,
             |s| s.satellites = 5,
+            |s| s.clock_off_s = -60.0,
         ];
         for (row, broken) in table.into_iter().enumerate() {
             let red = |from: f64, to: f64| {
@@ -454,7 +462,7 @@ mod tests {
             (rules.weather_reaction_s, |s| s.wind_m_s = 11.0),
             (rules.weather_reaction_s, |s| s.gust_m_s = 17.0),
             (rules.weather_reaction_s, |s| s.rain_mm_h = 1.0),
-            (rules.battery_reaction_s, |s| s.battery_pct = 14.0),
+            (rules.battery_reaction_s, |s| s.battery_pct = 19.0),
             (rules.link_reaction_s, |s| s.link_up = false),
             (rules.link_reaction_s, |s| s.link_down = false),
             (rules.position_reaction_s, |s| s.satellites = 0),

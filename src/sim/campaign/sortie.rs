@@ -126,6 +126,7 @@ struct World {
     station: Option<Child>,
     /// The library and the file that the station's clock is read from.
     clock: Option<(PathBuf, PathBuf)>,
+    clock_off_s: f64,
     _all: DropGuard,
 }
 
@@ -148,6 +149,8 @@ impl World {
         let corners = [(10.0, 10.0), (90.0, 10.0), (90.0, 60.0), (10.0, 60.0), (10.0, 10.0)];
         let ring = corners.map(|(east, north)| frame.to_latlon(east, north)).map(|at| [at.lon, at.lat]);
         site::write_json(&dir.join("areas/town.geojson"), &json!({"type": "Polygon", "coordinates": [ring]}))?;
+
+        site::write_airspace(&dir, DOCK)?;
 
         let all = CancellationToken::new();
         let io = |error: std::io::Error| CampaignError::Site(SiteError::Start(error));
@@ -207,6 +210,7 @@ impl World {
             broker_port,
             station: None,
             clock,
+            clock_off_s: 0.0,
             _all: all.drop_guard(),
         })
     }
@@ -245,10 +249,10 @@ impl World {
             Fault::CameraStalls { .. } => self.change(|f| f.camera_stalled = true),
             Fault::DockJams { .. } => self.hardware.jam(true),
             Fault::ClockSteps { by_s } => {
-                if let Some((_, file)) = &self.clock
-                    && let Err(error) = fs::write(file, format!("{by_s:+.0}"))
-                {
-                    tracing::error!(%error, "the station's clock cannot be stepped");
+                let Some((_, file)) = &self.clock else { return };
+                match fs::write(file, format!("{by_s:+.0}")) {
+                    Ok(()) => self.clock_off_s = by_s,
+                    Err(error) => tracing::error!(%error, "the station's clock cannot be stepped"),
                 }
             }
             Fault::StationKilled { .. } => {
@@ -323,6 +327,7 @@ impl World {
             link_up: !(faults.deaf || faults.mute),
             link_down: !(faults.voiceless || faults.mute),
             station_alive,
+            clock_off_s: self.clock_off_s,
         }
     }
 

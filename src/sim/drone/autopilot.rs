@@ -147,7 +147,7 @@ pub struct Autopilot {
     pub faults: Faults,
     pub(super) log: Log,
     /// The wall's clock at the last step: what pictures are dated by.
-    now: Timestamp,
+    pub(super) now: Timestamp,
 }
 
 #[derive(Debug, Clone, Copy)]

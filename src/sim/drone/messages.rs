@@ -6,7 +6,7 @@ use mavlink::dialects::common::{
     GimbalDeviceFlags, GpsFixType, HEARTBEAT_DATA, HOME_POSITION_DATA, MISSION_CURRENT_DATA, MavAutopilot,
     MavBatteryChargeState, MavBool, MavLandedState, MavMessage, MavModeFlag, MavOdidArmStatus, MavProtocolCapability,
     MavSeverity, MavState, MavSysStatusSensor, MavType, MavVtolState, MissionState, OPEN_DRONE_ID_ARM_STATUS_DATA,
-    SYS_STATUS_DATA, VFR_HUD_DATA,
+    SYS_STATUS_DATA, SYSTEM_TIME_DATA, VFR_HUD_DATA,
 };
 
 use super::RemoteId;
@@ -21,7 +21,7 @@ pub const AUTOPILOT_VERSION: u32 = 148;
 pub const HOME_POSITION: u32 = 242;
 
 /// What may be streamed. Like a real one on a fresh link, none of it runs until it is asked for.
-pub const STREAMS: [u32; 11] = [1, 24, 30, 33, MISSION_CURRENT, 74, 147, HOME_POSITION, 245, 285, 370];
+pub const STREAMS: [u32; 12] = [1, 2, 24, 30, 33, MISSION_CURRENT, 74, 147, HOME_POSITION, 245, 285, 370];
 
 /// Of the sea below home.
 const GROUND_AMSL_M: f64 = 5.0;
@@ -29,8 +29,9 @@ const GROUND_AMSL_M: f64 = 5.0;
 const PREARM_EVERY_S: f64 = 30.0;
 
 impl Autopilot {
+    /// The drone's own clock goes by simulated time: rates that are reckoned by it are those of its flight.
     pub(super) fn boot_ms(&self) -> u32 {
-        (self.uptime_s * 1000.0) as u32
+        (self.sim_s * 1000.0) as u32
     }
 
     fn current_ca(&self) -> i16 {
@@ -185,6 +186,11 @@ impl Autopilot {
                     ..Default::default()
                 })
             }
+            // UTC by the satellites; once set, its clock goes on without them.
+            2 => MavMessage::SYSTEM_TIME(SYSTEM_TIME_DATA {
+                time_unix_usec: u64::try_from(self.now.as_microsecond()).unwrap_or_default(),
+                time_boot_ms,
+            }),
             24 => MavMessage::GPS_RAW_INT(GPS_RAW_INT_DATA {
                 time_usec: u64::from(time_boot_ms) * 1000,
                 lat,
