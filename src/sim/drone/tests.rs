@@ -154,7 +154,7 @@ impl Flight {
 
     fn ask(&mut self, id: u32) -> MavMessage {
         assert_eq!(self.command(MavCmd::MAV_CMD_REQUEST_MESSAGE, [id as f32, 0.0]), MavResult::MAV_RESULT_ACCEPTED);
-        let position = self.said.iter().rposition(|m| mavlink::Message::message_id(*&m) == id).unwrap();
+        let position = self.said.iter().rposition(|m| mavlink::Message::message_id(m) == id).unwrap();
         self.said[position].clone()
     }
 
