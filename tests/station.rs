@@ -179,6 +179,91 @@ fn a_scheduled_patrol_flies_by_itself_and_is_called_back_by_a_signed_command() {
     });
 }
 
+/// The newest sortie, as the page sees it.
+fn newest(config: &Path) -> Option<Value> {
+    get(config, "sorties")?.as_array()?.first().cloned()
+}
+
+fn in_state(config: &Path, state: &str, seconds: u64) -> Value {
+    until(&format!("the sortie is {state}"), seconds, || newest(config).filter(|s| s["state"] == state))
+}
+
+fn states(sortie: &Value) -> Vec<&str> {
+    sortie["steps"].as_array().unwrap().iter().map(|s| s["state"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_held_station_flies_nothing_and_a_flight_can_be_paused_called_back_and_continued() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_sim, config) = simulate(dir.path(), &[]);
+    let _station = run(&config);
+    ready(&config);
+    let (held, said) = cli(&config, &["service", "hold", "--reason", "festival"]);
+    assert!(held && said.contains("festival"), "{said}");
+    let (started, said) = cli(&config, &["patrol", "start", "town"]);
+    assert!(!started && said.contains("festival"), "{said}");
+    assert!(cli(&config, &["service", "release"]).0);
+
+    let (started, said) = cli(&config, &["patrol", "start", "town"]);
+    assert!(started, "{said}");
+    in_state(&config, "airborne", 60);
+    until("it has flown some of its way", 60, || newest(&config).filter(|s| s["progress"].as_f64() > Some(0.15)));
+    assert!(cli(&config, &["patrol", "pause"]).0);
+    let paused = in_state(&config, "paused", 10);
+    let (twice, said) = cli(&config, &["patrol", "pause"]);
+    assert!(!twice && said.contains("Paused"), "{said}");
+    assert!(cli(&config, &["patrol", "resume"]).0);
+    in_state(&config, "airborne", 10);
+    let (back, said) = cli(&config, &["patrol", "return"]);
+    assert!(back, "{said}");
+    let ended = until("it ended", 120, || newest(&config).filter(|s| !s["ended_at"].is_null()));
+    assert_eq!(ended["state"], "aborted", "{ended}");
+    assert!(ended["reason"].as_str().unwrap().starts_with("called back by"), "{ended}");
+    assert_eq!(ended["can_be_continued"], true);
+    assert_eq!(ended["id"], paused["id"]);
+
+    let (started, said) = cli(&config, &["patrol", "start", "town", "--continues", "last"]);
+    assert!(started, "{said}");
+    let rest = in_state(&config, "airborne", 60);
+    assert_eq!(rest["continues"], ended["id"]);
+    let length = |s: &Value| s["route"]["coordinates"].as_array().unwrap().len();
+    assert!(length(&rest) <= length(&ended), "{rest}");
+    assert_ne!(rest["route"]["coordinates"][0], ended["route"]["coordinates"][0]);
+    assert!(cli(&config, &["patrol", "cancel"]).0);
+    until("the rest ended", 120, || newest(&config).filter(|s| !s["ended_at"].is_null()));
+}
+
+#[test]
+fn a_station_killed_in_the_air_adopts_its_flight_and_brings_the_record_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_sim, config) = simulate(dir.path(), &[]);
+    let station = run(&config);
+    ready(&config);
+    assert!(cli(&config, &["patrol", "start", "town"]).0);
+    let flying = in_state(&config, "airborne", 60);
+    until("it has flown some of its way", 60, || newest(&config).filter(|s| s["progress"].as_f64() > Some(0.1)));
+    // No time for anything: as a power cut does it.
+    assert!(Command::new("kill").args(["-9", &station.0.id().to_string()]).status().unwrap().success());
+    drop(station);
+    let _again = run(&config);
+    let ended = until("it ended", 180, || newest(&config).filter(|s| !s["ended_at"].is_null()));
+    assert_eq!(ended["id"], flying["id"]);
+    assert!(matches!(ended["state"].as_str().unwrap(), "done" | "aborted"), "{ended}");
+    let steps = states(&ended);
+    assert!(steps.contains(&"adopted"), "{steps:?}");
+    assert_eq!(steps.iter().filter(|s| **s == "arming").count(), 1, "{steps:?}");
+    until("the dock is closed over it", 30, || {
+        (get(&config, "status")?["dock"]["hatch"] == "closed").then_some(())
+    });
+    // Pictures from before the crash and after it became cases; none is lost or doubled.
+    let cases = get(&config, "cases").unwrap();
+    let mut ids: Vec<_> = cases["features"].as_array().unwrap().iter().map(|c| c["id"].to_string()).collect();
+    let count = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), count);
+}
+
 #[test]
 fn a_bad_configuration_flies_nothing_and_the_page_names_every_fault() {
     let dir = tempfile::tempdir().unwrap();
