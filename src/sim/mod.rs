@@ -4,6 +4,7 @@
 pub mod broker;
 pub mod drone;
 pub mod hardware;
+pub mod plc;
 pub mod score;
 pub mod site;
 pub mod town;

@@ -16,6 +16,7 @@ pub mod frame;
 mod http;
 mod link;
 pub mod mission;
+pub mod modbus;
 pub mod safety;
 pub mod shots;
 pub mod telemetry;
@@ -34,12 +35,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::geo::PoseSigma;
 
-pub use dock::{Dock, DockConfig, DockError, DockState, Hatch};
+pub use dock::{Dock, DockConfig, DockError, DockState, Halt, Hatch, Objection};
 pub use http::HttpError;
 pub use mission::{CameraPlan, Mission, MissionFault, Waypoint};
+pub use modbus::Lines;
 pub use shots::{Shot, Shots};
 pub use telemetry::{Autopilot, Fix, FlightMode, LandedState, Telemetry, Text};
-pub use weather::{Reading, Weather, WeatherConfig};
+pub use weather::{Reading, Weather, WeatherConfig, WeatherError};
 
 use frame::Frame;
 
