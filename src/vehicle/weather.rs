@@ -26,6 +26,7 @@ pub struct WeatherConfig {
     pub url: Option<String>,
     /// The station's registers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "WeatherMap")]
     pub modbus: Option<WeatherMap>,
 }
 
@@ -228,19 +229,20 @@ async fn run(mut driver: Driver, published: watch::Sender<Option<Reading>>) {
     // Each trouble is said once, when it begins.
     let mut troubled = false;
     loop {
-        poll.tick().await;
-        let stale = driver.stale();
+        // In the pause, and while an answer is waited for, what was known before goes stale in time.
         let found = {
-            let mut read = pin!(driver.read());
-            loop {
-                // While the answer is waited for, what was known before goes stale in time.
-                let stale_at = stale.zip(*published.borrow()).map(|(stale, last)| last.received + stale);
-                tokio::select! {
-                    biased;
-                    found = &mut read => break found,
-                    () = sleep_until(stale_at.unwrap_or_else(Instant::now)), if stale_at.is_some() => {
-                        published.send_replace(None);
-                    }
+            let stale = driver.stale();
+            let stale_at = stale.zip(*published.borrow()).map(|(stale, last)| last.received + stale);
+            let mut next = pin!(async {
+                poll.tick().await;
+                driver.read().await
+            });
+            tokio::select! {
+                biased;
+                found = &mut next => found,
+                () = sleep_until(stale_at.unwrap_or_else(Instant::now)), if stale_at.is_some() => {
+                    published.send_replace(None);
+                    next.await
                 }
             }
         };

@@ -36,6 +36,7 @@ pub struct DockConfig {
     pub url: Option<String>,
     /// The controller's registers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "DockMap")]
     pub modbus: Option<DockMap>,
     /// Seconds the hatch may take from end to end.
     #[serde(default = "default_travel_limit_s")]

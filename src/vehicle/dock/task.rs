@@ -75,6 +75,7 @@ impl Task {
                     // A caller that went away has no use for the answer.
                     let _ = request.reply.send(outcome);
                 }
+                () = passed(self.stale_at()) => self.withdraw(),
                 _ = poll.tick() => {
                     if self.look().await.is_ok() && self.stop_owed {
                         self.halt().await;
@@ -169,6 +170,7 @@ impl Task {
                     let _ = reply.send(halt.clone());
                     return Err(DockError::Stopped { halt });
                 }
+                () = passed(self.stale_at()) => self.withdraw(),
                 () = sleep_until(deadline.min(Instant::now() + POLL_MOVING)) => {}
             }
         }
@@ -191,20 +193,17 @@ impl Task {
 
     /// Looks once. While the answer is waited for, what was known before goes stale in time.
     async fn look(&mut self) -> Result<Seen, DockError> {
-        let stale = self.driver.stale();
-        let Task { driver, published, last, .. } = self;
+        let stale_at = self.stale_at();
         let outcome = {
-            let look = driver.look();
+            let look = self.driver.look();
             tokio::pin!(look);
-            loop {
-                let stale_at = last.as_ref().map(|(_, at)| *at + stale);
-                tokio::select! {
-                    biased;
-                    outcome = &mut look => break outcome,
-                    () = sleep_until(stale_at.unwrap_or_else(Instant::now)), if stale_at.is_some() => {
-                        *last = None;
-                        withdraw(published);
-                    }
+            tokio::select! {
+                biased;
+                outcome = &mut look => outcome,
+                () = passed(stale_at) => {
+                    self.last = None;
+                    withdraw(&self.published);
+                    look.await
                 }
             }
         };
@@ -216,14 +215,19 @@ impl Task {
                 Ok(seen)
             }
             Err(error) => {
-                if self.last.as_ref().is_some_and(|(_, at)| at.elapsed() >= stale) {
-                    self.last = None;
-                    withdraw(&self.published);
-                }
                 self.complain(Some(&error));
                 Err(error)
             }
         }
+    }
+
+    fn stale_at(&self) -> Option<Instant> {
+        self.last.as_ref().map(|(_, at)| *at + self.driver.stale())
+    }
+
+    fn withdraw(&mut self) {
+        self.last = None;
+        withdraw(&self.published);
     }
 
     fn publish(&self) {
@@ -244,6 +248,14 @@ impl Task {
             tracing::warn!(error, "the dock does not tell all that it should");
         }
         self.complaint = now;
+    }
+}
+
+/// Returns at that time, or never.
+async fn passed(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,4 +1,7 @@
 //! Pure: the register maps of the configuration, and everything that can be wrong with them before a byte is sent.
+//!
+//! Optional tables stand in the schema as if they were not (`schemars(with)`): among alternatives, a fault inside one could
+//! not be named.
 
 use std::time::Duration;
 
@@ -112,6 +115,7 @@ pub struct Quantity {
     pub offset: f64,
     /// What the value is measured in; aerie's own (m/s, degC, mm/h, m) when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Unit")]
     pub unit: Option<Unit>,
     /// Lowest and highest value that can be true, after `scale` and `offset`, in `unit`. Beyond it nothing is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -178,6 +182,7 @@ pub struct Permit {
     pub input: Contact,
     /// Which movement needs it; both when left out. A movement under way stops when it goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Motion")]
     pub motion: Option<Motion>,
 }
 
@@ -214,16 +219,21 @@ pub struct DockSignals {
     pub open: Contact,
     /// On while it moves that way; without these two, the last command tells the direction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Contact")]
     pub opening: Option<Contact>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Contact")]
     pub closing: Option<Contact>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Contact")]
     pub drone_present: Option<Contact>,
     /// On when pressed. Wire it normally closed and set `inverted`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Contact")]
     pub emergency_stop: Option<Contact>,
     /// Changes at least once in `stale_s`; when it stands still, nothing is believed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Alive")]
     pub alive: Option<Alive>,
 }
 
@@ -235,6 +245,7 @@ pub struct DockCommands {
     pub close: Command,
     /// Ends a movement that took too long or must not go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Command")]
     pub stop: Option<Command>,
 }
 
@@ -269,9 +280,11 @@ pub struct WeatherSignals {
     pub rain: Quantity,
     pub temperature: Quantity,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Quantity")]
     pub visibility: Option<Quantity>,
     /// Changes at least once in `stale_s`; when it stands still, nothing is believed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Alive")]
     pub alive: Option<Alive>,
 }
 
@@ -546,7 +559,7 @@ impl Check {
             self.fault(&format!("{key}.offset"), format!("{} is no number to add", quantity.offset));
         }
         if let Some(unit) = quantity.unit.filter(|unit| unit.measure() != measure) {
-            let fault = format!("{unit:?} does not measure this; expected {}", measure.units());
+            let fault = format!("{:?} does not measure this; expected {}", unit.name(), measure.units());
             self.fault(&format!("{key}.unit"), fault);
         }
         if let Some([low, high]) = quantity.range {

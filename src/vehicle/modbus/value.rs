@@ -86,6 +86,22 @@ impl Unit {
         }
     }
 
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::MetresPerSecond => "m/s",
+            Unit::KilometresPerHour => "km/h",
+            Unit::Knots => "kn",
+            Unit::MilesPerHour => "mph",
+            Unit::Celsius => "degC",
+            Unit::Fahrenheit => "degF",
+            Unit::Kelvin => "K",
+            Unit::MillimetresPerHour => "mm/h",
+            Unit::MillimetresPerMinute => "mm/min",
+            Unit::Metres => "m",
+            Unit::Kilometres => "km",
+        }
+    }
+
     fn to_own(self, value: f64) -> f64 {
         match self {
             Unit::MetresPerSecond | Unit::Celsius | Unit::MillimetresPerHour | Unit::Metres => value,
