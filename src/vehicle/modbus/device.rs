@@ -117,7 +117,9 @@ impl Device {
                     }
                 }
                 LineError::Exception { .. } => {}
-                LineError::Timeout { .. } | LineError::Mangled { .. } => drop(silent.insert(whole.unit)),
+                LineError::Timeout { .. } | LineError::Mangled { .. } | LineError::Silent { .. } => {
+                    silent.insert(whole.unit);
+                }
                 // The line itself is down.
                 _ => {
                     trouble.get_or_insert(error);

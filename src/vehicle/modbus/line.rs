@@ -40,6 +40,8 @@ pub enum LineError {
     },
     #[error("{line}: no answer to {what} within {limit:?}; check unit_id, wiring and speed, or raise timeout_s")]
     Timeout { line: String, what: String, limit: Duration },
+    #[error("{line}: unit {unit} did not answer {times} times, so others come first; asked again in {again_in:?}")]
+    Silent { line: String, unit: u8, times: u32, again_in: Duration },
     #[error("{line}: {what}: exception {code} ({}); {}", meaning(*.code), exception_remedy(*.code))]
     Exception { line: String, what: String, code: u8 },
     #[error("{line}: the answer to {what} makes no sense: {reason}")]
@@ -59,7 +61,7 @@ impl LineError {
             LineError::Lost { .. } | LineError::Timeout { .. } | LineError::Mangled { .. } => true,
             LineError::Stopping { .. } => true,
             LineError::Open { .. } | LineError::Down { .. } | LineError::Exception { .. } => false,
-            LineError::Babble { .. } | LineError::GivenUp { .. } => false,
+            LineError::Silent { .. } | LineError::Babble { .. } | LineError::GivenUp { .. } => false,
         }
     }
 }
@@ -298,6 +300,7 @@ impl Lines {
             backoff: BACKOFF_FIRST,
             why: String::new(),
             quiet_since: Instant::now(),
+            silent: HashMap::new(),
         };
         tokio::spawn(task.run(write_inbox, read_inbox));
         known.insert(address.clone(), (writes.downgrade(), reads.downgrade()));
@@ -342,6 +345,8 @@ impl Line {
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 const BACKOFF_MOST: Duration = Duration::from_secs(10);
 const OPEN_LIMIT: Duration = Duration::from_secs(2);
+/// The longest time for which a unit that does not answer is passed over.
+const SILENT_MOST: Duration = Duration::from_secs(5);
 /// A line that talks by itself for longer is not waited for.
 const BABBLE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -363,6 +368,9 @@ struct Task {
     backoff: Duration,
     why: String,
     quiet_since: Instant,
+    /// Units that did not answer: how often, and until when nobody reads from them. Each such question holds the line for
+    /// its time-out and, on a serial line, for as long again.
+    silent: HashMap<u8, (u32, Instant)>,
 }
 
 impl Task {
@@ -388,6 +396,12 @@ impl Task {
         limit: Duration,
         reply: &oneshot::Sender<Result<Vec<u16>, LineError>>,
     ) -> Result<Vec<u16>, LineError> {
+        if let (Ask::Read(_), Some((times, until))) = (ask, self.silent.get(&ask.unit()))
+            && Instant::now() < *until
+        {
+            let (line, again_in) = (self.name.clone(), *until - Instant::now());
+            return Err(LineError::Silent { line, unit: ask.unit(), times: *times, again_in });
+        }
         let mut link = match self.link.take() {
             Some(link) => link,
             None => self.connect().await?,
@@ -401,6 +415,10 @@ impl Task {
         link.client.set_slave(Slave(ask.unit()));
         let outcome = timeout(limit, link.client.call(ask.request())).await;
         self.quiet_since = Instant::now();
+        match outcome {
+            Err(_) => self.pass_over(ask.unit(), limit),
+            Ok(_) => drop(self.silent.remove(&ask.unit())),
+        }
         let (line, what) = (self.name.clone(), ask.to_string());
         let error = match outcome {
             Ok(Ok(Ok(response))) => match ask.answered_by(response) {
@@ -435,6 +453,14 @@ impl Task {
             self.link = Some(link);
         }
         Err(error)
+    }
+
+    /// Once may be chance: the first pause is no longer than a serial line takes to settle.
+    fn pass_over(&mut self, unit: u8, limit: Duration) {
+        let now = Instant::now();
+        let (times, until) = self.silent.entry(unit).or_insert((0, now));
+        *until = now + limit.saturating_mul(1 << (*times).min(8)).min(SILENT_MOST);
+        *times = times.saturating_add(1);
     }
 
     async fn connect(&mut self) -> Result<Link, LineError> {
