@@ -108,8 +108,7 @@ fn acknowledged(frame: &Frame, command: MavCmd, us: (u8, u8)) -> Option<MavResul
     match &frame.message {
         MavMessage::COMMAND_ACK(ack) if ack.command == command && frame.component == AUTOPILOT => {
             let (system, component) = us;
-            let for_us =
-                ack.target_system == 0 || ack.target_system == system;
+            let for_us = ack.target_system == 0 || ack.target_system == system;
             let for_our_part = ack.target_component == 0 || ack.target_component == component;
             (for_us && for_our_part).then_some(ack.result)
         }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::mission::SpeedCap;
 use super::safety::SafetyConfig;
 use super::{VehicleError, transport};
 use crate::geo::PoseSigma;
@@ -26,6 +27,9 @@ pub struct Config {
     /// No mission is sent that goes farther from home.
     #[serde(default = "default_max_distance_m")]
     pub max_distance_m: f64,
+    /// Below a height above ground no faster than this, however the patrol is planned.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub speed_caps: Vec<SpeedCap>,
     /// How good the drone's poses are, one sigma.
     #[serde(default)]
     pub pose_sigma: SigmaConfig,
@@ -91,6 +95,7 @@ impl Config {
             heartbeat_timeout_s: default_heartbeat_timeout_s(),
             max_height_m: default_max_height_m(),
             max_distance_m: default_max_distance_m(),
+            speed_caps: Vec::new(),
             pose_sigma: SigmaConfig::default(),
             safety: SafetyConfig::default(),
         }
@@ -118,6 +123,15 @@ impl Config {
             // NaN is in no range.
             if !(low..=high).contains(&value) {
                 faults.push(VehicleError::Value { key, value, low, high });
+            }
+        }
+        for cap in &self.speed_caps {
+            for (key, value, low, high) in
+                [("speed_caps.below_m", cap.below_m, 1.0, 1000.0), ("speed_caps.speed_m_s", cap.speed_m_s, 0.5, 30.0)]
+            {
+                if !(low..=high).contains(&value) {
+                    faults.push(VehicleError::Value { key, value, low, high });
+                }
             }
         }
         faults.extend(self.safety.faults(self.max_height_m));

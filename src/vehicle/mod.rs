@@ -38,8 +38,8 @@ use tokio_util::sync::CancellationToken;
 pub use config::{Config, SigmaConfig};
 pub use dock::{Dock, DockConfig, DockError, DockState, Hatch};
 pub use http::HttpError;
+pub use mission::{Along, CameraPlan, Exclusion, Mission, MissionFault, SpeedCap, Waypoint};
 pub use safety::SafetyConfig;
-pub use mission::{CameraPlan, Mission, MissionFault, Waypoint};
 pub use shots::{Shot, Shots};
 pub use telemetry::{Autopilot, Fix, FlightMode, LandedState, Telemetry, Text};
 pub use weather::{Reading, Weather, WeatherConfig};
@@ -98,11 +98,15 @@ pub enum VehicleError {
     Parameter { name: String, reason: String },
     #[error("parameter {name}: the drone does not know it, and {why}; use a firmware that has it")]
     ParameterMissing { name: String, why: &'static str },
-    #[error("parameter {name}: the drone holds {held}, wanted is {wanted}, for {why}; only the drone's maker can set it")]
+    #[error(
+        "parameter {name}: the drone holds {held}, wanted is {wanted}, for {why}; only the drone's maker can set it"
+    )]
     ParameterUnfit { name: String, held: f64, wanted: String, why: &'static str },
     #[error("the drone is armed with unsafe parameters ({differences}); call it home, they are set on the ground")]
     UnsafeWhileArmed { differences: String },
-    #[error("the drone holds {count} rally points, which would pull its return away from the dock; clear them")]
+    #[error(
+        "the drone still holds {count} rally points after they were cleared, which would pull its return away from the dock; clear them by hand"
+    )]
     RallyPoints { count: u16 },
     #[error("the vehicle's task has stopped")]
     Gone,
@@ -165,9 +169,19 @@ impl Vehicle {
     }
 
     /// Sends a mission with its geofence and reads both back. `Ok` means: the drone holds exactly this flight, and no
-    /// rally point that would pull its return elsewhere. A mission without a fence leaves the drone's own in place.
+    /// rally point that would pull its return elsewhere: those are cleared. A mission without bounds leaves the drone's
+    /// own fence in place.
     pub async fn upload(&self, mission: &Mission) -> Result<(), VehicleError> {
         transfer::upload(&self.shared, mission).await
+    }
+
+    /// How far along a mission the drone is now, by its current item and its position. `None` while either is unknown.
+    /// Autopilots begin anew after a landing: keep the greatest that was seen in the air.
+    pub fn along(&self, mission: &Mission) -> Option<Along> {
+        let telemetry = self.shared.telemetry.borrow();
+        let (autopilot, seq, at) = (telemetry.autopilot?, telemetry.mission_current?, telemetry.position?.at);
+        let items = mission::items(mission, autopilot, telemetry.home, &self.shared.config.speed_caps);
+        Some(mission.along(mission::next_waypoint(&items, autopilot, seq), at))
     }
 
     /// Arms. `Ok` means that the drone's heartbeat says so.

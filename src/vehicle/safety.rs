@@ -206,8 +206,12 @@ impl Want {
             Want::On(to) => set_unless(held != 0.0, to),
             Want::AtMost(to) => set_unless(held <= to, to),
             Want::Above(low, to) => set_unless(held > low, to),
-            Want::BitsSet(mask) => bits(held).map_or(Verdict::Unfit, |b| set_unless(b & mask == mask, f64::from(b | mask))),
-            Want::BitsClear(mask) => bits(held).map_or(Verdict::Unfit, |b| set_unless(b & mask == 0, f64::from(b & !mask))),
+            Want::BitsSet(mask) => {
+                bits(held).map_or(Verdict::Unfit, |b| set_unless(b & mask == mask, f64::from(b | mask)))
+            }
+            Want::BitsClear(mask) => {
+                bits(held).map_or(Verdict::Unfit, |b| set_unless(b & mask == 0, f64::from(b & !mask)))
+            }
             Want::Share(of, share) => match other(of) {
                 Some(whole) if whole > 0.0 => {
                     let to = (whole * share).round();
@@ -216,7 +220,11 @@ impl Want {
                 _ => Verdict::Unfit,
             },
             Want::Built(unfit) => {
-                if unfit.iter().any(|value| params::close(held, *value)) { Verdict::Unfit } else { Verdict::Fine }
+                if unfit.iter().any(|value| params::close(held, *value)) {
+                    Verdict::Unfit
+                } else {
+                    Verdict::Fine
+                }
             }
         }
     }
@@ -276,7 +284,8 @@ fn ardupilot(config: &Config) -> Vec<Rule> {
     let safety = &config.safety;
     let (low, critical) = (safety.battery_return_pct / 100.0, safety.battery_land_pct / 100.0);
     const LINK: &str = "a drone that lost the station must come home";
-    const BATTERY: &str = "a low battery must bring the drone home, an empty one down; an action without its threshold never fires";
+    const BATTERY: &str =
+        "a low battery must bring the drone home, an empty one down; an action without its threshold never fires";
     const FENCE: &str = "outside of its bounds the drone must come home";
     const RETURN: &str = "the return must clear what stands around and end on the ground at the dock";
     const CHECKS: &str = "the drone must look after itself";
@@ -290,8 +299,8 @@ fn ardupilot(config: &Config) -> Vec<Rule> {
         must("FS_GCS_TIMEOUT", Want::Is(safety.link_loss_s), LINK),
         // 1: return.
         must("FS_GCS_ENABLE", Want::Is(1.0), LINK),
-        // Bits 0 and 1: go on with the mission after loss of radio or station. Bit 4, set as shipped: go on in modes that
-        // are a pilot's, and BRAKE, in which we hold, counts as one.
+        // Bits 0 and 1: go on with the mission after loss of radio or station. Bit 4, set as shipped: go on in
+        // modes that count as a pilot's, which in some versions is true of BRAKE, in which we hold.
         must("FS_OPTIONS", Want::BitsClear(0b1_0011), LINK),
         must("BATT_MONITOR", Want::Built(monitors), "a battery that is not measured cannot be low"),
         must("BATT_LOW_MAH", Want::Share("BATT_CAPACITY", low), BATTERY),
@@ -516,8 +525,9 @@ mod tests {
                     ("SYSID_MYGCS", 254.0),
                     ("FS_GCS_ENABLE", 0.0),
                     ("FS_GCS_TIMEOUT", 60.0),
-                    // "Go on in auto mode" after loss of the station.
+                    // "Go on in auto mode" after loss of the station, and as shipped.
                     ("FS_OPTIONS", 2.0),
+                    ("FS_OPTIONS", 16.0),
                     ("FS_EKF_ACTION", 0.0),
                     ("BATT_LOW_MAH", 0.0),
                     ("BATT_CRT_MAH", 0.0),
@@ -614,10 +624,7 @@ mod tests {
         let mut config = Config::at("udpin:0.0.0.0:14550");
         // Land where it is in place of returning; a compass check that only some firmwares have.
         config.safety.parameters.insert("FS_GCS_ENABLE".to_owned(), Wish::Value(5.0));
-        config
-            .safety
-            .parameters
-            .insert("FS_DR_ENABLE".to_owned(), Wish::Detailed { value: 1.0, optional: true });
+        config.safety.parameters.insert("FS_DR_ENABLE".to_owned(), Wish::Detailed { value: 1.0, optional: true });
         assert!(config.faults().is_empty());
         let rules = profile(Autopilot::ArduPilot, &config);
         let mut drone = fulfilled(&rules);
@@ -636,7 +643,8 @@ mod tests {
 
     #[test]
     fn the_table_reads_as_it_is_documented() {
-        let text = "battery_return_pct = 30\n[parameters]\nFS_DR_ENABLE = { value = 1, optional = true }\nWP_YAW_BEHAVIOR = 1";
+        let text =
+            "battery_return_pct = 30\n[parameters]\nFS_DR_ENABLE = { value = 1, optional = true }\nWP_YAW_BEHAVIOR = 1";
         let table: SafetyConfig = toml::from_str(text).unwrap();
         assert_eq!(table.battery_return_pct, 30.0);
         assert_eq!(table.parameters["WP_YAW_BEHAVIOR"].parts(), (1.0, false));

@@ -96,9 +96,10 @@ fn mission() -> Mission {
     Mission {
         takeoff_height_m: 60.0,
         speed_m_s: 8.0,
-        camera: CameraPlan { trigger_distance_m: 15.0, gimbal_pitch_deg: -90.0 },
+        camera: CameraPlan { trigger_distance_m: 15.0, gimbal_pitch_deg: -90.0, ..CameraPlan::default() },
         waypoints: vec![waypoint(80.0, 0.0), waypoint(80.0, 60.0), waypoint(-40.0, 60.0)],
         fence: Some(vec![offset(-300.0, -300.0), offset(-300.0, 300.0), offset(300.0, 300.0), offset(300.0, -300.0)]),
+        ..Mission::default()
     }
 }
 
@@ -201,8 +202,10 @@ async fn garbage_and_unknown_messages_do_not_stop_the_link() {
 }
 
 #[tokio::test]
-async fn a_rally_point_that_would_pull_the_return_elsewhere_stops_the_upload() {
-    use mavlink::dialects::common::{MISSION_COUNT_DATA, MISSION_ITEM_INT_DATA, MavMissionType};
+async fn a_rally_point_that_would_pull_the_return_elsewhere_is_cleared() {
+    use mavlink::dialects::common::{
+        MISSION_COUNT_DATA, MISSION_ITEM_INT_DATA, MISSION_REQUEST_LIST_DATA, MavMissionType,
+    };
     let site = site(1.0, &[]).await;
     let kind = MavMissionType::MAV_MISSION_TYPE_RALLY;
     // Somebody's other ground station puts one there.
@@ -222,8 +225,23 @@ async fn a_rally_point_that_would_pull_the_return_elsewhere_stops_the_upload() {
     ] {
         site.vehicle.shared.send.send(message).await.unwrap();
     }
-    let error = site.vehicle.upload(&mission()).await.unwrap_err();
-    assert!(matches!(error, VehicleError::RallyPoints { count: 1 }), "{error}");
+    site.vehicle.upload(&mission()).await.unwrap();
+    let list = MavMessage::MISSION_REQUEST_LIST(MISSION_REQUEST_LIST_DATA {
+        target_system: 1,
+        mission_type: kind,
+        ..Default::default()
+    });
+    let mut frames = site.vehicle.shared.frames.subscribe();
+    site.vehicle.shared.send.send(list).await.unwrap();
+    let held = async {
+        loop {
+            match &frames.recv().await.unwrap().message {
+                MavMessage::MISSION_COUNT(held) if held.mission_type == kind => return held.count,
+                _ => {}
+            }
+        }
+    };
+    assert_eq!(timeout(LONG, held).await.unwrap(), 0);
 }
 
 #[tokio::test]
