@@ -25,7 +25,7 @@ use crate::runtime::store::Store;
 use crate::runtime::supervisor::{Budget, Supervisor};
 use crate::uplink::commands::{self, Door, Execute, Outcome};
 use crate::uplink::{self, UplinkState};
-use crate::vehicle::{Dock, Telemetry, Vehicle, Weather};
+use crate::vehicle::{Dock, Telemetry, Vehicle, Weather, Wiring};
 
 /// Everything that shows the station or acts on it holds one of these; cheap to clone.
 #[derive(Clone)]
@@ -85,7 +85,8 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
     let options = outbox::Options { source: uplink::cloudevents::source(&id), ..outbox::Options::default() };
     let outbox = Outbox::open_with(&dir, options)?;
 
-    let vehicle = Vehicle::spawn(config.vehicle.clone(), cancel.clone()).await?;
+    let wiring = Wiring { state_dir: Some(dir.clone()), ..Wiring::default() };
+    let vehicle = Vehicle::spawn_with(config.vehicle.clone(), wiring, cancel.clone()).await?;
     let dock = Dock::spawn(config.dock.clone(), cancel.clone())?;
     let weather = Weather::spawn(config.weather.clone(), cancel.clone())?;
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::mission::SpeedCap;
 use super::safety::SafetyConfig;
+use super::signing::SigningConfig;
 use super::{VehicleError, transport};
 use crate::geo::PoseSigma;
 
@@ -11,7 +12,8 @@ use crate::geo::PoseSigma;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where the drone is: `udpin:0.0.0.0:14550` waits for it, `udpout:host:port` and `tcpout:host:port` speak first.
+    /// Where the drone is: `udpin:0.0.0.0:14550` waits for it, `udpout:host:port` and `tcpout:host:port` speak first,
+    /// `serial:/dev/ttyACM0:57600` is a serial line with its speed.
     pub url: String,
     /// Our MAVLink system id. Autopilots count link loss by the ground station they know: 255 unless told otherwise.
     #[serde(default = "default_system_id")]
@@ -33,6 +35,9 @@ pub struct Config {
     /// How good the drone's poses are, one sigma.
     #[serde(default)]
     pub pose_sigma: SigmaConfig,
+    /// Signs what is said and takes only what is signed with the drone's key. Left out: nothing is signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing: Option<SigningConfig>,
     /// What the drone does when it is left alone: compared, set and proven before every flight.
     #[serde(default)]
     pub safety: SafetyConfig,
@@ -97,6 +102,7 @@ impl Config {
             max_distance_m: default_max_distance_m(),
             speed_caps: Vec::new(),
             pose_sigma: SigmaConfig::default(),
+            signing: None,
             safety: SafetyConfig::default(),
         }
     }
