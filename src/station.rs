@@ -28,7 +28,7 @@ use crate::runtime::store::Store;
 use crate::runtime::supervisor::{Budget, Supervisor};
 use crate::uplink::commands::{self, Door, Execute, Outcome};
 use crate::uplink::{self, UplinkState};
-use crate::vehicle::{Dock, Lines, Telemetry, Vehicle, Weather};
+use crate::vehicle::{Dock, Lines, Telemetry, Vehicle, Weather, Wiring};
 
 /// Everything that shows the station or acts on it holds one of these; cheap to clone.
 #[derive(Clone)]
@@ -88,7 +88,10 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
     let options = outbox::Options { source: uplink::cloudevents::source(&id), ..outbox::Options::default() };
     let outbox = Outbox::open_with(&dir, options)?;
 
-    let vehicle = Vehicle::spawn(config.vehicle.clone(), cancel.clone()).await?;
+    // The drone's link-loss failsafe is the last watchdog: a station that has stopped deciding falls silent.
+    let (healthy_out, healthy) = watch::channel(true);
+    let wiring = Wiring { state_dir: Some(dir.clone()), healthy: Some(healthy) };
+    let vehicle = Vehicle::spawn_with(config.vehicle.clone(), wiring, cancel.clone()).await?;
     let lines = Lines::default();
     let dock = Dock::spawn_on(config.dock.clone(), &lines, cancel.clone())?;
     let weather = Weather::spawn_on(config.weather.clone(), &lines, cancel.clone())?;
@@ -175,11 +178,13 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
     // Hints to look for a newer model have no reader yet.
     let (hints, _) = mpsc::channel(1);
     tokio::spawn(commands::serve(door, Arc::clone(&link), incoming, hints));
+    let watched = dispatcher.clone();
     tokio::spawn(async move {
         while let Some(order) = orders.recv().await {
             tokio::spawn(execute(dispatcher.clone(), holds.clone(), order));
         }
     });
+    tokio::spawn(watch_over(watched, healthy_out, cancel.clone()));
     supervisor.keep("clock", {
         let (station, clock_out, cancel) = (station.clone(), Arc::new(clock_out), cancel.clone());
         move || watch_the_clock(station.clone(), Arc::clone(&clock_out), cancel.clone())
@@ -280,6 +285,21 @@ async fn start(dispatcher: &Dispatcher, envelope: &commands::Envelope) -> Outcom
         Ok(sortie) => Outcome::Done(json!({"sortie": sortie})),
         Err(refused @ StartRefused::Gone) => Outcome::Failed(refused.to_string()),
         Err(refused) => Outcome::Refused(refused.to_string()),
+    }
+}
+
+/// Lets the drone hear our heartbeat only while somebody here decides.
+async fn watch_over(dispatcher: Dispatcher, healthy: watch::Sender<bool>, cancel: CancellationToken) {
+    let mut tick = interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        let alive = dispatcher.is_alive();
+        if healthy.send_replace(alive) != alive {
+            tracing::error!(alive, "the dispatcher has stopped turning: the drone hears no heartbeat until it does");
+        }
     }
 }
 

@@ -220,6 +220,9 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
     for dir in [&mut c.station.state_dir, &mut c.camera.media_dir] {
         *dir = base.join(&*dir);
     }
+    if let Some(signing) = &mut c.vehicle.signing {
+        signing.key_file = base.join(&signing.key_file);
+    }
     for file in [
         &mut c.console.token_file,
         &mut c.console.map,

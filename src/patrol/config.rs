@@ -184,9 +184,14 @@ impl Patrol {
         Mission {
             takeoff_height_m: c.height_m,
             speed_m_s: c.speed_m_s,
-            camera: CameraPlan { trigger_distance_m: swath.trigger_distance_m(), gimbal_pitch_deg: c.gimbal_pitch_deg },
+            camera: CameraPlan {
+                trigger_distance_m: swath.trigger_distance_m(),
+                gimbal_pitch_deg: c.gimbal_pitch_deg,
+                ..CameraPlan::default()
+            },
             waypoints: way.into_iter().map(|at| Waypoint { at, height_m: c.height_m }).collect(),
             fence: Some(fence(self.points(), dock, 60.0)),
+            ..Mission::default()
         }
     }
 }

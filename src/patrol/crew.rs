@@ -20,7 +20,7 @@ use crate::outbox::Outbox;
 use crate::runtime::clock::Trust;
 use crate::runtime::store::Store;
 use crate::runtime::{disk, latest};
-use crate::vehicle::mission::{self, check};
+use crate::vehicle::mission;
 use crate::vehicle::{Dock, Hatch, LandedState, Mission, Vehicle, Weather};
 
 #[derive(Clone)]
@@ -88,7 +88,7 @@ impl Crew {
             energy_pct: flight_s.map(|seconds| seconds * self.energy.stated_rate()),
             reserve_pct: self.energy.reserve_pct,
             airspace: airspace::covering(&self.approvals, &use_, &self.zone).map(|a| a.reference.clone()),
-            route: check(mission, Some(self.dock_at), &self.reach).map_err(|fault| fault.to_string()),
+            route: self.vehicle.check(mission, self.dock_at).map_err(|fault| fault.to_string()),
         }
     }
 
@@ -119,13 +119,13 @@ impl Crew {
                     gust_m_s: r.gust_m_s,
                     rain_mm_h: r.rain_mm_h,
                     temperature_c: r.temperature_c,
-                    visibility_m: None,
+                    visibility_m: r.visibility_m,
                 };
                 (air, since(r.received))
             }),
             dock: age(dock.received).map(|age| {
                 let hatch_known = dock.hatch != Hatch::Unknown;
-                (DockFacts { hatch_known, drone_present: dock.drone_present, emergency_stop: None }, age)
+                (DockFacts { hatch_known, drone_present: dock.drone_present, emergency_stop: dock.emergency_stop }, age)
             }),
             link: age(telemetry.last_heartbeat).map(|age| ((), age)),
             on_ground_disarmed: age(telemetry.landed_received)

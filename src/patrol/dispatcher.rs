@@ -56,6 +56,7 @@ pub struct Dispatcher {
     current: watch::Receiver<Option<Sortie>>,
     patrols: Arc<Vec<Patrol>>,
     next_due: watch::Receiver<BTreeMap<String, Timestamp>>,
+    alive: watch::Receiver<Instant>,
     crew: Crew,
 }
 
@@ -116,6 +117,11 @@ impl Dispatcher {
         &self.patrols
     }
 
+    /// Whether the dispatcher still turns: it looks round once a second.
+    pub fn is_alive(&self) -> bool {
+        latest(&self.alive).elapsed() < Duration::from_secs(15)
+    }
+
     pub fn next_due(&self, patrol: &str) -> Option<Timestamp> {
         self.next_due.borrow().get(patrol).copied()
     }
@@ -150,6 +156,7 @@ pub async fn spawn(
     let unfinished =
         crew.store.newest::<Sortie>(Table::Sorties, 20).await?.into_iter().find(|s| !s.state.is_terminal());
     let (next_out, next_due) = watch::channel(BTreeMap::new());
+    let (alive, heard_alive) = watch::channel(Instant::now());
     let task = Task {
         crew: crew.clone(),
         patrols: Arc::clone(&patrols),
@@ -158,6 +165,8 @@ pub async fn spawn(
         waiting: BTreeMap::new(),
         flying: None,
         stray_since: None,
+        fallen: 0,
+        alive,
         next_out,
         cancel: cancel.clone(),
     };
@@ -167,7 +176,7 @@ pub async fn spawn(
             () = task.run(inbox, unfinished) => {}
         }
     });
-    Ok(Dispatcher { requests, current, patrols, next_due, crew })
+    Ok(Dispatcher { requests, current, patrols, next_due, alive: heard_alive, crew })
 }
 
 struct Flying {
@@ -176,6 +185,9 @@ struct Flying {
     orders: mpsc::Sender<Told>,
     task: tokio::task::JoinHandle<Sortie>,
 }
+
+/// Flights whose task failed are taken up again so often; then something is wrong that trying does not mend.
+const MOST_FALLS: u32 = 5;
 
 /// A drone that is in the air for so long without a sortie is taken over.
 const STRAY: Duration = Duration::from_secs(5);
@@ -191,6 +203,9 @@ struct Task {
     flying: Option<Flying>,
     /// In the air without a sortie since.
     stray_since: Option<Instant>,
+    /// How many flights' tasks have failed.
+    fallen: u32,
+    alive: watch::Sender<Instant>,
     next_out: watch::Sender<BTreeMap<String, Timestamp>>,
     cancel: CancellationToken,
 }
@@ -222,6 +237,7 @@ impl Task {
                     Some(Request::Order { order, by, reply }) => self.pass_on(order, by, reply).await,
                 },
                 _ = tick.tick() => {
+                    self.alive.send_replace(Instant::now());
                     self.look_for_a_stray().await;
                     self.look_at_the_clock().await;
                 }
@@ -298,8 +314,13 @@ impl Task {
 
     async fn reap(&mut self) {
         let Some(flying) = self.flying.take_if(|f| f.task.is_finished()) else { return };
-        if let Err(error) = flying.task.await {
-            tracing::error!(%error, sortie = flying.sortie, "a sortie's task failed");
+        let Err(error) = flying.task.await else { return };
+        tracing::error!(%error, sortie = flying.sortie, "a sortie's task failed");
+        // A fault of ours must not leave a drone without anybody who follows it, nor a record without an end.
+        self.fallen += 1;
+        match self.crew.store.get::<Sortie>(Table::Sorties, &flying.sortie).await {
+            Ok(Some(sortie)) if !sortie.state.is_terminal() && self.fallen <= MOST_FALLS => self.adopt(sortie),
+            _ => {}
         }
     }
 

@@ -13,14 +13,13 @@ use super::crew::Crew;
 use super::gates;
 use super::monitor::{Monitor, Rules, Seen};
 use super::plan;
-use super::progress::{self, Follower};
 use super::states::{Sortie, State};
 use crate::cases::keeper::{KeeperError, Picture};
 use crate::outbox::{Class, Outbox, OutboxError, Payload, Record};
 use crate::runtime::latest;
 use crate::runtime::store::{Store, StoreError, Table};
 use crate::uplink::cloudevents;
-use crate::vehicle::{FlightMode, Hatch, LandedState, Mission, Telemetry, VehicleError};
+use crate::vehicle::{FlightMode, Hatch, LandedState, Mission, Telemetry, VehicleError, Waypoint};
 
 /// From arming to the first word that it is in the air.
 const TAKEOFF_LIMIT: Duration = Duration::from_secs(60);
@@ -116,17 +115,14 @@ async fn whole_flight(
     let mut mission = crew.mission(patrol);
     if let Some(covered) = sortie.covered.take() {
         // The rest of another sortie: its own take-off, speed and camera, from where the pictures stopped.
-        match progress::rest(&sortie.route, covered, mission.camera.trigger_distance_m * 2.0) {
-            Some(rest) => {
-                let height_m = patrol.config.height_m;
-                mission.waypoints = rest.into_iter().map(|at| crate::vehicle::Waypoint { at, height_m }).collect();
-            }
-            None => {
-                let reason = "the sortie to be continued was flown to its end";
-                let _ = gated.send(Err(reason.to_owned()));
-                return crew.step(sortie, State::Refused, reason).await;
-            }
-        }
+        let height_m = patrol.config.height_m;
+        mission.waypoints = sortie.route.iter().map(|at| Waypoint { at: *at, height_m }).collect();
+        let Some(rest) = mission.rest(covered) else {
+            let reason = "the sortie to be continued was flown to its end";
+            let _ = gated.send(Err(reason.to_owned()));
+            return crew.step(sortie, State::Refused, reason).await;
+        };
+        mission = rest;
     }
     sortie.route = mission.waypoints.iter().map(|w| w.at).collect();
     sortie.identification.clone_from(&crew.identification);
@@ -222,11 +218,12 @@ async fn adopted_flight(
         _ => (State::Airborne, "it flies"),
     };
     crew.step(sortie, next, &format!("adopted: {words}")).await?;
-    let mission = patrol.map(|p| crew.mission(p)).unwrap_or_else(|| Mission {
-        waypoints: Vec::new(),
-        fence: None,
-        ..crew.bare_mission()
-    });
+    let mut mission = patrol.map_or_else(|| crew.bare_mission(), |p| crew.mission(p));
+    if let Some(patrol) = patrol {
+        // What it flies may be the rest of another sortie.
+        let height_m = patrol.config.height_m;
+        mission.waypoints = sortie.route.iter().map(|at| Waypoint { at: *at, height_m }).collect();
+    }
     Follow::new(crew, sortie, &mission, SPARE_TIME, true).run(reins).await
 }
 
@@ -256,9 +253,7 @@ impl Crew {
         Mission {
             takeoff_height_m: self.reach.max_height_m,
             speed_m_s: self.energy.max_airspeed_m_s / 2.0,
-            camera: crate::vehicle::CameraPlan { trigger_distance_m: 10.0, gimbal_pitch_deg: -90.0 },
-            waypoints: Vec::new(),
-            fence: None,
+            ..Mission::default()
         }
     }
 
@@ -328,8 +323,8 @@ impl Crew {
 struct Follow<'a> {
     crew: &'a Crew,
     sortie: &'a mut Sortie,
+    mission: Mission,
     monitor: Monitor,
-    follower: Follower,
     until: Instant,
     /// Until it was up, "on the ground" may be the past.
     was_up: bool,
@@ -348,14 +343,12 @@ impl<'a> Follow<'a> {
             speed_m_s: mission.speed_m_s,
             home: crew.dock_at,
         });
-        let mut follower = Follower::new(&sortie.route);
-        follower.covered = sortie.covered;
         let now = Instant::now();
         Follow {
             crew,
             sortie,
+            mission: mission.clone(),
             monitor,
-            follower,
             until: now + limit,
             was_up,
             said: now,
@@ -419,9 +412,10 @@ impl<'a> Follow<'a> {
     /// What is seen of the flight, and whether it has to turn round.
     async fn look(&mut self, now: &Telemetry, cancel: &CancellationToken) -> Result<(), FlightError> {
         let place = now.position.filter(|p| now.linked && p.received.elapsed() < FRESH).map(|p| (p.at, p.height_m));
-        if let Some((at, _)) = place.filter(|_| self.sortie.state == State::Airborne) {
-            self.follower.observe(at);
-            self.sortie.covered = self.follower.covered;
+        if now.linked && self.sortie.state == State::Airborne && now.mode == Some(FlightMode::Auto) {
+            // The autopilot says some items twice; what was covered stays covered.
+            let along = self.crew.vehicle.along(&self.mission);
+            self.sortie.covered = along.filter(|a| self.sortie.covered.is_none_or(|c| *a > c)).or(self.sortie.covered);
         }
         if !matches!(self.sortie.state, State::Airborne | State::Paused) {
             return Ok(());
@@ -549,7 +543,10 @@ impl<'a> Follow<'a> {
         let harvest = latest(&self.crew.keeper.harvest());
         self.sortie.reap(&harvest);
         self.sortie.progress = match self.sortie.state {
-            State::Airborne | State::Paused => (self.follower.share() * 0.95).max(self.sortie.progress),
+            State::Airborne | State::Paused => {
+                let share = self.sortie.covered.map_or(0.0, |along| self.mission.share(along));
+                (share * 0.95).max(self.sortie.progress)
+            }
             State::Returning | State::Landing if self.sortie.early.is_none() => 0.95,
             _ => self.sortie.progress,
         };

@@ -1,7 +1,7 @@
 //! Patrols: what to fly, when, and whether it may fly now.
 //!
 //! [`plan`] covers an area, [`schedule`] knows when a patrol is due, [`gates`] decide whether it may fly, [`airspace`]
-//! and [`energy`] what it needs, [`monitor`] what turns it round, [`progress`] how far it came, [`states`] is what a
+//! and [`energy`] what it needs, [`monitor`] what turns it round, [`states`] is what a
 //! sortie can be and become: all pure. [`flight`] flies one sortie with what [`crew`] knows; [`dispatcher`] decides
 //! which one is next.
 
@@ -15,7 +15,6 @@ pub mod gates;
 pub mod holds;
 pub mod monitor;
 pub mod plan;
-pub mod progress;
 pub mod schedule;
 pub mod states;
 pub mod sun;

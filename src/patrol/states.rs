@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::config::Identification;
 use super::gates::Gate;
-use super::progress::Covered;
 use crate::cases::keeper::Harvest;
 use crate::geo::LatLon;
+use crate::vehicle::Along;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -133,7 +133,7 @@ pub struct Sortie {
     pub route: Vec<LatLon>,
     /// How far along its route it came.
     #[serde(default)]
-    pub covered: Option<Covered>,
+    pub covered: Option<Along>,
     /// The sortie whose rest this one flies.
     #[serde(default)]
     pub continues: Option<String>,

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::mission::SpeedCap;
 use super::safety::SafetyConfig;
+use super::signing::SigningConfig;
 use super::{VehicleError, transport};
 use crate::geo::PoseSigma;
 
@@ -10,7 +12,8 @@ use crate::geo::PoseSigma;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where the drone is: `udpin:0.0.0.0:14550` waits for it, `udpout:host:port` and `tcpout:host:port` speak first.
+    /// Where the drone is: `udpin:0.0.0.0:14550` waits for it, `udpout:host:port` and `tcpout:host:port` speak first,
+    /// `serial:/dev/ttyACM0:57600` is a serial line with its speed.
     pub url: String,
     /// Our MAVLink system id. Autopilots count link loss by the ground station they know: 255 unless told otherwise.
     #[serde(default = "default_system_id")]
@@ -26,9 +29,15 @@ pub struct Config {
     /// No mission is sent that goes farther from home.
     #[serde(default = "default_max_distance_m")]
     pub max_distance_m: f64,
+    /// Below a height above ground no faster than this, however the patrol is planned.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub speed_caps: Vec<SpeedCap>,
     /// How good the drone's poses are, one sigma.
     #[serde(default)]
     pub pose_sigma: SigmaConfig,
+    /// Signs what is said and takes only what is signed with the drone's key. Left out: nothing is signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing: Option<SigningConfig>,
     /// What the drone does when it is left alone: compared, set and proven before every flight.
     #[serde(default)]
     pub safety: SafetyConfig,
@@ -91,7 +100,9 @@ impl Config {
             heartbeat_timeout_s: default_heartbeat_timeout_s(),
             max_height_m: default_max_height_m(),
             max_distance_m: default_max_distance_m(),
+            speed_caps: Vec::new(),
             pose_sigma: SigmaConfig::default(),
+            signing: None,
             safety: SafetyConfig::default(),
         }
     }
@@ -118,6 +129,15 @@ impl Config {
             // NaN is in no range.
             if !(low..=high).contains(&value) {
                 faults.push(VehicleError::Value { key, value, low, high });
+            }
+        }
+        for cap in &self.speed_caps {
+            for (key, value, low, high) in
+                [("speed_caps.below_m", cap.below_m, 1.0, 1000.0), ("speed_caps.speed_m_s", cap.speed_m_s, 0.5, 30.0)]
+            {
+                if !(low..=high).contains(&value) {
+                    faults.push(VehicleError::Value { key, value, low, high });
+                }
             }
         }
         faults.extend(self.safety.faults(self.max_height_m));

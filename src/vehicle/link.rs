@@ -12,22 +12,38 @@ use tokio_util::sync::CancellationToken;
 
 use super::frame::{Encoder, Frame, Splitter};
 use super::shots::{NoShot, Shot, ShotMaker};
-use super::telemetry::{Telemetry, is_autopilot};
+use super::signing::Signing;
+use super::telemetry::{LandedState, Telemetry, is_autopilot};
+use super::texts::Assembler;
 use super::transport::{Received, Wire};
 use super::{Config, Shared, Vehicle, command};
+use crate::geo::PoseSigma;
 
 /// How many other systems are named before the rest is left uncounted: a noisy band must not fill the memory.
 const FOREIGN: usize = 16;
+/// For how long the drone must be silent, and was last known to stand disarmed, before another one may take its place.
+const LET_GO: Duration = Duration::from_secs(60);
 
-pub(crate) fn spawn(config: Config, wire: Wire, cancel: CancellationToken) -> Vehicle {
+/// What a link may have beside its wire.
+#[derive(Default)]
+pub(crate) struct Extras {
+    pub signing: Option<Signing>,
+    pub healthy: Option<watch::Receiver<bool>>,
+}
+
+pub(crate) fn spawn(config: Config, wire: Wire, extras: Extras, cancel: CancellationToken) -> Vehicle {
     let (send, to_send) = mpsc::channel(64);
     let (frames, _) = broadcast::channel(512);
     let (shots, _) = broadcast::channel(256);
     let (telemetry_tx, telemetry) = watch::channel(Telemetry::default());
     let (commanded_pitch, commanded_pitch_rx) = watch::channel(None);
     let encoder = Encoder::new(config.system_id, config.component_id);
+    let (encoder, splitter) = match extras.signing {
+        Some(Signing { signer, verifier }) => (encoder.signed(signer), Splitter::verified(verifier)),
+        None => (encoder, Splitter::default()),
+    };
     let found = wire.peer.subscribe();
-    tokio::spawn(write(encoder, to_send, wire.send, found, cancel.clone()));
+    tokio::spawn(write(encoder, to_send, wire.send, found, extras.healthy, cancel.clone()));
     let link = Link {
         timeout: Duration::from_secs_f64(config.heartbeat_timeout_s),
         us: config.system_id,
@@ -35,10 +51,13 @@ pub(crate) fn spawn(config: Config, wire: Wire, cancel: CancellationToken) -> Ve
         frames: frames.clone(),
         shots: shots.clone(),
         maker: ShotMaker::new(config.pose_sigma.into()),
+        sigma: config.pose_sigma.into(),
         commanded_pitch: commanded_pitch_rx,
         peer: wire.peer,
         ours: None,
-        splitter: Splitter::default(),
+        was_down: false,
+        texts: Assembler::default(),
+        splitter: splitter.without_repeats(),
     };
     tokio::spawn(link.run(wire.received, cancel.clone()));
     let shared = Arc::new(Shared {
@@ -58,14 +77,19 @@ pub(crate) fn spawn(config: Config, wire: Wire, cancel: CancellationToken) -> Ve
     Vehicle { shared }
 }
 
-/// Numbers what we say, and says every second that we are here.
+/// Numbers what we say, and says every second that we are here, as long as the station is fit to command a drone: a
+/// drone that hears nothing comes home, and that is what it should do then.
 async fn write(
     mut encoder: Encoder,
     mut to_send: mpsc::Receiver<MavMessage>,
     wire: mpsc::Sender<Vec<u8>>,
     mut found: watch::Receiver<Option<SocketAddr>>,
+    healthy: Option<watch::Receiver<bool>>,
     cancel: CancellationToken,
 ) {
+    // Whoever watched over the station and is gone says nothing good any more.
+    let fit = || healthy.as_ref().is_none_or(|healthy| healthy.has_changed().is_ok() && *healthy.borrow());
+    let mut was_fit = true;
     let heartbeat = MavMessage::HEARTBEAT(HEARTBEAT_DATA {
         custom_mode: 0,
         mavtype: MavType::MAV_TYPE_GCS,
@@ -91,6 +115,18 @@ async fn write(
             message = to_send.recv() => message,
         };
         let Some(message) = message else { return };
+        if matches!(message, MavMessage::HEARTBEAT(_)) {
+            let is_fit = fit();
+            if was_fit && !is_fit {
+                tracing::error!("the station is not healthy: no heartbeat to the drone, which comes home by itself");
+            } else if is_fit && !was_fit {
+                tracing::info!("the station is healthy again: the drone hears its heartbeat");
+            }
+            was_fit = is_fit;
+            if !is_fit {
+                continue;
+            }
+        }
         if wire.send(encoder.encode(&message)).await.is_err() {
             return;
         }
@@ -104,9 +140,13 @@ struct Link {
     frames: broadcast::Sender<Arc<Frame>>,
     shots: broadcast::Sender<Shot>,
     maker: ShotMaker,
+    sigma: PoseSigma,
     commanded_pitch: watch::Receiver<Option<f64>>,
     peer: watch::Sender<Option<SocketAddr>>,
     ours: Option<Ours>,
+    /// The last word on our drone was that it stands on the ground, disarmed.
+    was_down: bool,
+    texts: Assembler,
     splitter: Splitter,
 }
 
@@ -115,6 +155,7 @@ struct Link {
 struct Ours {
     system: u8,
     autopilot: u8,
+    kind: MavAutopilot,
     from: Option<SocketAddr>,
 }
 
@@ -140,16 +181,21 @@ impl Link {
     }
 
     fn look_for_silence(&mut self) {
-        let (timeout, unreadable) = (self.timeout, self.splitter.skipped);
+        let (timeout, unfinished) = (self.timeout, self.texts.overdue(Instant::now()));
+        let counted = (self.splitter.skipped, self.splitter.refused, self.splitter.repeated);
         self.telemetry.send_if_modified(|telemetry| {
-            let garbage = std::mem::replace(&mut telemetry.unreadable, unreadable) != unreadable;
+            let before = (telemetry.unreadable, telemetry.unsigned, telemetry.repeated);
+            (telemetry.unreadable, telemetry.unsigned, telemetry.repeated) = counted;
+            let garbage = before != counted;
+            let finished = unfinished.is_some();
+            unfinished.into_iter().for_each(|text| telemetry.said(text));
             let silent = telemetry.last_heartbeat.is_none_or(|at| at.elapsed() > timeout);
             let lost = telemetry.linked && silent;
             if lost {
                 tracing::warn!(?timeout, "no heartbeat from the drone: the link is lost");
                 telemetry.lost();
             }
-            lost || garbage
+            lost || garbage || finished
         });
     }
 
@@ -159,24 +205,15 @@ impl Link {
             && is_autopilot(beat)
             && frame.system != self.us
         {
-            let linked = self.telemetry.borrow().linked;
-            match &mut self.ours {
-                None => {
-                    tracing::info!(system = frame.system, ?from, "found the drone");
-                    self.ours = Some(Ours { system: frame.system, autopilot: frame.component, from });
-                    self.peer.send_replace(from);
-                }
-                // The same drone from another address: it restarted. While the old one is alive it is a double.
-                Some(ours) if ours.system == frame.system && ours.from != from && !linked => {
-                    tracing::info!(system = frame.system, ?from, "the drone is back at another address");
-                    ours.from = from;
-                    self.peer.send_replace(from);
-                }
-                Some(_) => {}
-            }
+            self.lock(&frame, beat.autopilot, from);
         }
         let Some(ours) = self.ours else { return };
-        if frame.system != ours.system || from != ours.from {
+        let double = match &frame.message {
+            // The same numbers and another make: two drones behind one address.
+            MavMessage::HEARTBEAT(beat) => frame.component == ours.autopilot && beat.autopilot != ours.kind,
+            _ => false,
+        };
+        if frame.system != ours.system || from != ours.from || double {
             if frame.system != self.us {
                 self.foreign(&frame, from, ours);
             }
@@ -210,16 +247,72 @@ impl Link {
                     }
                 }
             }
+            // Texts of a camera or a gimbal must not be woven into the autopilot's.
+            MavMessage::STATUSTEXT(_) if frame.component != ours.autopilot => {}
+            MavMessage::STATUSTEXT(piece) => {
+                let texts = self.texts.take(piece, now);
+                self.telemetry.send_modify(|telemetry| texts.into_iter().for_each(|text| telemetry.said(text)));
+            }
             message => self.telemetry.send_modify(|telemetry| telemetry.apply(message, now)),
         }
+        let telemetry = self.telemetry.borrow();
+        if telemetry.linked {
+            self.was_down = telemetry.armed == Some(false) && telemetry.landed == LandedState::OnGround;
+        }
+        drop(telemetry);
         // An error means that nobody waits for an answer.
         let _ = self.frames.send(Arc::new(frame));
     }
 
+    /// Decides which drone is ours, by a heartbeat of an autopilot.
+    fn lock(&mut self, frame: &Frame, kind: MavAutopilot, from: Option<SocketAddr>) {
+        let (linked, silent) = {
+            let telemetry = self.telemetry.borrow();
+            (telemetry.linked, telemetry.last_heartbeat.is_none_or(|at| at.elapsed() >= LET_GO))
+        };
+        let candidate = Ours { system: frame.system, autopilot: frame.component, kind, from };
+        match self.ours {
+            None => {
+                tracing::info!(system = frame.system, ?from, "found the drone");
+                self.ours = Some(candidate);
+                self.peer.send_replace(from);
+            }
+            // The same drone from another address, or with another firmware: it restarted. While the old one is alive
+            // it is a double.
+            Some(ours) if ours.system == frame.system => {
+                if !linked && (ours.from != from || ours.kind != kind) {
+                    tracing::info!(system = frame.system, ?from, "the drone is back");
+                    self.ours = Some(candidate);
+                    self.peer.send_replace(from);
+                }
+            }
+            // Another drone in the place of ours. Never while ours may be in the air: then it is ours that must be found.
+            Some(ours) if silent && self.was_down => {
+                tracing::warn!(
+                    gone = ours.system,
+                    system = frame.system,
+                    ?from,
+                    "another drone has taken the place of ours"
+                );
+                self.ours = Some(candidate);
+                self.was_down = false;
+                // What was known was known of the other one.
+                self.telemetry.send_modify(|telemetry| *telemetry = telemetry.of_another());
+                self.maker = ShotMaker::new(self.sigma);
+                self.peer.send_replace(from);
+            }
+            Some(_) => {}
+        }
+    }
+
     fn foreign(&self, frame: &Frame, from: Option<SocketAddr>, ours: Ours) {
         let who = if frame.system == ours.system {
-            let from = from.map_or_else(String::new, |from| from.to_string());
-            format!("system {} again, from {from}", frame.system)
+            let address = from.map_or_else(String::new, |from| from.to_string());
+            if from == ours.from {
+                format!("system {} again, another autopilot", frame.system)
+            } else {
+                format!("system {} again, from {address}", frame.system)
+            }
         } else {
             format!("system {} component {}", frame.system, frame.component)
         };

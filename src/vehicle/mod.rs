@@ -4,11 +4,15 @@
 //! - a mission counts as uploaded only when it was read back and every item is the one that was sent;
 //! - a command counts as done only when the drone acknowledged it and, where it shows, its heartbeat shows the effect;
 //! - nothing is known that was not said: values never received are `None`, and each group carries its time of receipt;
+//! - with a key, nothing unsigned, wrongly signed or replayed is taken, and no timestamp of ours is used twice;
 //! - what the drone sends can cost a message, never the link: garbage, unknown messages and future enum values pass by;
-//! - one drone: the first autopilot heard is ours, every other is ignored and named in the telemetry.
+//! - one drone: the first autopilot heard is ours, every other is ignored and named in the telemetry, until ours was
+//!   silent for long and last known to stand disarmed;
+//! - no heartbeat of ours tells the drone that all is well when the station is not.
 //!
 //! [`frame`], [`telemetry`], [`mission`] and [`shots`] are pure; [`transport`] owns the sockets, [`link`] is the task
-//! between them; [`transfer`] and [`command`] are the protocols that callers wait for. Callers hold a [`Vehicle`].
+//! between them, [`signing`] the secret of both sides; [`transfer`], [`command`] and [`params`] are the protocols that
+//! callers wait for, [`safety`] what is proven by them before a flight. Callers hold a [`Vehicle`].
 
 mod command;
 mod config;
@@ -22,13 +26,16 @@ pub mod modbus;
 mod params;
 pub mod safety;
 pub mod shots;
+pub mod signing;
 pub mod telemetry;
+mod texts;
 mod transfer;
 mod transport;
 pub mod weather;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,13 +44,17 @@ use tokio::sync::{Mutex, broadcast, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::geo::LatLon;
+use crate::runtime::latest;
+
 pub use config::{Config, SigmaConfig};
 pub use dock::{Dock, DockConfig, DockError, DockState, Halt, Hatch, Objection};
 pub use http::HttpError;
-pub use mission::{CameraPlan, Mission, MissionFault, Waypoint};
+pub use mission::{Along, CameraPlan, Exclusion, Mission, MissionFault, SpeedCap, Waypoint};
 pub use modbus::Lines;
 pub use safety::SafetyConfig;
 pub use shots::{Shot, Shots};
+pub use signing::SigningConfig;
 pub use telemetry::{Autopilot, Fix, FlightMode, LandedState, Telemetry, Text};
 pub use weather::{Reading, Weather, WeatherConfig, WeatherError};
 
@@ -52,7 +63,9 @@ use frame::Frame;
 /// Why the drone did not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum VehicleError {
-    #[error("vehicle.url = {url:?}: {reason}; write udpin:0.0.0.0:14550, udpout:host:port or tcpout:host:port")]
+    #[error(
+        "vehicle.url = {url:?}: {reason}; write udpin:0.0.0.0:14550, udpout:host:port, tcpout:host:port or serial:/dev/ttyACM0:57600"
+    )]
     Url { url: String, reason: String },
     #[error("vehicle.{key} = {value} is outside {low} to {high}")]
     Value { key: &'static str, value: f64, low: f64, high: f64 },
@@ -107,14 +120,28 @@ pub enum VehicleError {
     ParameterUnfit { name: String, held: f64, wanted: String, why: &'static str },
     #[error("the drone is armed with unsafe parameters ({differences}); call it home, they are set on the ground")]
     UnsafeWhileArmed { differences: String },
-    #[error("the drone holds {count} rally points, which would pull its return away from the dock; clear them")]
+    #[error(
+        "the drone still holds {count} rally points after they were cleared, which would pull its return away from the dock; clear them by hand"
+    )]
     RallyPoints { count: u16 },
+    #[error(transparent)]
+    Signing(#[from] signing::SigningError),
     #[error("the vehicle's task has stopped")]
     Gone,
 }
 
 fn in_its_words(lines: &[String]) -> String {
     if lines.is_empty() { String::new() } else { format!("; it said: {}", lines.join(" / ")) }
+}
+
+/// What the station gives the vehicle beside its configuration.
+#[derive(Debug, Default)]
+pub struct Wiring {
+    /// Whether the station is fit to command a drone. While it is not, or once the sender is gone, the drone hears no
+    /// heartbeat and comes home by itself. Without one the heartbeat goes on as long as the process.
+    pub healthy: Option<watch::Receiver<bool>>,
+    /// Where the timestamps of signed messages are kept.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// What callers hold: cheap to clone, safe to drop.
@@ -147,12 +174,25 @@ pub(crate) struct Shared {
 impl Vehicle {
     /// Opens the link and keeps it until `cancel`. Must be called within a tokio runtime.
     pub async fn spawn(config: Config, cancel: CancellationToken) -> Result<Vehicle, VehicleError> {
+        Vehicle::spawn_with(config, Wiring::default(), cancel).await
+    }
+
+    /// [`Vehicle::spawn`] with what the station gives.
+    pub async fn spawn_with(
+        config: Config,
+        wiring: Wiring,
+        cancel: CancellationToken,
+    ) -> Result<Vehicle, VehicleError> {
         if let Some(fault) = config.faults().into_iter().next() {
             return Err(fault);
         }
         let address = transport::Address::parse(&config.url)?;
+        let signing = match &config.signing {
+            Some(signing) => Some(signing::begin(signing, wiring.state_dir.as_deref(), cancel.clone())?),
+            None => None,
+        };
         let wire = transport::open(&address, &config.url, cancel.clone()).await?;
-        Ok(link::spawn(config, wire, cancel))
+        Ok(link::spawn(config, wire, link::Extras { signing, healthy: wiring.healthy }, cancel))
     }
 
     pub fn telemetry(&self) -> watch::Receiver<Telemetry> {
@@ -170,9 +210,28 @@ impl Vehicle {
     }
 
     /// Sends a mission with its geofence and reads both back. `Ok` means: the drone holds exactly this flight, and no
-    /// rally point that would pull its return elsewhere. A mission without a fence leaves the drone's own in place.
+    /// rally point that would pull its return elsewhere: those are cleared. A mission without bounds leaves the drone's
+    /// own fence in place.
     pub async fn upload(&self, mission: &Mission) -> Result<(), VehicleError> {
         transfer::upload(&self.shared, mission).await
+    }
+
+    /// Whether a mission that begins at `home` would be sent at all: for gates, before anything moves.
+    pub fn check(&self, mission: &Mission, home: LatLon) -> Result<(), MissionFault> {
+        let config = &self.shared.config;
+        let autopilot = latest(&self.shared.telemetry).autopilot.unwrap_or(Autopilot::ArduPilot);
+        let items = mission::items(mission, autopilot, Some(home), &config.speed_caps).len();
+        let limits = mission::Limits { max_height_m: config.max_height_m, max_distance_m: config.max_distance_m };
+        mission::check(mission, Some(home), &limits, items)
+    }
+
+    /// How far along a mission the drone is now, by its current item and its position. `None` while either is unknown.
+    /// Autopilots begin anew after a landing: keep the greatest that was seen in the air.
+    pub fn along(&self, mission: &Mission) -> Option<Along> {
+        let telemetry = self.shared.telemetry.borrow();
+        let (autopilot, seq, at) = (telemetry.autopilot?, telemetry.mission_current?, telemetry.position?.at);
+        let items = mission::items(mission, autopilot, telemetry.home, &self.shared.config.speed_caps);
+        Some(mission.along(mission::next_waypoint(&items, autopilot, seq), at))
     }
 
     /// Arms. `Ok` means that the drone's heartbeat says so.

@@ -299,8 +299,8 @@ fn ardupilot(config: &Config) -> Vec<Rule> {
         must("FS_GCS_TIMEOUT", Want::Is(safety.link_loss_s), LINK),
         // 1: return.
         must("FS_GCS_ENABLE", Want::Is(1.0), LINK),
-        // Bits 0 and 1: go on with the mission after loss of radio or station. Bit 4, set as shipped: go on in modes that
-        // are a pilot's, and BRAKE, in which we hold, counts as one.
+        // Bits 0 and 1: go on with the mission after loss of radio or station. Bit 4, set as shipped: go on in
+        // modes that count as a pilot's, which in some versions is true of BRAKE, in which we hold.
         must("FS_OPTIONS", Want::BitsClear(0b1_0011), LINK),
         must("BATT_MONITOR", Want::Built(monitors), "a battery that is not measured cannot be low"),
         must("BATT_LOW_MAH", Want::Share("BATT_CAPACITY", low), BATTERY),
@@ -525,8 +525,9 @@ mod tests {
                     ("SYSID_MYGCS", 254.0),
                     ("FS_GCS_ENABLE", 0.0),
                     ("FS_GCS_TIMEOUT", 60.0),
-                    // "Go on in auto mode" after loss of the station.
+                    // "Go on in auto mode" after loss of the station, and as shipped.
                     ("FS_OPTIONS", 2.0),
+                    ("FS_OPTIONS", 16.0),
                     ("FS_EKF_ACTION", 0.0),
                     ("BATT_LOW_MAH", 0.0),
                     ("BATT_CRT_MAH", 0.0),

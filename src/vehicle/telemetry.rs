@@ -14,8 +14,11 @@ use tokio::time::Instant;
 use super::health::Health;
 use crate::geo::{Attitude, LatLon};
 
-/// How many of the drone's texts are kept.
-const TEXTS: usize = 10;
+/// How many of the drone's texts are kept, and of those that warn besides: chatter must not push them out.
+const TEXTS: usize = 20;
+const WARNINGS: usize = 10;
+/// MAV_SEVERITY_WARNING; less is worse.
+const WARNING: u8 = 4;
 
 /// Whose dialect of modes and missions the drone speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,8 +180,14 @@ pub struct Telemetry {
     pub mission_reached: Option<u16>,
     /// The last few, oldest first.
     pub texts: VecDeque<Text>,
+    /// Of them the last that warn or are worse, oldest first; kept however much else is said.
+    pub warnings: VecDeque<Text>,
     /// Bytes and messages on the link that could not be read: garbage, bad checksums, unknown messages.
     pub unreadable: u64,
+    /// Frames that were not taken for want of a good signature. Stays 0 without a key.
+    pub unsigned: u64,
+    /// Frames that came twice, and counted once.
+    pub repeated: u64,
     /// Autopilots and others heard on the link that are not ours, with how many messages of each were ignored.
     pub foreign_systems: BTreeMap<String, u64>,
 }
@@ -251,15 +260,35 @@ impl Telemetry {
             MavMessage::HOME_POSITION(h) => self.home = Some(from_e7(h.latitude, h.longitude)),
             MavMessage::MISSION_CURRENT(m) => self.mission_current = Some(m.seq),
             MavMessage::MISSION_ITEM_REACHED(m) => self.mission_reached = Some(m.seq),
-            MavMessage::STATUSTEXT(t) => {
-                let text = t.text.to_str().unwrap_or("(unreadable text)").to_owned();
-                tracing::info!(severity = t.severity as u8, %text, "the drone says");
-                if self.texts.len() == TEXTS {
-                    self.texts.pop_front();
-                }
-                self.texts.push_back(Text { severity: t.severity as u8, text, received: now });
-            }
             _ => {}
+        }
+    }
+
+    /// A whole text of the drone's.
+    pub(crate) fn said(&mut self, text: Text) {
+        let keep = |texts: &mut VecDeque<Text>, most: usize| {
+            if texts.len() == most {
+                texts.pop_front();
+            }
+            texts.push_back(text.clone());
+        };
+        keep(&mut self.texts, TEXTS);
+        if text.severity <= WARNING {
+            tracing::warn!(severity = text.severity, text = %text.text, "the drone says");
+            keep(&mut self.warnings, WARNINGS);
+        } else {
+            tracing::info!(severity = text.severity, text = %text.text, "the drone says");
+        }
+    }
+
+    /// What is left when another drone takes the place of this one: what is known of the link.
+    pub(crate) fn of_another(&self) -> Self {
+        Telemetry {
+            unreadable: self.unreadable,
+            unsigned: self.unsigned,
+            repeated: self.repeated,
+            foreign_systems: self.foreign_systems.clone(),
+            ..Telemetry::default()
         }
     }
 
@@ -309,6 +338,20 @@ mod tests {
         assert!(telemetry.position.is_none() && telemetry.heading_deg.is_none());
         assert!(telemetry.battery_pct.is_none() && telemetry.voltage.is_none());
         assert!(!telemetry.is_down_and_disarmed());
+    }
+
+    #[tokio::test]
+    async fn no_chatter_pushes_a_warning_out() {
+        let mut telemetry = Telemetry::default();
+        let mut say = |severity, text: &str| {
+            telemetry.said(Text { severity, text: text.to_owned(), received: Instant::now() });
+        };
+        say(WARNING, "Battery 1 low");
+        for _ in 0..100 {
+            say(6, "chatter");
+        }
+        assert_eq!((telemetry.texts.len(), telemetry.warnings.len()), (TEXTS, 1));
+        assert_eq!(telemetry.warnings[0].text, "Battery 1 low");
     }
 
     #[test]

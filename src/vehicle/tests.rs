@@ -96,9 +96,10 @@ fn mission() -> Mission {
     Mission {
         takeoff_height_m: 60.0,
         speed_m_s: 8.0,
-        camera: CameraPlan { trigger_distance_m: 15.0, gimbal_pitch_deg: -90.0 },
+        camera: CameraPlan { trigger_distance_m: 15.0, gimbal_pitch_deg: -90.0, ..CameraPlan::default() },
         waypoints: vec![waypoint(80.0, 0.0), waypoint(80.0, 60.0), waypoint(-40.0, 60.0)],
         fence: Some(vec![offset(-300.0, -300.0), offset(-300.0, 300.0), offset(300.0, 300.0), offset(300.0, -300.0)]),
+        ..Mission::default()
     }
 }
 
@@ -202,8 +203,10 @@ async fn garbage_and_unknown_messages_do_not_stop_the_link() {
 }
 
 #[tokio::test]
-async fn a_rally_point_that_would_pull_the_return_elsewhere_stops_the_upload() {
-    use mavlink::dialects::common::{MISSION_COUNT_DATA, MISSION_ITEM_INT_DATA, MavMissionType};
+async fn a_rally_point_that_would_pull_the_return_elsewhere_is_cleared() {
+    use mavlink::dialects::common::{
+        MISSION_COUNT_DATA, MISSION_ITEM_INT_DATA, MISSION_REQUEST_LIST_DATA, MavMissionType,
+    };
     let site = site(1.0, &[]).await;
     let kind = MavMissionType::MAV_MISSION_TYPE_RALLY;
     // Somebody's other ground station puts one there.
@@ -223,8 +226,23 @@ async fn a_rally_point_that_would_pull_the_return_elsewhere_stops_the_upload() {
     ] {
         site.vehicle.shared.send.send(message).await.unwrap();
     }
-    let error = site.vehicle.upload(&mission()).await.unwrap_err();
-    assert!(matches!(error, VehicleError::RallyPoints { count: 1 }), "{error}");
+    site.vehicle.upload(&mission()).await.unwrap();
+    let list = MavMessage::MISSION_REQUEST_LIST(MISSION_REQUEST_LIST_DATA {
+        target_system: 1,
+        mission_type: kind,
+        ..Default::default()
+    });
+    let mut frames = site.vehicle.shared.frames.subscribe();
+    site.vehicle.shared.send.send(list).await.unwrap();
+    let held = async {
+        loop {
+            match &frames.recv().await.unwrap().message {
+                MavMessage::MISSION_COUNT(held) if held.mission_type == kind => return held.count,
+                _ => {}
+            }
+        }
+    };
+    assert_eq!(timeout(LONG, held).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -264,6 +282,29 @@ async fn the_failsafes_are_set_once_and_one_that_does_not_stick_is_named() {
     site.drone.set_faults(Faults { parameters_stick: false, ..Faults::default() });
     let error = site.vehicle.param_set("FS_GCS_ENABLE", 0.0).await.unwrap_err();
     assert!(error.to_string().contains("FS_GCS_ENABLE: set to 0, the drone holds 1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_drone_whose_failsafes_will_not_stick_does_not_fly_and_the_parameter_is_named() {
+    let site = site(1.0, &[]).await;
+    let differences = site.vehicle.unsafe_parameters().await.unwrap();
+    assert!(differences.iter().any(|d| d.name == "BATT_FS_LOW_ACT" && (d.from, d.to) == (0.0, 2.0)), "{differences:?}");
+    site.drone.set_faults(Faults { parameters_stick: false, ..Faults::default() });
+    let error = site.vehicle.secure().await.unwrap_err();
+    let named = differences[0].name.clone();
+    assert!(matches!(&error, VehicleError::ParameterNotKept { name, .. } if *name == named), "{error}");
+    assert!(error.to_string().contains("set it by hand"), "{error}");
+}
+
+#[tokio::test]
+async fn failsafes_are_not_changed_under_an_armed_drone() {
+    let site = site(20.0, &[]).await;
+    site.arm().await;
+    let error = site.vehicle.secure().await.unwrap_err().to_string();
+    assert!(
+        error.contains("armed with unsafe parameters") && error.contains("FS_GCS_ENABLE is 0, wanted 1"),
+        "{error}"
+    );
 }
 
 /// Finishes a picture only when the test lets it.
@@ -419,161 +460,4 @@ mod devices {
 
 // ---- the link, over channels and on paused time --------------------------------------------------------------------
 
-mod wire {
-    use mavlink::dialects::common::{
-        COMMAND_ACK_DATA, HEARTBEAT_DATA, MavAutopilot, MavModeFlag, MavResult, MavState, MavType,
-    };
-    use std::net::SocketAddr;
-    use tokio::time::Instant;
-
-    use super::super::frame::{Encoder, Splitter};
-    use super::super::transport::{Received, Wire};
-    use super::*;
-
-    /// The drone's end of a wire.
-    struct Far {
-        to_vehicle: mpsc::Sender<Received>,
-        from_vehicle: mpsc::Receiver<Vec<u8>>,
-        splitter: Splitter,
-    }
-
-    fn wired() -> (Vehicle, Far, DropGuard) {
-        let (to_vehicle, received) = mpsc::channel(256);
-        let (send, from_vehicle) = mpsc::channel(64);
-        let (peer, _) = watch::channel(None);
-        let cancel = CancellationToken::new();
-        let wire = Wire { received, send, peer, local: None };
-        let vehicle = link::spawn(Config::at("udpin:0.0.0.0:14550"), wire, cancel.clone());
-        let far = Far { to_vehicle, from_vehicle, splitter: Splitter::default() };
-        (vehicle, far, cancel.drop_guard())
-    }
-
-    fn heartbeat() -> MavMessage {
-        MavMessage::HEARTBEAT(HEARTBEAT_DATA {
-            custom_mode: 4,
-            mavtype: MavType::MAV_TYPE_QUADROTOR,
-            autopilot: MavAutopilot::MAV_AUTOPILOT_ARDUPILOTMEGA,
-            base_mode: MavModeFlag::empty(),
-            system_status: MavState::MAV_STATE_STANDBY,
-            mavlink_version: 3,
-        })
-    }
-
-    impl Far {
-        async fn say(&self, system: u8, port: u16, message: &MavMessage) {
-            let bytes = Encoder::new(system, 1).encode(message);
-            let from = Some(SocketAddr::from(([127, 0, 0, 1], port)));
-            self.to_vehicle.send(Received { from, bytes }).await.unwrap();
-        }
-
-        async fn hear(&mut self) -> MavMessage {
-            loop {
-                let bytes = self.from_vehicle.recv().await.unwrap();
-                if let Some(frame) = self.splitter.datagram(&bytes).pop() {
-                    return frame.message;
-                }
-            }
-        }
-
-        /// The next command other than the requests for streams, which are refused on the way.
-        async fn command(&mut self) -> MavCmd {
-            loop {
-                match self.hear().await {
-                    MavMessage::COMMAND_LONG(c) if c.command == MavCmd::MAV_CMD_SET_MESSAGE_INTERVAL => {
-                        self.answer(c.command, MavResult::MAV_RESULT_DENIED).await;
-                    }
-                    MavMessage::COMMAND_LONG(c) => return c.command,
-                    _ => {}
-                }
-            }
-        }
-
-        async fn answer(&self, command: MavCmd, result: MavResult) {
-            let ack = MavMessage::COMMAND_ACK(COMMAND_ACK_DATA { command, result, ..Default::default() });
-            self.say(1, 1, &ack).await;
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_first_autopilot_is_ours_and_every_other_is_named_and_ignored() {
-        let (vehicle, far, _running) = wired();
-        let mut telemetry = vehicle.telemetry();
-        far.say(1, 1, &heartbeat()).await;
-        telemetry.wait_for(|t| t.linked).await.unwrap();
-        let armed = MavMessage::HEARTBEAT(HEARTBEAT_DATA {
-            base_mode: MavModeFlag::MAV_MODE_FLAG_SAFETY_ARMED,
-            mavtype: MavType::MAV_TYPE_QUADROTOR,
-            autopilot: MavAutopilot::MAV_AUTOPILOT_ARDUPILOTMEGA,
-            ..Default::default()
-        });
-        // Another drone, and one that pretends to be ours from elsewhere.
-        far.say(2, 2, &armed).await;
-        far.say(1, 3, &armed).await;
-        telemetry.wait_for(|t| t.foreign_systems.len() == 2).await.unwrap();
-        let known = telemetry.borrow();
-        assert_eq!((known.system_id, known.armed), (Some(1), Some(false)));
-        assert!(known.foreign_systems.contains_key("system 2 component 1"));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn silence_is_a_lost_link_and_a_word_brings_it_back() {
-        let (vehicle, far, _running) = wired();
-        let mut telemetry = vehicle.telemetry();
-        assert!(matches!(vehicle.arm().await, Err(VehicleError::NotLinked)));
-        far.say(1, 1, &heartbeat()).await;
-        telemetry.wait_for(|t| t.linked).await.unwrap();
-        let began = Instant::now();
-        telemetry.wait_for(|t| !t.linked).await.unwrap();
-        assert!(began.elapsed() >= Duration::from_secs(5) && began.elapsed() < Duration::from_secs(6));
-        assert!(matches!(vehicle.return_home().await, Err(VehicleError::NotLinked)));
-        // Restarted, it speaks from another port.
-        far.say(1, 9, &heartbeat()).await;
-        telemetry.wait_for(|t| t.linked).await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn our_heartbeat_comes_every_second_whatever_else_goes_on() {
-        let (_vehicle, mut far, _running) = wired();
-        let began = Instant::now();
-        let mut beats = 0;
-        while began.elapsed() < Duration::from_millis(9500) {
-            if let Ok(MavMessage::HEARTBEAT(beat)) = timeout(Duration::from_secs(2), far.hear()).await {
-                assert_eq!(beat.mavtype, MavType::MAV_TYPE_GCS);
-                beats += 1;
-            }
-        }
-        assert!((10..=11).contains(&beats), "{beats} beats");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_command_is_repeated_until_answered_and_silence_is_an_error_with_its_name() {
-        let (vehicle, mut far, _running) = wired();
-        far.say(1, 1, &heartbeat()).await;
-        vehicle.telemetry().wait_for(|t| t.linked).await.unwrap();
-        let beating = far.to_vehicle.clone();
-        let drone = async {
-            // The first two are lost, the third is refused.
-            let mut heard = 0;
-            loop {
-                let command = far.command().await;
-                assert_eq!(command, MavCmd::MAV_CMD_COMPONENT_ARM_DISARM);
-                heard += 1;
-                if heard == 3 {
-                    far.answer(command, MavResult::MAV_RESULT_TEMPORARILY_REJECTED).await;
-                }
-            }
-        };
-        tokio::pin!(drone);
-        let refused = tokio::select! {
-            done = vehicle.arm() => done.unwrap_err(),
-            () = &mut drone => unreachable!(),
-        };
-        assert!(refused.to_string().contains("arm: the drone answered \"not now\""));
-        let silent = tokio::select! {
-            done = vehicle.disarm() => done.unwrap_err(),
-            () = &mut drone => unreachable!(),
-        };
-        assert!(matches!(silent, VehicleError::NoAnswer { tries: 4, .. }), "{silent}");
-        drop(beating);
-    }
-}
+mod wire;

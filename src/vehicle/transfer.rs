@@ -1,4 +1,4 @@
-//! The mission protocol: sends a list item by item, reads it back, compares. Missions and fences alike.
+//! The mission protocol: sends a list item by item, reads it back, compares. Missions, fences and rally points alike.
 //!
 //! Times and tries are MAVLink's own: 1500 ms for an answer, 250 ms for an item, five tries more.
 
@@ -10,51 +10,78 @@ use mavlink::dialects::common::{
     MavMessage, MavMissionResult, MavMissionType,
 };
 use tokio::sync::broadcast;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::command::{AUTOPILOT, say, target, wait};
 use super::frame::Frame;
-use super::mission::{self, Limits, Mission, MissionItem};
-use super::telemetry::Autopilot;
+use super::mission::{self, Limits, Mission, MissionFault, MissionItem};
+use super::telemetry::{Autopilot, Telemetry};
 use super::{Shared, VehicleError};
+use crate::geo::LatLon;
 
 const ANSWER: Duration = Duration::from_millis(1500);
 const ITEM: Duration = Duration::from_millis(250);
 const TRIES: u32 = 6;
+/// How often on average a drone may ask for the same item.
+const REPEATS: usize = 12;
+
+/// How long a drone may take to say where it stands, after it was switched on.
+const POSITION: Duration = Duration::from_secs(15);
 
 pub(super) async fn upload(shared: &Shared, plan: &Mission) -> Result<(), VehicleError> {
-    let (autopilot, home) = {
-        let telemetry = shared.telemetry.borrow();
-        if !telemetry.linked {
-            return Err(VehicleError::NotLinked);
-        }
-        // Unknown is not "on the ground".
-        if telemetry.armed != Some(false) {
-            return Err(VehicleError::Armed);
-        }
-        let autopilot = telemetry.autopilot.ok_or(VehicleError::NotLinked)?;
-        let home = telemetry.home.or(telemetry.position.map(|position| position.at));
-        (autopilot, home)
-    };
-    let limits = Limits { max_height_m: shared.config.max_height_m, max_distance_m: shared.config.max_distance_m };
-    mission::check(plan, home, &limits)?;
+    let (autopilot, home) = ready(shared).await?;
+    let config = &shared.config;
+    let items = mission::items(plan, autopilot, Some(home), &config.speed_caps);
+    let limits = Limits { max_height_m: config.max_height_m, max_distance_m: config.max_distance_m };
+    mission::check(plan, Some(home), &limits, items.len())?;
     let _turn = shared.transfer.lock().await;
-    let rally = List::new(shared, MavMissionType::MAV_MISSION_TYPE_RALLY)?;
-    let count = rally.count(&mut shared.frames.subscribe()).await?;
-    if count > 0 {
-        return Err(VehicleError::RallyPoints { count });
-    }
+    clear_rally_points(shared).await?;
     // The fence first: there is no moment in which the drone holds the flight without its bounds.
-    if let Some(fence) = &plan.fence {
-        let items = mission::fence_items(fence);
+    let fence = mission::fence_items(plan);
+    if !fence.is_empty() {
         let list = List::new(shared, MavMissionType::MAV_MISSION_TYPE_FENCE)?;
-        list.send_and_prove(&items, false).await?;
+        list.send_and_prove(&fence, false).await?;
     }
-    let items = mission::items(plan, autopilot, home);
     let list = List::new(shared, MavMissionType::MAV_MISSION_TYPE_MISSION)?;
     list.send_and_prove(&items, autopilot == Autopilot::ArduPilot).await?;
     shared.commanded_pitch.send_replace(Some(plan.camera.gimbal_pitch_deg));
     Ok(())
+}
+
+/// The autopilot, and where the drone stands, once it is on the ground and knows.
+async fn ready(shared: &Shared) -> Result<(Autopilot, LatLon), VehicleError> {
+    let on_the_ground = |telemetry: &Telemetry| {
+        let autopilot = telemetry.autopilot.filter(|_| telemetry.linked).ok_or(VehicleError::NotLinked)?;
+        // Unknown is not "on the ground".
+        if telemetry.armed != Some(false) {
+            return Err(VehicleError::Armed);
+        }
+        Ok(autopilot)
+    };
+    let place = |telemetry: &Telemetry| telemetry.home.or(telemetry.position.map(|position| position.at));
+    on_the_ground(&shared.telemetry.borrow())?;
+    let mut telemetry = shared.telemetry.clone();
+    // What comes of the waiting is looked at below.
+    let _ = timeout(POSITION, telemetry.wait_for(|t| place(t).is_some() || on_the_ground(t).is_err())).await;
+    let telemetry = shared.telemetry.borrow();
+    let autopilot = on_the_ground(&telemetry)?;
+    let home = place(&telemetry).ok_or(MissionFault::HomeUnknown)?;
+    Ok((autopilot, home))
+}
+
+/// A rally point would pull the return away from the dock, whoever put it there.
+async fn clear_rally_points(shared: &Shared) -> Result<(), VehicleError> {
+    let list = List::new(shared, MavMissionType::MAV_MISSION_TYPE_RALLY)?;
+    let count = list.count(&mut shared.frames.subscribe()).await?;
+    if count == 0 {
+        return Ok(());
+    }
+    tracing::warn!(count, "the drone held rally points, which would pull its return away from the dock: cleared");
+    list.send(&[]).await?;
+    match list.count(&mut shared.frames.subscribe()).await? {
+        0 => Ok(()),
+        count => Err(VehicleError::RallyPoints { count }),
+    }
 }
 
 struct List<'a> {
@@ -85,7 +112,15 @@ impl<'a> List<'a> {
     }
 
     async fn send_and_prove(&self, items: &[MissionItem], home_slot: bool) -> Result<(), VehicleError> {
-        self.send(items).await?;
+        if let Err(error) = self.send(items).await {
+            // The drone may have given up an earlier transfer of which we know nothing (ours, before we were started
+            // anew). Its word about that one is no word about this one: once more.
+            if !matches!(error, VehicleError::TransferRefused { .. }) {
+                return Err(error);
+            }
+            tracing::warn!(%error, "once more");
+            self.send(items).await?;
+        }
         let held = self.read().await?;
         mission::compare(items, &held, home_slot)
             .map_err(|difference| VehicleError::Mismatch { list: self.name, difference })
@@ -105,21 +140,30 @@ impl<'a> List<'a> {
         let mut last = announce;
         let mut step = "the count".to_owned();
         let mut silent = 0;
+        // A drone that asks for ever, for the same items or for ones that are not there, must come to an end as well.
+        let mut patience = items.len() * REPEATS + REPEATS;
+        let mut asked_for_the_last = items.is_empty();
         say(self.shared, last.clone()).await?;
         loop {
             let answer = self.next_step(&mut frames).await?;
             match answer {
                 Some(Step::Wants(seq)) => {
+                    patience = patience.checked_sub(1).ok_or_else(|| self.stalled(step.clone()))?;
                     // A request beyond the end is the drone's mistake; its own timeout repeats the right one.
                     let Some(item) = items.get(usize::from(seq)) else {
                         continue;
                     };
+                    asked_for_the_last |= usize::from(seq) + 1 == items.len();
                     last = self.item(seq, item);
                     step = format!("item {seq} of {count}");
                     silent = 0;
                     say(self.shared, last.clone()).await?;
                 }
-                Some(Step::Done(MavMissionResult::MAV_MISSION_ACCEPTED)) => return Ok(()),
+                Some(Step::Done(MavMissionResult::MAV_MISSION_ACCEPTED)) if asked_for_the_last => return Ok(()),
+                // The end of an earlier transfer, come late: it counts against the patience only.
+                Some(Step::Done(MavMissionResult::MAV_MISSION_ACCEPTED)) => {
+                    patience = patience.checked_sub(1).ok_or_else(|| self.stalled(step.clone()))?;
+                }
                 Some(Step::Done(result)) => {
                     return Err(VehicleError::TransferRefused {
                         list: self.name,
@@ -139,6 +183,7 @@ impl<'a> List<'a> {
 
     async fn next_step(&self, frames: &mut broadcast::Receiver<Arc<Frame>>) -> Result<Option<Step>, VehicleError> {
         wait(frames, Instant::now() + ANSWER, |frame| match &frame.message {
+            _ if frame.component != AUTOPILOT => None,
             MavMessage::MISSION_REQUEST_INT(r) if r.mission_type == self.kind => Some(Step::Wants(r.seq)),
             // Older autopilots ask this way and take the integer item all the same.
             #[allow(deprecated)]
@@ -172,6 +217,10 @@ impl<'a> List<'a> {
     async fn read(&self) -> Result<Vec<MissionItem>, VehicleError> {
         let mut frames = self.shared.frames.subscribe();
         let count = self.count(&mut frames).await?;
+        // Longer than anything that was sent: not worth reading.
+        if usize::from(count) > mission::MOST_ITEMS {
+            return Err(VehicleError::TransferRefused { list: self.name, result: format!("it holds {count} items") });
+        }
         let mut items = Vec::with_capacity(usize::from(count).min(mission::MOST_ITEMS));
         for seq in 0..count {
             let ask = MavMessage::MISSION_REQUEST_INT(MISSION_REQUEST_INT_DATA {
@@ -215,7 +264,8 @@ impl<'a> List<'a> {
     ) -> Result<T, VehicleError> {
         for _ in 0..TRIES {
             say(self.shared, question.clone()).await?;
-            if let Some(answer) = wait(frames, Instant::now() + patience, &mut pick).await? {
+            let of_the_autopilot = |frame: &Frame| if frame.component == AUTOPILOT { pick(frame) } else { None };
+            if let Some(answer) = wait(frames, Instant::now() + patience, of_the_autopilot).await? {
                 return Ok(answer);
             }
         }

@@ -2,13 +2,17 @@
 //!
 //! Reading and writing are separate tasks, so that neither can starve the other.
 
+use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use serial2_tokio::SerialPort;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket, lookup_host};
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::VehicleError;
@@ -21,6 +25,10 @@ pub(crate) enum Address {
     /// Speak first.
     UdpOut(String),
     TcpOut(String),
+    Serial {
+        device: String,
+        baud: u32,
+    },
 }
 
 impl Address {
@@ -28,6 +36,15 @@ impl Address {
         let refuse = |reason: &str| VehicleError::Url { url: url.to_owned(), reason: reason.to_owned() };
         let (scheme, rest) = url.split_once(':').ok_or_else(|| refuse("it has no scheme"))?;
         let rest = rest.trim_start_matches("//");
+        if scheme == "serial" {
+            let (device, baud) = rest.rsplit_once(':').ok_or_else(|| refuse("it has no speed"))?;
+            let baud = baud.parse::<u32>().ok().filter(|baud| (1200..=4_000_000).contains(baud));
+            let baud = baud.ok_or_else(|| refuse("its speed is not a number from 1200 to 4000000"))?;
+            if device.is_empty() {
+                return Err(refuse("it has no device"));
+            }
+            return Ok(Address::Serial { device: device.to_owned(), baud });
+        }
         let (host, port) = rest.rsplit_once(':').ok_or_else(|| refuse("it has no port"))?;
         if host.is_empty() {
             return Err(refuse("it has no host; use 0.0.0.0 to listen on every interface"));
@@ -94,7 +111,16 @@ pub(crate) async fn open(address: &Address, url: &str, cancel: CancellationToken
             local
         }
         Address::TcpOut(at) => {
-            tokio::spawn(keep_stream(at.clone(), received_tx, to_send, cancel));
+            let at = at.clone();
+            let connect = move || TcpStream::connect(at.clone());
+            tokio::spawn(keep_stream(url.to_owned(), connect, received_tx, to_send, cancel));
+            None
+        }
+        Address::Serial { device, baud } => {
+            let (device, baud) = (device.clone(), *baud);
+            // Opening a serial line does not wait for anything.
+            let connect = move || std::future::ready(SerialPort::open(&device, baud));
+            tokio::spawn(keep_stream(url.to_owned(), connect, received_tx, to_send, cancel));
             None
         }
     };
@@ -145,59 +171,76 @@ async fn write_datagrams(
     }
 }
 
+/// A drone speaks every second. A connection on which nothing comes for so long is dead, though nobody said so: a cable
+/// that was pulled, a router that forgot.
+const SILENT: Duration = Duration::from_secs(15);
+/// A connection that takes no bytes for so long is dead too.
+const STUCK: Duration = Duration::from_secs(5);
+
 /// Connects, and connects again, with a pause that grows to five seconds.
-async fn keep_stream(
-    at: String,
+async fn keep_stream<S, F>(
+    url: String,
+    connect: impl Fn() -> F,
     received: mpsc::Sender<Received>,
     mut to_send: mpsc::Receiver<Vec<u8>>,
     cancel: CancellationToken,
-) {
+) where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+    F: Future<Output = io::Result<S>>,
+{
     let first = Duration::from_millis(250);
     let mut pause = first;
+    let mut said = false;
     loop {
         let connected = tokio::select! {
-            connected = TcpStream::connect(&at) => connected,
+            connected = connect() => connected,
             () = discard(&mut to_send) => return,
             () = cancel.cancelled() => return,
         };
         match connected {
             Ok(stream) => {
-                pause = first;
-                let (mut reader, mut writer) = stream.into_split();
-                let forward = received.clone();
-                let reading = tokio::spawn(async move {
-                    let mut buffer = vec![0; 4096];
-                    while let Ok(length @ 1..) = reader.read(&mut buffer).await {
-                        let bytes = buffer[..length].to_vec();
-                        if forward.send(Received { from: None, bytes }).await.is_err() {
-                            return;
-                        }
-                    }
-                });
+                said = false;
+                let (reader, mut writer) = tokio::io::split(stream);
+                let mut reading = tokio::spawn(read_stream(reader, received.clone()));
                 let stop_reading = reading.abort_handle();
-                tokio::pin!(reading);
-                loop {
+                let why = loop {
                     tokio::select! {
                         bytes = to_send.recv() => {
                             let Some(bytes) = bytes else {
                                 stop_reading.abort();
                                 return;
                             };
-                            if writer.write_all(&bytes).await.is_err() {
-                                break;
+                            match timeout(STUCK, writer.write_all(&bytes)).await {
+                                Ok(Ok(())) => {}
+                                Ok(Err(error)) => break error.to_string(),
+                                Err(_) => break format!("it took no bytes for {STUCK:?}"),
                             }
                         }
-                        _ = &mut reading => break,
+                        ended = &mut reading => match ended {
+                            Ok(Some((heard, why))) => {
+                                // Only a connection that carried something was one: another is tried at once.
+                                if heard {
+                                    pause = first;
+                                }
+                                break why;
+                            }
+                            Ok(None) => return,
+                            Err(error) => break error.to_string(),
+                        },
                         () = cancel.cancelled() => {
                             stop_reading.abort();
                             return;
                         }
                     }
-                }
+                };
                 stop_reading.abort();
-                tracing::warn!(%at, "the connection to the drone broke; connecting again");
+                tracing::warn!(%url, %why, "the connection to the drone broke; connecting again");
             }
-            Err(error) => tracing::debug!(%at, %error, "no connection to the drone yet"),
+            // Once, and not every five seconds for as long as the drone is away.
+            Err(error) if !std::mem::replace(&mut said, true) => {
+                tracing::warn!(%url, %error, "no connection to the drone; trying on");
+            }
+            Err(error) => tracing::debug!(%url, %error, "no connection to the drone yet"),
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -205,6 +248,22 @@ async fn keep_stream(
             () = cancel.cancelled() => return,
         }
         pause = (pause * 2).min(Duration::from_secs(5));
+    }
+}
+
+/// Reads until the connection ends: whether anything came, and why it ended. `None` when nobody listens any more.
+async fn read_stream(mut reader: impl AsyncRead + Unpin, received: mpsc::Sender<Received>) -> Option<(bool, String)> {
+    let mut buffer = vec![0; 4096];
+    let mut heard = false;
+    loop {
+        let length = match timeout(SILENT, reader.read(&mut buffer)).await {
+            Ok(Ok(0)) => return Some((heard, "it was closed".to_owned())),
+            Ok(Ok(length)) => length,
+            Ok(Err(error)) => return Some((heard, error.to_string())),
+            Err(_) => return Some((heard, format!("nothing came for {SILENT:?}"))),
+        };
+        heard = true;
+        received.send(Received { from: None, bytes: buffer[..length].to_vec() }).await.ok()?;
     }
 }
 
@@ -241,12 +300,71 @@ mod tests {
         cancel.cancel();
     }
 
+    #[tokio::test]
+    async fn a_serial_line_carries_both_ways_and_one_that_is_not_there_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let device = dir.path().join("ttyDRONE");
+        let url = format!("serial:{}:57600", device.display());
+        let cancel = CancellationToken::new();
+        let mut wire = open(&Address::parse(&url).unwrap(), &url, cancel.clone()).await.unwrap();
+        // Plugged in later.
+        let pty = nix::pty::openpty(None, None).unwrap();
+        let mut raw = nix::sys::termios::tcgetattr(&pty.slave).unwrap();
+        nix::sys::termios::cfmakeraw(&mut raw);
+        nix::sys::termios::tcsetattr(&pty.slave, nix::sys::termios::SetArg::TCSANOW, &raw).unwrap();
+        std::os::unix::fs::symlink(nix::unistd::ttyname(&pty.slave).unwrap(), &device).unwrap();
+        let mut far = tokio::fs::File::from_std(std::fs::File::from(pty.master));
+        far.write_all(b"\xFD\x00\r\nhello").await.unwrap();
+        far.flush().await.unwrap();
+        let mut heard = Vec::new();
+        while heard.len() < 9 {
+            heard.extend(wire.received.recv().await.unwrap().bytes);
+        }
+        // Bytes are not text there.
+        assert_eq!(heard, b"\xFD\x00\r\nhello");
+        wire.send.send(b"\x03\nword".to_vec()).await.unwrap();
+        let mut said = [0; 6];
+        far.read_exact(&mut said).await.unwrap();
+        assert_eq!(&said, b"\x03\nword");
+        cancel.cancel();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_broke_is_made_again() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("tcpout:{}", listener.local_addr().unwrap());
+        let cancel = CancellationToken::new();
+        let mut wire = open(&Address::parse(&url).unwrap(), &url, cancel.clone()).await.unwrap();
+        for word in [b"one", b"two"] {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(word).await.unwrap();
+            assert_eq!(wire.received.recv().await.unwrap().bytes, word);
+        }
+        cancel.cancel();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_on_which_nothing_comes_counts_as_broken() {
+        let (quiet, mut far) = tokio::io::duplex(64);
+        let (received, mut inbox) = mpsc::channel(4);
+        far.write_all(b"once").await.unwrap();
+        let ended = tokio::spawn(read_stream(quiet, received));
+        assert_eq!(inbox.recv().await.unwrap().bytes, b"once");
+        let (heard, why) = ended.await.unwrap().unwrap();
+        assert!(heard && why.contains("nothing came for 15s"), "{why}");
+    }
+
     #[test]
     fn a_wrong_address_says_which_key_and_why() {
         assert_eq!(Address::parse("udpin:0.0.0.0:14550").unwrap(), Address::UdpIn("0.0.0.0:14550".to_owned()));
+        let serial = Address::Serial { device: "/dev/ttyACM0".to_owned(), baud: 57_600 };
+        assert_eq!(Address::parse("serial:/dev/ttyACM0:57600").unwrap(), serial);
         assert_eq!(Address::parse("tcpout://drone:5760").unwrap(), Address::TcpOut("drone:5760".to_owned()));
         for (url, reason) in [
-            ("serial:/dev/ttyACM0:57600", "scheme \"serial\" is unknown"),
+            ("pigeon:/dev/ttyACM0:57600", "scheme \"pigeon\" is unknown"),
+            ("serial:/dev/ttyACM0", "no speed"),
+            ("serial:/dev/ttyACM0:fast", "speed"),
+            ("serial::57600", "no device"),
             ("udpin:14550", "no port"),
             ("udpout:host:99999", "port"),
             ("udpout:host:0", "port 0"),
