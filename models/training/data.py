@@ -28,6 +28,7 @@ cv2.setNumThreads(0)  # the trainer runs one process a core; OpenCV's own thread
 GSD_M = 0.10
 BUILDING, BLUE_ROOF, VEHICLE, MACHINE, EARTHWORK, GARBAGE, DEBRIS, BURNING = range(8)
 ALL = tuple(range(8))
+HARD = 0.35  # share of the crops near places where an earlier round fired wrongly
 CAR_M = 4.4  # typical length of a car, from which the scale of the Minsk pictures is estimated
 
 REPO = Path(__file__).resolve().parents[2]
@@ -66,6 +67,16 @@ class Cache:
         self.items = json.loads(index.read_text())
         self.raw = np.memmap(folder / f"{name}.u8", np.uint8, "r")
         self.labels = [np.asarray(i["boxes"], np.float32).reshape(-1, 6) for i in self.items]
+        # Where an earlier round fired wrongly (see mine.py); seldom classes first, as with the things themselves.
+        self.hard: list[tuple[int, float, float]] = []
+        weights = []
+        for part in sorted(folder.glob(f"{name}.hard.*.json")):
+            for k, points in json.loads(part.read_text()).items():
+                self.hard += [(int(k), x, y) for _, x, y, _ in points]
+                weights += [(int(c), score) for c, _, _, score in points]
+        counts = np.bincount([c for c, _ in weights], minlength=len(CLASSES)) if weights else None
+        weight = np.array([score / counts[c] ** 0.5 for c, score in weights])
+        self.hard_p = weight / weight.sum() if weights else None
         groups: dict[str, list[int]] = {}
         for k, i in enumerate(self.items):
             groups.setdefault(i["group"], []).append(k)
@@ -117,12 +128,16 @@ class CacheWriter:
 
 def crop(cache: Cache, rng: np.random.Generator, size: int, scale: tuple[float, float], rare: np.ndarray | None = None):
     """One augmented crop: image [size,size,3] uint8 RGB, boxes [n,6] (class, x1, y1, x2, y2, ignore)."""
-    k = cache.pick(rng)
+    hard = cache.hard[int(rng.choice(len(cache.hard), p=cache.hard_p))] if cache.hard and rng.random() < HARD else None
+    k = cache.pick(rng) if hard is None else hard[0]
     image, labels = cache.image(k), cache.labels[k]
     h, w = image.shape[:2]
     s = float(np.exp(rng.uniform(math.log(scale[0]), math.log(scale[1]))))
     real = labels[labels[:, 5] == 0] if len(labels) else labels
-    if len(real) and rng.random() < 0.75:
+    if hard is not None:
+        off = rng.uniform(-0.42, 0.42, 2) * size / s
+        cx, cy = hard[1] + off[0], hard[2] + off[1]
+    elif len(real) and rng.random() < 0.75:
         # Look near a thing, seldom classes first: a town has hundreds of cars and one fire.
         p = np.ones(len(real)) if rare is None else rare[real[:, 0].astype(int)]
         b = real[int(rng.choice(len(real), p=p / p.sum()))]
