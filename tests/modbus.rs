@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use aerie::config;
 use aerie::sim::plc::{Fault, MAP, MastWeather, On, Plc, Written, layout};
-use aerie::vehicle::modbus::line::Write;
 use aerie::vehicle::modbus::map::{Outputs, Place, Registers, Table};
-use aerie::vehicle::modbus::{Address, DockMap, Line, LineError, Open, WeatherMap};
+use aerie::vehicle::modbus::{Address, DockMap, Line, LineError, Open, WeatherMap, Write};
 use aerie::vehicle::{
     Dock, DockConfig, DockError, DockState, Halt, Hatch, Lines, Objection, Reading, Weather, WeatherConfig,
 };
@@ -336,6 +335,16 @@ async fn a_movement_is_stopped_by_command() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_movement_that_nobody_waits_for_any_more_is_not_begun() {
+    let bench = bench(TCP).await;
+    let opening = bench.under_way(true).await;
+    assert!(timeout(SECOND, bench.dock.close(true)).await.is_err());
+    opening.await.unwrap().unwrap();
+    sleep(TRAVEL).await;
+    assert_eq!((bench.state().hatch, bench.pressed(layout::DO_CLOSE)), (Hatch::Open, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dock_whose_program_stands_still_is_unknown_though_it_answers() {
     let bench = bench(TCP).await;
     assert_eq!(bench.state().hatch, Hatch::Closed);
@@ -508,21 +517,16 @@ async fn patient(line: &Line, place: Place) -> Result<Vec<u16>, LineError> {
 
 #[tokio::test(start_paused = true)]
 async fn bytes_that_came_unasked_are_never_an_answer() {
-    let plc = Plc::new(TRAVEL, &[1]);
-    plc.set_input(20, &[0xAAAA]);
-    plc.set_input(40, &[0xBBBB]);
-    let line = line_to(&plc, RTU);
-    // Answered twice: at once, and again when nobody asks.
-    let again = {
-        let body = [1, 4, 2, 0xAA, 0xAA];
-        let crc = body.iter().fold(0xFFFF_u16, |crc, byte| {
-            (0..8).fold(crc ^ u16::from(*byte), |c, _| if c & 1 == 1 { c >> 1 ^ 0xA001 } else { c >> 1 })
-        });
-        [&body[..], &crc.to_le_bytes()].concat()
-    };
-    plc.misbehave(Fault::Garbage([again.clone(), again].concat()), On::Reads, 1);
-    assert_eq!(line.read(input(20, 1), SECOND).await.unwrap(), [0xAAAA]);
-    assert_eq!(line.read(input(40, 1), SECOND).await.unwrap(), [0xBBBB]);
+    for url in BOTH {
+        let plc = Plc::new(TRAVEL, &[1]);
+        plc.set_input(20, &[0xAAAA]);
+        plc.set_input(40, &[0xBBBB]);
+        let line = line_to(&plc, url);
+        plc.misbehave(Fault::Twice(SECOND / 2), On::Reads, 1);
+        assert_eq!(line.read(input(20, 1), SECOND).await.unwrap(), [0xAAAA], "{url}");
+        sleep(SECOND).await;
+        assert_eq!(line.read(input(40, 1), SECOND).await.unwrap(), [0xBBBB], "{url}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -705,7 +709,7 @@ fn faults_of(text: &str) -> Vec<(String, String)> {
 fn the_map_of_the_simulated_plc_is_a_configuration_and_is_what_the_documentation_shows() {
     assert_eq!(faults_of(&station()), []);
     let page = include_str!("../docs/protocol/modbus.md");
-    assert!(page.contains(MAP.trim()), "docs/protocol/modbus.md does not show src/sim/plc.toml as it is");
+    assert!(page.contains(MAP.trim()), "docs/protocol/modbus.md does not show src/sim/plc/map.toml as it is");
 }
 
 #[test]

@@ -12,9 +12,8 @@ use super::states::{Input, Seat, Seen, from_switches};
 use super::{DockConfig, DockError, Hatch};
 use crate::vehicle::http::Base;
 use crate::vehicle::modbus::device::Unknown;
-use crate::vehicle::modbus::line::Write;
-use crate::vehicle::modbus::map::{Command, Contact, DockMap, MapFault, Motion};
-use crate::vehicle::modbus::{Address, Device, LineError, Lines};
+use crate::vehicle::modbus::map::{Command, Contact, DockMap, Motion};
+use crate::vehicle::modbus::{Address, Device, LineError, Lines, MapFault, Write};
 
 pub(super) enum Driver {
     Http(Base),

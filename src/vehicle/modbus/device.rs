@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::line::{Line, LineError, Write};
+use super::ask::Write;
+use super::line::{Line, LineError};
 use super::map::{Alive, Command, Contact, Place, Quantity};
 use super::value::{self, Doubt};
 

@@ -7,19 +7,23 @@
 //! - nothing is sent for a caller who has given up, and nothing is sent twice: a write that was lost stays lost;
 //! - a value that was not read, is too old, is not a number or lies outside its plausible range is unknown.
 //!
-//! [`address`], [`map`] and [`value`] are pure; [`line`] is the task that owns the socket or the port; [`device`] reads a
+//! [`address`], [`ask`], [`map`], [`faults`] and [`value`] are pure; [`line`] is the task that owns the socket or the port; [`device`] reads a
 //! map through a line. `docs/protocol/modbus.md` explains it to integrators.
 
 pub mod address;
+pub mod ask;
 pub mod device;
+pub mod faults;
 pub mod line;
 pub mod map;
 pub mod value;
 
 pub use address::Address;
+pub use ask::Write;
 pub use device::Device;
+pub use faults::MapFault;
 pub use line::{Line, LineError, Lines, Open, Opening, Stream};
-pub use map::{DockMap, MapFault, WeatherMap};
+pub use map::{DockMap, WeatherMap};
 
 use super::dock::DockConfig;
 use super::weather::WeatherConfig;
