@@ -218,16 +218,13 @@ type Limit<'a> = (&'static str, f64, Box<dyn Fn(&Sample) -> bool + 'a>);
 
 fn armed_with_red_gates(trace: &Trace, rules: &Rules, faults: &mut Vec<Unsafe>) {
     let known = rules.sensing_s;
-    let gates: [Limit; 8] = [
+    let gates: [Limit; 6] = [
         ("wind above its limit", known, Box::new(|s| s.wind_m_s > rules.wind_m_s)),
         ("gusts above their limit", known, Box::new(|s| s.gust_m_s > rules.gust_m_s)),
         ("rain above its limit", known, Box::new(|s| s.rain_mm_h > rules.rain_mm_h)),
         ("battery below its limit", known, Box::new(|s| s.battery_pct < rules.launch_battery_pct)),
         ("too few satellites", known, Box::new(|s| s.satellites < rules.satellites)),
         ("its clock off", known, Box::new(|s| s.clock_off_s.abs() > rules.clock_off_s)),
-        // Nothing to sense here: the station opened the hatch and uploaded the fence itself.
-        ("the hatch not open", 0.0, Box::new(|s| s.hatch < 1.0)),
-        ("no fence on board", 0.0, Box::new(|s| !s.fenced)),
     ];
     for index in 1..trace.samples.len() {
         let (before, now) = (&trace.samples[index - 1], &trace.samples[index]);
@@ -237,6 +234,14 @@ fn armed_with_red_gates(trace: &Trace, rules: &Rules, faults: &mut Vec<Unsafe>) 
         for (what, allowance, broken) in &gates {
             // As it was before the arming: arming itself changes some of it.
             if since(&trace.samples, index - 1, broken).is_some_and(|from| now.t_s - from > *allowance) {
+                let why = format!("armed with {what}");
+                faults.push(Unsafe { kind: Kind::ArmedWithRedGate, t_s: now.t_s, why });
+            }
+        }
+        // Nothing to sense here, the station did both itself. Seen with the first sample that shows it armed: the one
+        // before shows a hatch that still moved its last hand's breadth, and arming moves neither.
+        for (what, broken) in [("the hatch not open", now.hatch < 1.0), ("no fence on board", !now.fenced)] {
+            if broken {
                 let why = format!("armed with {what}");
                 faults.push(Unsafe { kind: Kind::ArmedWithRedGate, t_s: now.t_s, why });
             }
