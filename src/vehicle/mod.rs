@@ -23,7 +23,7 @@ pub mod safety;
 pub mod shots;
 pub mod telemetry;
 mod transfer;
-mod transport;
+pub(crate) mod transport;
 pub mod weather;
 
 use std::collections::HashMap;
