@@ -55,6 +55,18 @@ pub struct Aboard {
     was_up: bool,
 }
 
+/// The heartbeat of something aboard that does not fly it.
+pub fn beat(mavtype: MavType) -> MavMessage {
+    MavMessage::HEARTBEAT(HEARTBEAT_DATA {
+        custom_mode: 0,
+        mavtype,
+        autopilot: MavAutopilot::MAV_AUTOPILOT_INVALID,
+        base_mode: MavModeFlag::empty(),
+        system_status: MavState::MAV_STATE_ACTIVE,
+        mavlink_version: 3,
+    })
+}
+
 impl Aboard {
     /// `said`: what was heard while it was looked for.
     pub fn new(home: LatLon, said: Telemetry) -> Self {
@@ -71,10 +83,6 @@ impl Aboard {
             launches: 0,
             was_up: false,
         }
-    }
-
-    pub fn said(&self) -> &Telemetry {
-        &self.said
     }
 
     /// What the station says to the autopilot: only its mission matters here.
@@ -190,16 +198,6 @@ impl Aboard {
 
     /// What the parts say every second.
     pub fn heartbeats(&self, faults: &Faults) -> Vec<(u8, MavMessage)> {
-        let beat = |mavtype| {
-            MavMessage::HEARTBEAT(HEARTBEAT_DATA {
-                custom_mode: 0,
-                mavtype,
-                autopilot: MavAutopilot::MAV_AUTOPILOT_INVALID,
-                base_mode: MavModeFlag::empty(),
-                system_status: MavState::MAV_STATE_ACTIVE,
-                mavlink_version: 3,
-            })
-        };
         let mut said = vec![(CAMERA, beat(MavType::MAV_TYPE_CAMERA)), (GIMBAL, beat(MavType::MAV_TYPE_GIMBAL))];
         let (status, error) = match faults.remote_id {
             RemoteId::Good => (MavOdidArmStatus::MAV_ODID_ARM_STATUS_GOOD_TO_ARM, ""),
@@ -286,7 +284,7 @@ mod tests {
     const AUTO: u32 = 3;
     const RTL: u32 = 6;
 
-    fn beat(armed: bool, custom_mode: u32) -> MavMessage {
+    fn autopilot(armed: bool, custom_mode: u32) -> MavMessage {
         MavMessage::HEARTBEAT(HEARTBEAT_DATA {
             custom_mode,
             mavtype: MavType::MAV_TYPE_QUADROTOR,
@@ -331,7 +329,7 @@ mod tests {
     fn ready() -> Aboard {
         let mut aboard = Aboard::new(HOME, Telemetry::default());
         let now = Instant::now();
-        hear(&mut aboard, &beat(false, 0), now);
+        hear(&mut aboard, &autopilot(false, 0), now);
         hear(&mut aboard, &landed(MavLandedState::MAV_LANDED_STATE_ON_GROUND), now);
         hear(&mut aboard, &at(0.0, 0.0, 0.0), now);
         aboard.overhear(&MavMessage::MISSION_COUNT(MISSION_COUNT_DATA { count: 5, ..Default::default() }));
@@ -354,7 +352,7 @@ mod tests {
         let mut aboard = ready();
         let now = Instant::now();
         hear(&mut aboard, &truly_at(0.0, 0.0, 0.0), now);
-        hear(&mut aboard, &beat(true, AUTO), now);
+        hear(&mut aboard, &autopilot(true, AUTO), now);
         hear(&mut aboard, &MavMessage::MISSION_CURRENT(MISSION_CURRENT_DATA { seq: 4, ..Default::default() }), now);
         assert_eq!(hear(&mut aboard, &at(0.0, 30.0, 70.0), now), None);
         hear(&mut aboard, &truly_at(11.0, 31.0, 71.0), now);
@@ -382,7 +380,7 @@ mod tests {
         let mut aboard = ready();
         let now = Instant::now();
         hear(&mut aboard, &MavMessage::MISSION_CURRENT(MISSION_CURRENT_DATA { seq: 4, ..Default::default() }), now);
-        for (beat, taken) in [(beat(true, RTL), 0), (beat(false, AUTO), 0), (beat(true, AUTO), 4)] {
+        for (beat, taken) in [(autopilot(true, RTL), 0), (autopilot(false, AUTO), 0), (autopilot(true, AUTO), 4)] {
             hear(&mut aboard, &beat, now);
             let pictures = (0..10).filter(|n| hear(&mut aboard, &at(f64::from(*n) * 5.0, 0.0, 70.0), now).is_some());
             assert_eq!(pictures.count(), taken, "{beat:?}");
@@ -394,7 +392,7 @@ mod tests {
         let mut aboard = ready();
         let now = Instant::now();
         assert!(aboard.truth().in_dock);
-        hear(&mut aboard, &beat(true, AUTO), now);
+        hear(&mut aboard, &autopilot(true, AUTO), now);
         hear(&mut aboard, &landed(MavLandedState::MAV_LANDED_STATE_TAKEOFF), now);
         hear(&mut aboard, &at(0.0, 0.0, 5.0), now);
         let truth = aboard.truth();
@@ -416,9 +414,9 @@ mod tests {
         hear(&mut aboard, &at(20.0, 0.0, 0.0), now);
         assert!(!aboard.wants_charge());
         hear(&mut aboard, &at(0.0, 0.0, 0.0), now);
-        hear(&mut aboard, &beat(true, AUTO), now);
+        hear(&mut aboard, &autopilot(true, AUTO), now);
         assert!(!aboard.wants_charge());
-        hear(&mut aboard, &beat(false, AUTO), now);
+        hear(&mut aboard, &autopilot(false, AUTO), now);
         hear(&mut aboard, &charge(99), now);
         assert!(!aboard.wants_charge());
     }

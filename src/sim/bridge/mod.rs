@@ -14,6 +14,8 @@ mod aboard;
 mod cut;
 mod shutter;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -74,7 +76,10 @@ impl Bridge {
         let mut search = Search { wire, cutter: Cutter::default(), said: Telemetry::default(), voice: None };
         let until = Instant::now() + SILENT;
         while search.voice.is_none() {
-            if !search.listen(until).await {
+            // Some autopilots answer only who has spoken. Which system it is is not known yet; most are 1.
+            let _ = search.wire.send.try_send(Voice::new(1).hello());
+            let pause = until.min(Instant::now() + Duration::from_secs(1));
+            if !search.listen(pause).await && Instant::now() >= until {
                 return Err(BridgeError::Silent { url: url.to_owned(), after: SILENT });
             }
         }

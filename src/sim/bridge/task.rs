@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use mavlink::dialects::common::{COMMAND_LONG_DATA, MavCmd, MavMessage};
+use mavlink::dialects::common::{COMMAND_LONG_DATA, MavCmd, MavMessage, MavType};
 use mavlink::{Message, calculate_crc};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::Bridge;
-use super::aboard::{Aboard, CAMERA, GIMBAL, REMOTE_ID};
+use super::aboard::{Aboard, CAMERA, GIMBAL, REMOTE_ID, beat};
 use super::cut::Cutter;
 use crate::sim::drone::{Camera, DroneHandle, Exposure, Faults, Finished, Truth, take_pictures};
 use crate::vehicle::frame::{Encoder, Frame, Splitter};
@@ -43,6 +43,11 @@ pub struct Voice {
 impl Voice {
     pub fn new(system: u8) -> Self {
         Voice { system, encoder: Encoder::new(system, CAMERA) }
+    }
+
+    /// A word, so that it is known where we are.
+    pub fn hello(&mut self) -> Vec<u8> {
+        self.encoder.encode(&beat(MavType::MAV_TYPE_CAMERA))
     }
 
     fn command(&mut self, command: MavCmd, params: [f32; 2]) -> Vec<u8> {
