@@ -28,7 +28,7 @@ use crate::runtime::store::Store;
 use crate::runtime::supervisor::{Budget, Supervisor};
 use crate::uplink::commands::{self, Door, Execute, Outcome};
 use crate::uplink::{self, UplinkState};
-use crate::vehicle::{Dock, Telemetry, Vehicle, Weather};
+use crate::vehicle::{Dock, Lines, Telemetry, Vehicle, Weather};
 
 /// Everything that shows the station or acts on it holds one of these; cheap to clone.
 #[derive(Clone)]
@@ -89,8 +89,9 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
     let outbox = Outbox::open_with(&dir, options)?;
 
     let vehicle = Vehicle::spawn(config.vehicle.clone(), cancel.clone()).await?;
-    let dock = Dock::spawn(config.dock.clone(), cancel.clone())?;
-    let weather = Weather::spawn(config.weather.clone(), cancel.clone())?;
+    let lines = Lines::default();
+    let dock = Dock::spawn_on(config.dock.clone(), &lines, cancel.clone())?;
+    let weather = Weather::spawn_on(config.weather.clone(), &lines, cancel.clone())?;
 
     let model = perception::model_dir(config.perception.model.as_deref());
     let program = std::env::current_exe()?;

@@ -60,8 +60,8 @@ struct CampaignArgs {
     /// Which faults
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
-    /// Stations at the same time; each takes some 300 MB
-    #[arg(long, default_value_t = 6, value_name = "N")]
+    /// Stations at the same time; they mostly wait
+    #[arg(long, default_value_t = 8, value_name = "N")]
     parallel: usize,
     /// Simulated seconds a second, 0.5 to 20; the station's timers stay real, so that the faster, the less it can react
     #[arg(long, default_value_t = 4.0, value_name = "X")]

@@ -271,6 +271,9 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
     for error in c.weather.faults() {
         faults.add("weather", error.to_string());
     }
+    if let Some(fault) = vehicle::modbus::quarrel(&c.dock, &c.weather) {
+        faults.add(&fault.key, fault.fault);
+    }
     for (key, fault) in c.gates.faults() {
         faults.add(&format!("gates.{key}"), fault);
     }

@@ -91,8 +91,20 @@ pub mod tests {
                 satellites: Some(17),
                 ..Telemetry::default()
             },
-            dock: DockState { hatch: Hatch::Closed, drone_present: Some(true), received: Some(now) },
-            weather: Some(Reading { wind_m_s: 3.1, gust_m_s: 5.2, rain_mm_h: 0.0, temperature_c: 24.6, received: now }),
+            dock: DockState {
+                hatch: Hatch::Closed,
+                drone_present: Some(true),
+                received: Some(now),
+                ..DockState::default()
+            },
+            weather: Some(Reading {
+                wind_m_s: 3.1,
+                gust_m_s: 5.2,
+                rain_mm_h: 0.0,
+                temperature_c: 24.6,
+                visibility_m: None,
+                received: now,
+            }),
             perception: PerceptionState {
                 running: true,
                 model: Some(ModelName { name: "m".into(), version: "1".into(), sha256: "0".into() }),

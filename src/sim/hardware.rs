@@ -455,4 +455,52 @@ mod tests {
         assert!(sky.now().wind_m_s < 7.0);
         assert!(serde_json::from_str::<Held>(r#"{"windspeed": 15}"#).is_err());
     }
+
+    struct NoCamera;
+
+    impl crate::sim::drone::Camera for NoCamera {
+        fn expose(&mut self, _: &crate::sim::drone::Exposure) -> std::io::Result<String> {
+            Err(std::io::Error::other("no camera"))
+        }
+    }
+
+    async fn post(url: String, body: &'static str) -> u16 {
+        let sent = tokio::task::spawn_blocking(move || {
+            let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+            agent.post(url).header("content-type", "application/json").send(body).map(|answer| answer.status().as_u16())
+        });
+        sent.await.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_drones_fault_switches_are_thrown_from_outside_and_the_hatch_remembers_what_was_asked() {
+        use crate::sim::drone::{Drone, DroneConfig, DroneLink};
+        let cancel = CancellationToken::new();
+        let _stop = cancel.clone().drop_guard();
+        let here = SocketAddr::from(([127, 0, 0, 1], 0));
+        let air = Air::new();
+        let config = DroneConfig {
+            home: crate::geo::LatLon { lat: 23.05, lon: 113.0 },
+            seed: 1,
+            speed: 1.0,
+            link: DroneLink::Listen(here),
+            wind: air.wind(),
+            parameters: Vec::new(),
+            faults: Faults::default(),
+        };
+        let drone = Drone::spawn(config, NoCamera, cancel.clone()).await.unwrap();
+        let config = HardwareConfig { listen: here, seed: 1, speed: 1.0, travel_s: 5.0 };
+        let hardware = spawn_with(config, air, drone.clone(), cancel).await.unwrap();
+        let url = format!("{}/drone", hardware.url());
+        assert_eq!(post(url.clone(), r#"{"gps_lost": true}"#).await, 200);
+        assert_eq!(post(url.clone(), r#"{"camera_stalled": true, "remote_id": "silent"}"#).await, 200);
+        assert_eq!(post(url, r#"{"gps_gone": true}"#).await, 422, "no such switch");
+        let faults = drone.faults();
+        assert!(faults.gps_lost && faults.camera_stalled && !faults.mute);
+        hardware.hold_weather(None, Some(3.0));
+        post(format!("{}/dock/open", hardware.url()), "").await;
+        let asked = hardware.take_asked();
+        assert!(matches!(&asked[..], [one] if one.open && one.rain_mm_h == 3.0 && one.drone.in_dock), "{asked:?}");
+        assert!(hardware.take_asked().is_empty());
+    }
 }

@@ -7,6 +7,7 @@ pub mod campaign;
 pub mod drone;
 pub mod faults;
 pub mod hardware;
+pub mod plc;
 pub mod score;
 pub mod site;
 pub mod town;

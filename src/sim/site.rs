@@ -188,6 +188,9 @@ listen = "{console}"
 [vehicle]
 url = "udpin:127.0.0.1:{mavlink}"
 
+[vehicle.safety]
+return_height_m = {height_m:.1}
+
 [camera]
 media_dir = "media"
 horizontal_fov_deg = {HORIZONTAL_FOV_DEG:.1}

@@ -20,6 +20,27 @@ pub enum HttpError {
     Stopping { url: String },
 }
 
+impl HttpError {
+    /// Whether the device may have got the request, and done what it asks.
+    pub(super) fn may_have_acted(&self) -> bool {
+        match self {
+            HttpError::NoAnswer { source, .. } => match &**source {
+                ureq::Error::Io(error) => error.kind() != std::io::ErrorKind::ConnectionRefused,
+                ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => true,
+                _ => false,
+            },
+            HttpError::Stopping { .. } => true,
+            HttpError::Url { .. } => false,
+        }
+    }
+
+    /// Whether the device answered that it knows no such path.
+    pub(super) fn is_unknown_path(&self) -> bool {
+        let HttpError::NoAnswer { source, .. } = self else { return false };
+        matches!(**source, ureq::Error::StatusCode(404 | 405 | 501))
+    }
+}
+
 /// A device that is asked. Nothing here takes longer than two seconds.
 #[derive(Debug, Clone)]
 pub(super) struct Base {

@@ -18,6 +18,7 @@ pub mod health;
 mod http;
 mod link;
 pub mod mission;
+pub mod modbus;
 mod params;
 pub mod safety;
 pub mod shots;
@@ -37,13 +38,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, SigmaConfig};
-pub use dock::{Dock, DockConfig, DockError, DockState, Hatch};
+pub use dock::{Dock, DockConfig, DockError, DockState, Halt, Hatch, Objection};
 pub use http::HttpError;
 pub use mission::{CameraPlan, Mission, MissionFault, Waypoint};
+pub use modbus::Lines;
 pub use safety::SafetyConfig;
 pub use shots::{Shot, Shots};
 pub use telemetry::{Autopilot, Fix, FlightMode, LandedState, Telemetry, Text};
-pub use weather::{Reading, Weather, WeatherConfig};
+pub use weather::{Reading, Weather, WeatherConfig, WeatherError};
 
 use frame::Frame;
 

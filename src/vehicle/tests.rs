@@ -360,16 +360,16 @@ mod devices {
     #[tokio::test]
     async fn the_hatch_opens_for_a_launch_and_closes_over_the_drone_only() {
         let devices = devices().await;
-        let config = DockConfig { url: devices.hardware.url(), travel_limit_s: 30.0 };
+        let config = DockConfig { travel_limit_s: 30.0, ..DockConfig::http(&devices.hardware.url()) };
         let dock = Dock::spawn(config, CancellationToken::new()).unwrap();
         dock.open().await.unwrap();
         assert_eq!(dock.state().borrow().hatch, Hatch::Open);
         let refused = dock.close(false).await.unwrap_err();
-        assert!(matches!(refused, DockError::DroneNotInDock));
+        assert!(matches!(refused, DockError::Unsafe { objection: Objection::DroneNotInDock, .. }));
         // The sensor outweighs a caller who is mistaken.
         devices.drone.send_modify(|truth| truth.in_dock = false);
         let refused = dock.close(true).await.unwrap_err();
-        assert!(matches!(refused, DockError::DroneNotInDock));
+        assert!(matches!(refused, DockError::Unsafe { objection: Objection::DroneNotInDock, .. }));
         devices.drone.send_modify(|truth| truth.in_dock = true);
         dock.close(true).await.unwrap();
         assert_eq!(dock.state().borrow().hatch, Hatch::Closed);
@@ -379,7 +379,7 @@ mod devices {
     async fn a_hatch_that_sticks_is_reported_with_its_limit() {
         let devices = devices().await;
         post(format!("{}/dock", devices.hardware.url()), r#"{"jammed": true}"#).await;
-        let config = DockConfig { url: devices.hardware.url(), travel_limit_s: 1.0 };
+        let config = DockConfig { travel_limit_s: 1.0, ..DockConfig::http(&devices.hardware.url()) };
         let dock = Dock::spawn(config, CancellationToken::new()).unwrap();
         let error = dock.open().await.unwrap_err().to_string();
         assert!(error.contains("did not reach Open within 1s"), "{error}");
@@ -387,7 +387,7 @@ mod devices {
 
     #[tokio::test]
     async fn a_dock_that_is_not_there_is_unknown_and_says_where_it_was_looked_for() {
-        let config = DockConfig { url: "http://127.0.0.1:9".to_owned(), travel_limit_s: 1.0 };
+        let config = DockConfig { travel_limit_s: 1.0, ..DockConfig::http("http://127.0.0.1:9") };
         let dock = Dock::spawn(config, CancellationToken::new()).unwrap();
         let error = dock.open().await.unwrap_err().to_string();
         assert!(error.contains("127.0.0.1:9") && error.contains("dock.url"), "{error}");
@@ -398,7 +398,7 @@ mod devices {
     async fn wind_set_at_the_weather_station_is_read_and_felt() {
         let devices = devices().await;
         let url = devices.hardware.url();
-        let config = WeatherConfig { url: url.clone() };
+        let config = WeatherConfig::http(&url);
         let weather = Weather::spawn(config, CancellationToken::new()).unwrap();
         let mut latest = weather.latest();
         let calm = |reading: &Option<Reading>| reading.is_some_and(|r| r.wind_m_s < 7.0);

@@ -154,7 +154,7 @@ impl Flight {
 
     fn ask(&mut self, id: u32) -> MavMessage {
         assert_eq!(self.command(MavCmd::MAV_CMD_REQUEST_MESSAGE, [id as f32, 0.0]), MavResult::MAV_RESULT_ACCEPTED);
-        let position = self.said.iter().rposition(|m| mavlink::Message::message_id(*&m) == id).unwrap();
+        let position = self.said.iter().rposition(|m| mavlink::Message::message_id(m) == id).unwrap();
         self.said[position].clone()
     }
 
@@ -350,7 +350,8 @@ fn without_satellites_it_lands_where_the_wind_takes_it() {
 fn wind_beyond_its_strength_carries_it_away_still_armed() {
     let mut flight = flight(&[]);
     flight.launch();
-    flight.wind = WindNow { speed_m_s: 20.0, from_deg: 0.0 };
+    flight.pass(8.0);
+    flight.wind = WindNow { speed_m_s: 20.0, from_deg: 180.0 };
     flight.command(MavCmd::MAV_CMD_NAV_RETURN_TO_LAUNCH, [0.0; 2]);
     flight.pass(120.0);
     assert!(flight.drone.armed && flight.to_home_m() > 300.0, "{} m", flight.to_home_m());
@@ -451,6 +452,8 @@ fn an_interrupted_mission_goes_on_where_it_was_unless_it_is_told_to_begin_again(
         let mut flight = flight(&[("MIS_RESTART", restart)]);
         flight.launch();
         flight.pass_until(60.0, |d| d.active == Some(3));
+        // Out of the waypoint's radius.
+        flight.pass(4.0);
         flight.mode(Mode::Brake);
         flight.pass(3.0);
         assert_eq!(flight.mode(Mode::Auto), MavResult::MAV_RESULT_ACCEPTED);
