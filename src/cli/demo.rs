@@ -18,9 +18,14 @@ use tokio_util::sync::CancellationToken;
 use crate::geo::LatLon;
 use crate::sim::score::{self, Placed, Received};
 use crate::sim::{broker, site};
+use crate::vehicle::Autopilot;
 
 /// The first word of a station on a slow machine.
 const READY_LIMIT: Duration = Duration::from_secs(60);
+/// A real autopilot's filters settle in real time.
+const VEHICLE_READY_LIMIT: Duration = Duration::from_secs(180);
+/// Of the simulated drone, simulated seconds a second.
+pub const SPEED: f64 = 4.0;
 /// One sortie, at the slowest speed that is allowed.
 const SORTIE_LIMIT: Duration = Duration::from_secs(1800);
 /// After the last sortie, the broker may be away for a while.
@@ -28,7 +33,7 @@ const DELIVERY_LIMIT: Duration = Duration::from_secs(90);
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  aerie demo\n  aerie demo --headless --sorties 2 --seed 3 --summary summary.json\n  aerie demo --broker mqtt://broker.example:1883\n\nThe exit code is 0 when every sortie was flown, everything was delivered, at least 80 % of the planted violations\nwere found, and there was at most one false case a sortie."
+    after_help = "Examples:\n  aerie demo\n  aerie demo --headless --sorties 2 --seed 3 --summary summary.json\n  aerie demo --broker mqtt://broker.example:1883\n  aerie demo --vehicle tcpout:127.0.0.1:5760\n\nThe exit code is 0 when every sortie was flown, everything was delivered, at least 80 % of the planted violations\nwere found, and there was at most one false case a sortie."
 )]
 pub struct DemoArgs {
     /// Do not wait at the end with the page up
@@ -36,9 +41,9 @@ pub struct DemoArgs {
     headless: bool,
     #[arg(long, default_value_t = 1, value_name = "N")]
     sorties: u32,
-    /// Simulated seconds a second, 0.5 to 20
-    #[arg(long, default_value_t = 4.0, value_name = "X")]
-    speed: f64,
+    /// Simulated seconds a second, 0.5 to 20 [default: 4; an autopilot of --vehicle has its own time]
+    #[arg(long, value_name = "X")]
+    speed: Option<f64>,
     /// Which town
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
@@ -51,6 +56,10 @@ pub struct DemoArgs {
     /// Use this broker instead of an own mosquitto
     #[arg(long, value_name = "URL")]
     broker: Option<String>,
+    /// Fly this autopilot in software-in-the-loop instead of the simulated drone: tcpout:127.0.0.1:5760,
+    /// udpin:127.0.0.1:14550. The town is laid around the place where it stands
+    #[arg(long, value_name = "URL")]
+    vehicle: Option<String>,
     /// Use the model in this directory instead of the one that comes with aerie
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
@@ -64,6 +73,16 @@ pub fn check_speed(speed: f64) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How fast the simulated hardware goes: with an autopilot of its own it can only go with that.
+pub fn speed_of(asked: Option<f64>, vehicle: Option<&str>) -> anyhow::Result<f64> {
+    if let (Some(speed), Some(url)) = (asked, vehicle) {
+        bail!("--speed {speed}: the autopilot at {url} has its own time, which cannot be forced; leave --speed out");
+    }
+    let speed = asked.unwrap_or(if vehicle.is_some() { 1.0 } else { SPEED });
+    check_speed(speed)?;
+    Ok(speed)
+}
+
 /// Returns when somebody wants an end: Ctrl-C or SIGTERM.
 pub async fn interrupted() -> std::io::Result<()> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
@@ -74,7 +93,7 @@ pub async fn interrupted() -> std::io::Result<()> {
 }
 
 pub fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
-    check_speed(args.speed)?;
+    let speed = speed_of(args.speed, args.vehicle.as_deref())?;
     ensure!(args.sorties >= 1, "--sorties 0: at least one must fly");
     let started = Instant::now();
     prepare(&args.out)?;
@@ -104,17 +123,30 @@ pub fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let console: SocketAddr = ([127, 0, 0, 1], site::free_tcp_port(8480)?).into();
     let options = site::Options {
         out: args.out.clone(),
+        vehicle: args.vehicle.clone(),
         seed: args.seed,
-        speed: args.speed,
+        speed,
         wind_m_s: args.wind,
         broker_url,
         model: args.model.as_deref().map(std::path::absolute).transpose()?,
         console,
     };
-    println!("Generating town {} and starting the simulated drone, dock, weather and broker …", args.seed);
-    let site = runtime.block_on(site::start(&options, CancellationToken::new()))?;
+    match &args.vehicle {
+        Some(url) => println!("Waiting for the autopilot at {url} to know where it stands …"),
+        None => println!("Generating town {} and starting the simulated drone, dock, weather and broker …", args.seed),
+    }
+    let site = runtime.block_on(async {
+        tokio::select! {
+            site = site::start(&options, CancellationToken::new()) => Ok(site?),
+            () = cancel.cancelled() => bail!("interrupted"),
+        }
+    })?;
+    if let Some(autopilot) = site.autopilot {
+        let dock = site.town.dock();
+        println!("{autopilot:?} stands at {:.6}, {:.6}; town {} lies around it.", dock.lat, dock.lon, args.seed);
+    }
     let mut station = Station::start(&args.out, &site.config, console)?;
-    station.wait_ready(&cancel)?;
+    station.wait_ready(&cancel, if args.vehicle.is_some() { VEHICLE_READY_LIMIT } else { READY_LIMIT })?;
     println!("Station is up after {:.0} s. Page: http://{console}/", started.elapsed().as_secs_f64());
 
     let mut flown = Vec::new();
@@ -130,7 +162,7 @@ pub fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     }
     let truth = truth(&args.out)?;
     let drained = station.wait_delivered(&args.out, &cancel)?;
-    let summary = summary(&args, &station, &flown, &truth, drained, first_case)?;
+    let summary = summary(&args, site.autopilot, &station, &flown, &truth, drained, first_case)?;
     if let Some(path) = &args.summary {
         std::fs::write(path, serde_json::to_string_pretty(&summary)?)
             .with_context(|| format!("--summary {}: cannot be written", path.display()))?;
@@ -223,8 +255,8 @@ impl Station {
     }
 
     /// Waits until every gate is open, or says which is not.
-    fn wait_ready(&mut self, cancel: &CancellationToken) -> anyhow::Result<()> {
-        let until = Instant::now() + READY_LIMIT;
+    fn wait_ready(&mut self, cancel: &CancellationToken, limit: Duration) -> anyhow::Result<()> {
+        let until = Instant::now() + limit;
         loop {
             self.alive()?;
             let status = self.get("status").unwrap_or_default();
@@ -239,7 +271,7 @@ impl Station {
             }
             if Instant::now() > until {
                 bail!(
-                    "the station was not ready within {READY_LIMIT:?}: {}; log: {}",
+                    "the station was not ready within {limit:?}: {}; log: {}",
                     status["problems"],
                     self.log.display()
                 );
@@ -374,6 +406,7 @@ fn truth(out: &Path) -> anyhow::Result<Vec<Placed>> {
 
 fn summary(
     args: &DemoArgs,
+    autopilot: Option<Autopilot>,
     station: &Station,
     flown: &[Value],
     truth: &[Placed],
@@ -395,7 +428,9 @@ fn summary(
         && score.false_cases <= args.sorties as usize;
     Ok(json!({
         "seed": args.seed,
-        "speed": args.speed,
+        "speed": speed_of(args.speed, args.vehicle.as_deref())?,
+        "vehicle": args.vehicle,
+        "autopilot": autopilot,
         "sorties": done,
         "planted": score.planted,
         "found": score.found,

@@ -15,7 +15,7 @@ use crate::sim::{broker, site};
 #[derive(clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "Example:\n  aerie sim --out sim --wind 15 &\n  aerie run --config sim/config.toml\n\nThe weather can be changed while it runs: POST {\"wind_m_s\": 15} to the weather address in sim/config.toml.\nThe drone's fault switches are beside it: GET /drone lists them, POST /drone {\"gps_lost\": true} throws one;\nPOST /dock {\"jammed\": true} makes the hatch stick."
+    after_help = "Examples:\n  aerie sim --out sim --wind 15 &\n  aerie run --config sim/config.toml\n  aerie sim --out sim --vehicle tcpout:127.0.0.1:5760\n\nThe weather can be changed while it runs: POST {\"wind_m_s\": 15} to the weather address in sim/config.toml.\nThe drone's fault switches are beside it: GET /drone lists them, POST /drone {\"gps_lost\": true} throws one;\nPOST /dock {\"jammed\": true} makes the hatch stick.\nOf an autopilot's switches mute, deaf, voiceless, camera_stalled and remote_id are in the simulation's hands."
 )]
 pub struct SimArgs {
     #[command(subcommand)]
@@ -26,9 +26,13 @@ pub struct SimArgs {
     /// Which town
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Simulated seconds a second
-    #[arg(long, default_value_t = 4.0)]
-    speed: f64,
+    /// Simulated seconds a second [default: 4; an autopilot of --vehicle has its own time]
+    #[arg(long, value_name = "X")]
+    speed: Option<f64>,
+    /// Fly this autopilot in software-in-the-loop instead of the simulated drone: tcpout:127.0.0.1:5760,
+    /// udpin:127.0.0.1:14550. The town is laid around the place where it stands
+    #[arg(long, value_name = "URL")]
+    vehicle: Option<String>,
     /// Use the model in this directory instead of the one that comes with aerie
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
@@ -122,7 +126,7 @@ pub fn run(args: SimArgs) -> anyhow::Result<ExitCode> {
     if let Some(SimCommand::Campaign(args)) = args.command {
         return fly_campaign(args);
     }
-    super::demo::check_speed(args.speed)?;
+    let speed = super::demo::speed_of(args.speed, args.vehicle.as_deref())?;
     let runtime = tokio::runtime::Runtime::new()?;
     std::fs::create_dir_all(&args.out)?;
     let (broker_url, _broker) = match args.broker {
@@ -134,15 +138,21 @@ pub fn run(args: SimArgs) -> anyhow::Result<ExitCode> {
     };
     let options = site::Options {
         out: args.out,
+        vehicle: args.vehicle,
         seed: args.seed,
-        speed: args.speed,
+        speed,
         wind_m_s: args.wind,
         broker_url,
         model: args.model.as_deref().map(std::path::absolute).transpose()?,
         console: ([127, 0, 0, 1], site::free_tcp_port(8480)?).into(),
     };
     let cancel = CancellationToken::new();
-    let site = runtime.block_on(site::start(&options, cancel.clone()))?;
+    let site = runtime.block_on(async {
+        tokio::select! {
+            site = site::start(&options, cancel.clone()) => Ok(site?),
+            _ = super::demo::interrupted() => anyhow::bail!("interrupted"),
+        }
+    })?;
     println!("The simulated hardware runs. Start the station beside it:");
     println!("  aerie run --config {}", site.config.display());
     println!(

@@ -1,6 +1,7 @@
 //! A simulated station: a town, a drone that flies over it, its camera, the dock, the weather, a broker. A product
 //! feature: `aerie demo` shows the whole job with it, and nothing downstream knows.
 
+pub mod bridge;
 pub mod broker;
 pub mod campaign;
 pub mod drone;

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::bridge::{Bridge, BridgeError};
 use super::drone::{self, Drone, DroneConfig, DroneHandle, DroneLink, Exposure};
 use super::hardware::{self, Air, Hardware, HardwareConfig};
 use super::town::{Town, TruePose, render::Renderer};
 use crate::geo::{self, LatLon};
 use crate::uplink::commands;
+use crate::vehicle::Autopilot;
 
 /// The simulated camera.
 const WIDTH: u32 = 1440;
@@ -30,12 +32,16 @@ pub enum SiteError {
     Write { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Key(#[from] commands::KeyFileError),
+    #[error(transparent)]
+    Bridge(#[from] BridgeError),
     #[error("the simulated hardware cannot start: {0}")]
     Start(#[from] std::io::Error),
 }
 
 pub struct Options {
     pub out: PathBuf,
+    /// An autopilot in place of the simulated one, as in `vehicle.url`. It has its own time: `speed` is 1 then.
+    pub vehicle: Option<String>,
     pub seed: u64,
     /// Simulated seconds a second.
     pub speed: f64,
@@ -53,6 +59,8 @@ pub struct Site {
     pub town: Arc<Town>,
     pub drone: DroneHandle,
     pub hardware: Hardware,
+    /// Which autopilot was found in place of the simulated one.
+    pub autopilot: Option<Autopilot>,
 }
 
 /// Generates the town, starts drone, camera, dock and weather, and writes the station's configuration.
@@ -62,7 +70,14 @@ pub async fn start(options: &Options, cancel: CancellationToken) -> Result<Site,
     for dir in [out.join("areas"), media.clone(), out.join("state")] {
         fs::create_dir_all(&dir).map_err(|source| SiteError::Write { path: dir, source })?;
     }
-    let town = Arc::new(Town::generate(options.seed));
+    let bridge = match &options.vehicle {
+        Some(url) => Some(Bridge::find(url, cancel.clone()).await?),
+        None => None,
+    };
+    let town = Arc::new(match &bridge {
+        Some(bridge) => Town::generate_around(options.seed, bridge.home()),
+        None => Town::generate(options.seed),
+    });
     write_json(&out.join("truth.geojson"), &town.truth_geojson())?;
     write_json(&out.join("register.geojson"), &town.register_geojson())?;
     write_json(&out.join("map.geojson"), &town.map_geojson())?;
@@ -79,20 +94,23 @@ pub async fn start(options: &Options, cancel: CancellationToken) -> Result<Site,
         media,
         seed: options.seed,
     };
-    let drone = Drone::spawn(
-        DroneConfig {
-            home: town.dock(),
-            seed: options.seed,
-            speed: options.speed,
-            link: DroneLink::SendTo(SocketAddr::from((Ipv4Addr::LOCALHOST, mavlink))),
-            wind: air.wind(),
-            parameters: Vec::new(),
-            faults: drone::Faults::default(),
-        },
-        camera,
-        cancel.clone(),
-    )
-    .await?;
+    let station = SocketAddr::from((Ipv4Addr::LOCALHOST, mavlink));
+    let autopilot = bridge.as_ref().and_then(Bridge::autopilot);
+    let drone = match bridge {
+        Some(bridge) => bridge.run(station, camera, cancel.clone()).await?,
+        None => {
+            let config = DroneConfig {
+                home: town.dock(),
+                seed: options.seed,
+                speed: options.speed,
+                link: DroneLink::SendTo(station),
+                wind: air.wind(),
+                parameters: Vec::new(),
+                faults: drone::Faults::default(),
+            };
+            Drone::spawn(config, camera, cancel.clone()).await?
+        }
+    };
     let hardware = hardware::spawn_with(
         HardwareConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -123,7 +141,7 @@ pub async fn start(options: &Options, cancel: CancellationToken) -> Result<Site,
         map: true,
     });
     fs::write(&config, text).map_err(|source| SiteError::Write { path: config.clone(), source })?;
-    Ok(Site { config, town, drone, hardware })
+    Ok(Site { config, town, drone, hardware, autopilot })
 }
 
 /// What differs between the configurations of simulated stations.

@@ -30,7 +30,7 @@ pub mod signing;
 pub mod telemetry;
 mod texts;
 mod transfer;
-mod transport;
+pub(crate) mod transport;
 pub mod weather;
 
 use std::collections::HashMap;

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::geo::{self, LatLon};
 pub use physics::WindNow;
+pub(in crate::sim) use task::{Finished, take_pictures};
 
 /// What the camera gets to see: the truth at the moment of the shutter.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -205,6 +206,14 @@ pub struct DroneHandle {
 }
 
 impl DroneHandle {
+    pub(in crate::sim) fn of(
+        truth: watch::Receiver<Truth>,
+        faults: watch::Sender<Faults>,
+        local: SocketAddr,
+    ) -> DroneHandle {
+        DroneHandle { truth, faults, local }
+    }
+
     pub fn truth(&self) -> watch::Receiver<Truth> {
         self.truth.clone()
     }

@@ -21,7 +21,7 @@ const STEP_S: f64 = 0.05;
 const PICTURES_WAITING: usize = 2;
 
 /// A finished picture: its index and its file, or nothing where it failed.
-type Finished = (u32, Option<String>);
+pub(in crate::sim) type Finished = (u32, Option<String>);
 
 pub(super) async fn spawn(
     config: DroneConfig,
@@ -58,11 +58,15 @@ pub(super) async fn spawn(
         truth: truth_tx,
     };
     tokio::spawn(task.run(finished, faults_rx, cancel));
-    Ok(DroneHandle { truth, faults, local })
+    Ok(DroneHandle::of(truth, faults, local))
 }
 
 /// Ends when the drone's task drops its end of the queue.
-fn take_pictures(mut camera: impl Camera, mut exposures: mpsc::Receiver<Exposure>, finished: &mpsc::Sender<Finished>) {
+pub(in crate::sim) fn take_pictures(
+    mut camera: impl Camera,
+    mut exposures: mpsc::Receiver<Exposure>,
+    finished: &mpsc::Sender<Finished>,
+) {
     while let Some(exposure) = exposures.blocking_recv() {
         let file = match camera.expose(&exposure) {
             Ok(file) => Some(file),

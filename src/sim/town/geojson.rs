@@ -21,6 +21,17 @@ pub fn lat_lon(frame: &LocalFrame, east: f64, north: f64) -> LatLon {
     }
 }
 
+/// The origin of the frame in which `at` lies so many metres east and north.
+pub fn origin_of(at: LatLon, east: f64, north: f64) -> LatLon {
+    let mut origin = at;
+    // The scale depends on the origin's latitude; each round shrinks what is left ten thousandfold.
+    for _ in 0..3 {
+        let there = lat_lon(&LocalFrame { origin }, east, north);
+        origin = LatLon { lat: origin.lat + at.lat - there.lat, lon: origin.lon + at.lon - there.lon };
+    }
+    origin
+}
+
 fn collection(features: Vec<Value>) -> Value {
     json!({ "type": "FeatureCollection", "features": features })
 }

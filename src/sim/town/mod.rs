@@ -82,25 +82,30 @@ struct MapShapes {
 impl Town {
     /// The town of the demo: a few violations, well apart.
     pub fn generate(seed: u64) -> Self {
-        Self::build(seed, false)
+        Self::build(seed, false, None)
+    }
+
+    /// The same town, with its dock at a given place: around a drone that stands there.
+    pub fn generate_around(seed: u64, dock: LatLon) -> Self {
+        Self::build(seed, false, Some(dock))
     }
 
     /// A town crowded with violations, for training pictures.
     pub fn generate_dense(seed: u64) -> Self {
-        Self::build(seed, true)
+        Self::build(seed, true, None)
     }
 
-    fn build(seed: u64, dense: bool) -> Self {
+    fn build(seed: u64, dense: bool, dock_at: Option<LatLon>) -> Self {
         let light = Light::roll(&mut math::Dice::new(seed, 2));
         let laid = layout::lay_out(seed, dense, &light);
         let mut place = math::Dice::new(seed, 3);
-        let frame = LocalFrame {
-            origin: LatLon {
-                lat: 23.05 + f64::from(place.range(-0.02, 0.02)),
-                lon: 113.0 + f64::from(place.range(-0.02, 0.02)),
-            },
+        let usual = LatLon {
+            lat: 23.05 + f64::from(place.range(-0.02, 0.02)),
+            lon: 113.0 + f64::from(place.range(-0.02, 0.02)),
         };
         let d = laid.draft;
+        let dock = d.world(laid.dock[0], laid.dock[1]).map(f64::from);
+        let frame = LocalFrame { origin: dock_at.map_or(usual, |at| geojson::origin_of(at, dock[0], dock[1])) };
         let violations = laid
             .sites
             .iter()
@@ -133,7 +138,7 @@ impl Town {
         };
         Self {
             frame,
-            dock: d.world(laid.dock[0], laid.dock[1]).map(f64::from),
+            dock,
             violations,
             buildings: d.buildings,
             map,

@@ -211,6 +211,17 @@ fn the_register_lists_each_permitted_building_with_its_permit() {
 }
 
 #[test]
+fn a_town_around_a_drone_has_its_dock_below_it_and_is_the_same_town() {
+    for at in [LatLon { lat: -35.363_262, lon: 149.165_237 }, LatLon { lat: 47.397_742, lon: 8.545_594 }] {
+        let (usual, around) = (Town::generate(5), Town::generate_around(5, at));
+        assert!(around.dock().distance_m(at) < 0.001);
+        assert_eq!(usual.dock_local(), around.dock_local());
+        let apart = |town: &Town| town.violations()[0].at.distance_m(town.dock());
+        assert!((apart(&usual) - apart(&around)).abs() < 0.1);
+    }
+}
+
+#[test]
 fn the_dock_stands_in_the_patrolled_area_on_dry_open_ground() {
     for seed in 1..=50 {
         let Laid { draft, dock, .. } = laid(seed);
