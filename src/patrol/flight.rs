@@ -452,6 +452,12 @@ impl<'a> Follow<'a> {
 
     async fn order_home(&mut self) {
         self.ordered_home = Some(Instant::now());
+        if !latest(&self.crew.vehicle.telemetry()).linked {
+            if let Err(error) = self.crew.vehicle.return_unheard().await {
+                tracing::error!(%error, "the drone cannot even be called");
+            }
+            return;
+        }
         if let Err(error) = self.crew.vehicle.return_home().await {
             tracing::error!(%error, "the drone did not take the order to return; its own failsafes remain");
             // Without a position it cannot find home; it can still come down.
@@ -466,9 +472,10 @@ impl<'a> Follow<'a> {
     /// An order that does not show is given again; a pilot's hand is never fought.
     async fn insist(&mut self, now: &Telemetry) {
         let due = self.ordered_home.is_some_and(|at| at.elapsed() >= AGAIN);
-        let flies_on = matches!(now.mode, Some(FlightMode::Auto | FlightMode::Guided | FlightMode::Hold));
-        if self.sortie.state == State::Returning && due && now.linked && flies_on && !now.is_down_and_disarmed() {
-            tracing::warn!(mode = ?now.mode, "the drone does not return yet; ordering it again");
+        let flies_on =
+            !now.linked || matches!(now.mode, Some(FlightMode::Auto | FlightMode::Guided | FlightMode::Hold));
+        if self.sortie.state == State::Returning && due && flies_on && !now.is_down_and_disarmed() {
+            tracing::warn!(mode = ?now.mode, linked = now.linked, "the drone does not return yet; ordering it again");
             self.order_home().await;
         }
     }
@@ -530,12 +537,34 @@ impl<'a> Follow<'a> {
             now.landed == LandedState::Landing || now.mode == Some(FlightMode::Land) || now.is_down_and_disarmed();
         let step = match self.sortie.state {
             State::Airborne | State::Paused if now.mode == Some(FlightMode::Return) => {
-                (State::Returning, "the drone returns")
+                (State::Returning, self.of_its_own(now, "returns"))
             }
-            State::Airborne | State::Paused | State::Returning if landing && self.was_up => (State::Landing, "landing"),
+            State::Airborne | State::Paused if landing && self.was_up => {
+                (State::Landing, self.of_its_own(now, "lands"))
+            }
+            State::Returning if landing && self.was_up => (State::Landing, "landing".to_owned()),
             _ => return Ok(()),
         };
-        self.crew.step(self.sortie, step.0, step.1).await
+        self.crew.step(self.sortie, step.0, &step.1).await
+    }
+
+    /// The words for what the drone does unasked. Before the end of its way it is a failsafe or a pilot's hand, and the
+    /// sortie was not flown to its end.
+    fn of_its_own(&mut self, now: &Telemetry, does: &str) -> String {
+        if self.flown_whole() {
+            return format!("the drone {does}");
+        }
+        const WARNING: u8 = 4;
+        let lately = |text: &&crate::vehicle::Text| text.severity <= WARNING && text.received.elapsed().as_secs() < 20;
+        let said = now.texts.iter().rev().find(lately).map(|text| format!(": {}", text.text)).unwrap_or_default();
+        let words = format!("the drone {does} of its own accord{said}");
+        self.sortie.early.get_or_insert_with(|| words.clone());
+        words
+    }
+
+    fn flown_whole(&self) -> bool {
+        // A flight that is only followed has no end that could be missed.
+        self.mission.waypoints.is_empty() || self.sortie.covered.is_some_and(|along| self.mission.share(along) > 0.999)
     }
 
     async fn say(&mut self, now: &Telemetry) {
@@ -559,6 +588,7 @@ impl<'a> Follow<'a> {
     }
 
     async fn landed(self) -> Result<(), FlightError> {
+        let whole = self.flown_whole();
         let Follow { crew, sortie, .. } = self;
         if matches!(sortie.state, State::Airborne | State::Paused | State::Returning) {
             crew.step(sortie, State::Landing, "on the ground").await?;
@@ -573,6 +603,7 @@ impl<'a> Follow<'a> {
         let (closed, ()) = tokio::join!(crew.dock.close(true), crew.reap(sortie));
         let (end, mut reason) = match sortie.early.clone() {
             None => (State::Done, "flown to its end".to_owned()),
+            Some(reason) if whole => (State::Done, format!("flown to its end; on the way home: {reason}")),
             Some(reason) => (State::Aborted, reason),
         };
         if let Err(error) = closed {

@@ -20,6 +20,8 @@ const IN_THE_AIR: [&str; 7] =
 const ESTIMATOR: Duration = Duration::from_secs(10);
 /// Metres beyond the fence or the ceiling that are still the estimate's own error.
 const SLACK_M: f64 = 5.0;
+/// Beyond the time without a heartbeat after which the link counts as lost.
+const UNHEARD: Duration = Duration::from_secs(1);
 const OUTSIDE: Duration = Duration::from_secs(2);
 
 /// What is fixed for a flight.
@@ -73,11 +75,13 @@ impl Monitor {
         self.red_gate(seen).or_else(|| self.outside(seen)).or_else(|| self.energy(seen)).or_else(|| self.window(seen))
     }
 
-    /// A drone that was not heard for long has its own orders; when it is heard again, it comes home.
+    /// A drone that is not heard is called home all the same: it may hear us, and then its own failsafe sees no reason
+    /// to act.
     fn link(&mut self, seen: &Seen) -> Option<String> {
         if !seen.linked {
-            self.unlinked.get_or_insert(seen.now);
-            return None;
+            let since = *self.unlinked.get_or_insert(seen.now);
+            let silent = seen.now.saturating_duration_since(since);
+            return (silent >= UNHEARD).then(|| "the drone is not heard any more".to_owned());
         }
         let silent = seen.now.saturating_duration_since(self.unlinked.take()?);
         Some(format!("the link was lost for {:.0} s", silent.as_secs_f64()))
@@ -284,9 +288,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_drone_that_is_heard_again_comes_home() {
+    async fn a_drone_that_is_not_heard_is_called_home_all_the_same() {
         let told = first(&mut monitor(), 60, |now, s| Seen { linked: !(10..20).contains(&s), ..seen(now) });
-        assert_eq!(told.unwrap(), (20, "the link was lost for 10 s".to_owned()));
+        assert_eq!(told.unwrap(), (11, "the drone is not heard any more".to_owned()));
+        // Heard again before that, it comes home as well: nobody knows what it missed.
+        let told = first(&mut monitor(), 60, |now, s| Seen { linked: s != 10, ..seen(now) });
+        assert_eq!(told.unwrap(), (11, "the link was lost for 1 s".to_owned()));
     }
 
     #[tokio::test]

@@ -51,6 +51,13 @@ pub(super) fn target(shared: &Shared) -> Result<u8, VehicleError> {
     shared.telemetry.borrow().system_id.ok_or(VehicleError::NotLinked)
 }
 
+/// Says a command once and waits for nothing.
+pub(super) async fn tell(shared: &Shared, command: MavCmd) -> Result<(), VehicleError> {
+    let target_system = target(shared)?;
+    let data = COMMAND_LONG_DATA { command, target_system, target_component: AUTOPILOT, ..Default::default() };
+    say(shared, MavMessage::COMMAND_LONG(data)).await
+}
+
 /// Sends a command until it is acknowledged.
 pub(super) async fn send(shared: &Shared, what: &str, command: MavCmd, params: &[f32]) -> Result<(), VehicleError> {
     let target_system = target(shared)?;

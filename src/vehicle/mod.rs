@@ -279,6 +279,11 @@ impl Vehicle {
         self.urgent(WHAT, MavCmd::MAV_CMD_NAV_RETURN_TO_LAUNCH, FlightMode::Return).await
     }
 
+    /// Calls home a drone that is not heard but may hear: said once, with no answer to wait for.
+    pub async fn return_unheard(&self) -> Result<(), VehicleError> {
+        command::tell(&self.shared, MavCmd::MAV_CMD_NAV_RETURN_TO_LAUNCH).await
+    }
+
     /// Lands where it is. Never waits behind another command.
     pub async fn land(&self) -> Result<(), VehicleError> {
         self.urgent("land", MavCmd::MAV_CMD_NAV_LAND, FlightMode::Land).await
