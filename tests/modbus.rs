@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use aerie::config;
 use aerie::sim::plc::{Fault, MAP, MastWeather, On, Plc, Written, layout};
-use aerie::vehicle::modbus::map::{Outputs, Place, Registers, Table};
+use aerie::vehicle::modbus::map::{Outputs, Place, Table};
+use aerie::vehicle::modbus::value::Type;
 use aerie::vehicle::modbus::{Address, DockMap, Line, LineError, Open, WeatherMap, Write};
 use aerie::vehicle::{
     Dock, DockConfig, DockError, DockState, Halt, Hatch, Lines, Objection, Reading, Weather, WeatherConfig,
@@ -770,7 +771,7 @@ fn every_fault_of_a_map_is_named_with_its_key_and_remedy() {
     // All at once, not the first.
     let (_, mut weather) = maps("nowhere");
     weather.signals.wind.scale = f64::NAN;
-    weather.signals.rain.table = Registers::InputRegister;
+    weather.signals.rain.kind = Type::U16;
     weather.signals.rain.address = weather.signals.gust.address;
     assert_eq!(weather.faults().len(), 3, "{:?}", weather.faults());
 }

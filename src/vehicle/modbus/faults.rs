@@ -185,7 +185,7 @@ impl Check {
             if !(low.is_finite() && high.is_finite() && low < high) {
                 let fault = format!("[{low}, {high}] holds no value; write the lowest first, then the highest");
                 self.fault(&format!("{key}.range"), fault);
-            } else if !quantity.range_is_reachable() {
+            } else if quantity.scale != 0.0 && quantity.scale.is_finite() && !quantity.range_is_reachable() {
                 let fault = format!("[{low}, {high}] is never reached by this type, scale and offset");
                 self.fault(&format!("{key}.range"), fault);
             }

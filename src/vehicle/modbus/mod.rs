@@ -7,8 +7,8 @@
 //! - nothing is sent for a caller who has given up, and nothing is sent twice: a write that was lost stays lost;
 //! - a value that was not read, is too old, is not a number or lies outside its plausible range is unknown.
 //!
-//! [`address`], [`ask`], [`map`], [`faults`] and [`value`] are pure; [`line`] is the task that owns the socket or the port; [`device`] reads a
-//! map through a line. `docs/protocol/modbus.md` explains it to integrators.
+//! [`address`], [`ask`], [`map`], [`faults`] and [`value`] are pure; [`line`] is the task that owns the socket or the port;
+//! [`device`] reads a map through a line. `docs/protocol/modbus.md` explains it to integrators.
 
 pub mod address;
 pub mod ask;
