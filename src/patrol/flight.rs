@@ -154,20 +154,22 @@ async fn whole_flight(
     crew.keeper.begin(sortie.id.clone(), patrol.area().to_vec()).await?;
     let rose = crew.take_off().await;
     if let Err(error) = &rose {
-        if latest(&crew.vehicle.telemetry()).landed != LandedState::InAir {
-            // Not in the air: make sure that it stays down before the hatch moves.
-            if let Err(error) = crew.vehicle.disarm().await {
-                tracing::warn!(%error, "disarming after a failed take-off");
-            }
+        // Autopilots refuse this in the air: a drone that obeys is down, and stays there before the hatch moves.
+        if let Err(error) = crew.vehicle.disarm().await {
+            tracing::warn!(%error, "disarming after a failed take-off");
+        }
+        if latest(&crew.vehicle.telemetry()).is_down_and_disarmed() {
             crew.keeper.finish().await?;
             return crew.close(sortie, State::Refused, &error.to_string()).await;
         }
-        tracing::warn!(%error, "in the air all the same");
+        // It may fly, whatever the fault was: somebody has to follow it.
+        tracing::warn!(%error, "not known to be down");
     }
-    crew.step(sortie, State::Airborne, "in the air").await?;
+    let words = if rose.is_ok() { "in the air" } else { "it may be in the air" };
+    crew.step(sortie, State::Airborne, words).await?;
     let expected = plan::length_m(&sortie.route) / patrol.config.speed_m_s * 2.0;
     let limit = Duration::from_secs_f64(expected) + SPARE_TIME;
-    Follow::new(crew, sortie, &mission, limit, rose.unwrap_or(true)).run(reins).await
+    Follow::new(crew, sortie, &mission, limit, rose.unwrap_or(false)).run(reins).await
 }
 
 async fn adopted_flight(
@@ -209,6 +211,16 @@ async fn adopted_flight(
     if now.is_down_and_disarmed() && before == State::Arming {
         crew.keeper.finish().await?;
         return crew.close(sortie, State::Refused, "the station restarted before take-off").await;
+    }
+    if before == State::Arming && now.landed == LandedState::OnGround && now.armed == Some(true) {
+        // Armed and never started: it goes no further by itself, and would disarm where it stands.
+        if let Err(error) = crew.vehicle.disarm().await {
+            tracing::warn!(%error, "disarming a drone that never rose");
+        }
+        if latest(&crew.vehicle.telemetry()).is_down_and_disarmed() {
+            crew.keeper.finish().await?;
+            return crew.close(sortie, State::Refused, "the station restarted before take-off").await;
+        }
     }
     let (next, words) = match now.mode {
         _ if now.is_down_and_disarmed() || now.landed == LandedState::Landing => (State::Landing, "landing"),
