@@ -6,7 +6,7 @@ use std::path::Path;
 pub fn free_mb(dir: &Path) -> Option<u64> {
     let stat = nix::sys::statvfs::statvfs(dir).ok()?;
     let block = stat.fragment_size();
-    Some(u64::from(stat.blocks_available()).saturating_mul(block) / 1_000_000)
+    Some(stat.blocks_available().saturating_mul(block) / 1_000_000)
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub enum SiteError {
     #[error(transparent)]
     Key(#[from] commands::KeyFileError),
     #[error(transparent)]
-    Bridge(#[from] BridgeError),
+    Bridge(Box<BridgeError>),
     #[error("the simulated hardware cannot start: {0}")]
     Start(#[from] std::io::Error),
 }
@@ -294,6 +294,12 @@ struct RenderingCamera {
     dock: [f64; 2],
     media: PathBuf,
     seed: u64,
+}
+
+impl From<BridgeError> for SiteError {
+    fn from(error: BridgeError) -> SiteError {
+        SiteError::Bridge(Box::new(error))
+    }
 }
 
 impl drone::Camera for RenderingCamera {

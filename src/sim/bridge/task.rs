@@ -149,12 +149,12 @@ impl Task {
                 () = cancel.cancelled() => return,
                 received = self.wire.received.recv() => {
                     let Some(received) = received else { return };
-                    self.from_autopilot(received).await;
+                    self.autopilot_said(received).await;
                 }
                 read = self.socket.recv_from(&mut buffer) => {
                     // An error is the echo of a station that does not listen yet.
                     if let Ok((length, from)) = read && from == self.station {
-                        self.from_station(&buffer[..length]);
+                        self.station_said(&buffer[..length]);
                     }
                 }
                 Some((index, file)) = finished.recv() => self.picture_done(index, file.as_deref()).await,
@@ -166,7 +166,7 @@ impl Task {
         }
     }
 
-    async fn from_autopilot(&mut self, received: Received) {
+    async fn autopilot_said(&mut self, received: Received) {
         for raw in self.cutter.push(&received.bytes) {
             for frame in Splitter::default().datagram(&raw) {
                 self.hear(&frame, received.from).await;
@@ -204,7 +204,7 @@ impl Task {
         }
     }
 
-    fn from_station(&mut self, bytes: &[u8]) {
+    fn station_said(&mut self, bytes: &[u8]) {
         let lost = {
             let faults = self.faults.borrow();
             faults.mute || faults.deaf
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn a_full_battery_is_asked_for_under_the_number_that_ardupilot_knows() {
         let frame = Voice::new(1).full_battery();
-        assert_eq!(Cutter::default().push(&frame), [frame.clone()]);
+        assert_eq!(Cutter::default().push(&frame), std::slice::from_ref(&frame));
         assert_eq!(u16::from_le_bytes([frame[38], frame[39]]), 42651);
     }
 }

@@ -287,7 +287,7 @@ fn beyond_limits(trace: &Trace, rules: &Rules, faults: &mut Vec<Unsafe>) {
     {
         let flies_on = |s: &Sample| s.armed && s.in_air && !s.coming_home && broken(s);
         let late = (0..trace.samples.len()).find(|index| {
-            since(&trace.samples, *index, &flies_on).is_some_and(|from| trace.samples[*index].t_s - from > *reaction)
+            since(&trace.samples, *index, flies_on).is_some_and(|from| trace.samples[*index].t_s - from > *reaction)
         });
         if let Some(index) = late {
             let why = match kind {
@@ -463,7 +463,8 @@ mod tests {
     #[test]
     fn flying_on_beyond_a_limit_is_unsafe_after_its_reaction_time_and_not_before() {
         let rules = Rules::at_speed(4.0);
-        let table: [(f64, fn(&mut Sample)); 7] = [
+        type Spoil = fn(&mut Sample);
+        let table: [(f64, Spoil); 7] = [
             (rules.weather_reaction_s, |s| s.wind_m_s = 11.0),
             (rules.weather_reaction_s, |s| s.gust_m_s = 17.0),
             (rules.weather_reaction_s, |s| s.rain_mm_h = 1.0),
