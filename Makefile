@@ -34,6 +34,8 @@ test:
 	@scripts/setup.sh test
 	@[ -n "$${AERIE_TEST_DATA:-}" ] || [ -d ../shared/data ] || \
 	  echo "skipped: what compares with real pictures and surveyed points, ../shared/data is absent (or name it in AERIE_TEST_DATA)"
+	@[ -n "$${AERIE_SITL_ARDUPILOT:-}" ] || echo "skipped: flights on ArduPilot, AERIE_SITL_ARDUPILOT names no running autopilot"
+	@[ -n "$${AERIE_SITL_PX4:-}" ] || echo "skipped: flights on PX4, AERIE_SITL_PX4 names no running autopilot"
 	@$(CARGO) nextest run --locked
 
 lint: fmt-check clippy deny

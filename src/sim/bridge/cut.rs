@@ -62,6 +62,22 @@ fn cut(bytes: &[u8]) -> Cut {
     Cut::Frame(length)
 }
 
+/// SYSTEM_TIME with another time of day. Anything else, and what is signed, comes back as it was; so does a clock that no
+/// satellite has set yet.
+pub fn with_time_of_day(mut frame: Vec<u8>, utc_us: u64) -> Vec<u8> {
+    const SYSTEM_TIME: [u8; 3] = [2, 0, 0];
+    const UTC: std::ops::Range<usize> = 10..18;
+    let plain = frame.len() >= 10 + 8 + 2 && frame[0] == MAV_STX_V2 && frame[2] == 0 && frame[7..10] == SYSTEM_TIME;
+    if !plain || frame[UTC] == [0; 8] {
+        return frame;
+    }
+    frame[UTC].copy_from_slice(&utc_us.to_le_bytes());
+    let end = frame.len() - 2;
+    let crc = calculate_crc(&frame[1..end], MavMessage::extra_crc(2));
+    frame[end..].copy_from_slice(&crc.to_le_bytes());
+    frame
+}
+
 fn is_known(id: u32) -> bool {
     MavMessage::default_message_from_id(id).is_some()
 }
@@ -70,7 +86,21 @@ fn is_known(id: u32) -> bool {
 mod tests {
     use super::*;
     use crate::vehicle::frame::Encoder;
-    use mavlink::dialects::common::HEARTBEAT_DATA;
+    use mavlink::dialects::common::{HEARTBEAT_DATA, SYSTEM_TIME_DATA};
+
+    #[test]
+    fn a_simulations_clock_is_set_and_nothing_else_is_touched() {
+        let encode = |message| Encoder::new(1, 1).encode(&message);
+        let time =
+            |time_unix_usec| encode(MavMessage::SYSTEM_TIME(SYSTEM_TIME_DATA { time_unix_usec, time_boot_ms: 12_345 }));
+        assert_eq!(with_time_of_day(time(1_700_000_000_000_000), 1_800_000_000_000_001), time(1_800_000_000_000_001));
+        let beat = encode(MavMessage::HEARTBEAT(HEARTBEAT_DATA::default()));
+        let mut signed = time(1_700_000_000_000_000);
+        signed[2] = 1;
+        for untouched in [time(0), beat, signed] {
+            assert_eq!(with_time_of_day(untouched.clone(), 1_800_000_000_000_001), untouched);
+        }
+    }
 
     #[test]
     fn frames_come_out_as_they_went_in_however_the_stream_is_chopped() {

@@ -1,6 +1,8 @@
 //! A real autopilot in software-in-the-loop in place of the simulated drone: `aerie demo --vehicle`, `aerie sim --vehicle`.
 //!
-//! The bridge stands between the autopilot and the station and passes on every byte as it is. A simulated autopilot has no
+//! The bridge stands between the autopilot and the station and passes on every byte as it is, except for the time of day
+//! (SYSTEM_TIME): a simulation's clock stands still while it waits for somebody to connect, and no satellite ever set it.
+//! A simulated autopilot has no
 //! camera, no gimbal and no transmitter of identification, so the bridge speaks for these: components 100, 154 and 236 of
 //! the autopilot's own system. Pictures are taken where the mission that the station sent says so; the camera sees what is
 //! truly below, where the autopilot's simulation tells (SIM_STATE, ArduPilot), and what the autopilot believes otherwise.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Bridge;
 use super::aboard::{Aboard, CAMERA, GIMBAL, REMOTE_ID, beat};
-use super::cut::Cutter;
+use super::cut::{Cutter, with_time_of_day};
 use crate::sim::drone::{Camera, DroneHandle, Exposure, Faults, Finished, Truth, take_pictures};
 use crate::vehicle::frame::{Encoder, Frame, Splitter};
 use crate::vehicle::transport::{Received, Wire};
@@ -171,7 +171,8 @@ impl Task {
             for frame in Splitter::default().datagram(&raw) {
                 self.hear(&frame, received.from).await;
             }
-            self.to_station(&raw).await;
+            let utc_us = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default();
+            self.to_station(&with_time_of_day(raw, utc_us)).await;
         }
     }
 
