@@ -85,6 +85,10 @@ impl Aboard {
         }
     }
 
+    pub fn autopilot(&self) -> Option<Autopilot> {
+        self.said.autopilot
+    }
+
     /// What the station says to the autopilot: only its mission matters here.
     pub fn overhear(&mut self, message: &MavMessage) {
         match message {

@@ -8,7 +8,8 @@
 //! truly below, where the autopilot's simulation tells (SIM_STATE, ArduPilot), and what the autopilot believes otherwise.
 //! The report of a picture always says what the autopilot believes.
 //!
-//! It commands nothing but its own streams of telemetry, and ArduPilot's battery full while the drone stands in its dock.
+//! It commands nothing but its own streams of telemetry and ArduPilot's simulated battery: large enough for a patrol
+//! (BATT_CAPACITY), and full again while the drone stands in its dock.
 //!
 //! [`shutter`], [`cut`] and [`aboard`] are pure, [`task`] has the sockets and the clock.
 
@@ -157,7 +158,7 @@ impl Search {
 
     async fn ask(&mut self) {
         if let Some(voice) = &mut self.voice {
-            for request in voice.streams() {
+            for request in voice.welcome(self.said.autopilot) {
                 // No room: it is asked again.
                 let _ = self.wire.send.try_send(request);
             }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use mavlink::dialects::common::{COMMAND_LONG_DATA, MavCmd, MavMessage, MavType};
+use mavlink::dialects::common::{COMMAND_LONG_DATA, MavCmd, MavMessage, MavParamType, MavType, PARAM_SET_DATA};
 use mavlink::{Message, calculate_crc};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
@@ -15,6 +15,7 @@ use super::Bridge;
 use super::aboard::{Aboard, CAMERA, GIMBAL, REMOTE_ID, beat};
 use super::cut::{Cutter, with_time_of_day};
 use crate::sim::drone::{Camera, DroneHandle, Exposure, Faults, Finished, Truth, take_pictures};
+use crate::vehicle::Autopilot;
 use crate::vehicle::frame::{Encoder, Frame, Splitter};
 use crate::vehicle::transport::{Received, Wire};
 
@@ -62,12 +63,29 @@ impl Voice {
         }))
     }
 
-    /// Requests for every stream.
-    pub fn streams(&mut self) -> Vec<Vec<u8>> {
-        STREAMS
+    /// What an autopilot is asked for when it appears: every stream, and a battery for a patrol.
+    pub fn welcome(&mut self, autopilot: Option<Autopilot>) -> Vec<Vec<u8>> {
+        let mut said: Vec<_> = STREAMS
             .iter()
             .map(|(id, hertz)| self.command(MavCmd::MAV_CMD_SET_MESSAGE_INTERVAL, [*id as f32, 1e6 / hertz]))
-            .collect()
+            .collect();
+        if autopilot == Some(Autopilot::ArduPilot) {
+            said.push(self.large_battery());
+        }
+        said
+    }
+
+    /// ArduPilot's simulated battery lasts for seven minutes of hovering, of which a third is reserve: too little for a patrol.
+    fn large_battery(&mut self) -> Vec<u8> {
+        const AUTOPILOT: u8 = 1;
+        const CAPACITY_MAH: f32 = 12_000.0;
+        self.encoder.encode(&MavMessage::PARAM_SET(PARAM_SET_DATA {
+            param_value: CAPACITY_MAH,
+            target_system: self.system,
+            target_component: AUTOPILOT,
+            param_id: "BATT_CAPACITY".into(),
+            param_type: MavParamType::MAV_PARAM_TYPE_INT32,
+        }))
     }
 
     /// ArduPilot's MAV_CMD_BATTERY_RESET: all batteries full. The common dialect lacks its number, so it is put into a
@@ -233,7 +251,7 @@ impl Task {
         let due = |at: Option<Instant>, pause| at.is_none_or(|at: Instant| at.elapsed() > pause);
         if self.heard.elapsed() > QUIET && due(self.asked, QUIET) {
             self.asked = Some(Instant::now());
-            for request in self.voice.streams() {
+            for request in self.voice.welcome(self.aboard.autopilot()) {
                 let _ = self.wire.send.try_send(request);
             }
         }
