@@ -252,7 +252,7 @@ fn a_station_killed_in_the_air_adopts_its_flight_and_brings_the_record_to_its_en
     let steps = states(&ended);
     assert!(steps.contains(&"adopted"), "{steps:?}");
     assert_eq!(steps.iter().filter(|s| **s == "arming").count(), 1, "{steps:?}");
-    until("the dock is closed over it", 30, || (get(&config, "status")?["dock"]["hatch"] == "closed").then_some(()));
+    until("the dock is closed over it", 30, || (get(&config, "status")?["dock"]["state"] == "closed").then_some(()));
     // Pictures from before the crash and after it became cases; none is lost or doubled.
     let cases = get(&config, "cases").unwrap();
     let mut ids: Vec<_> = cases["features"].as_array().unwrap().iter().map(|c| c["id"].to_string()).collect();
