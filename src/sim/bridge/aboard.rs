@@ -386,7 +386,7 @@ mod tests {
         hear(&mut aboard, &MavMessage::MISSION_CURRENT(MISSION_CURRENT_DATA { seq: 4, ..Default::default() }), now);
         for (beat, taken) in [(autopilot(true, RTL), 0), (autopilot(false, AUTO), 0), (autopilot(true, AUTO), 4)] {
             hear(&mut aboard, &beat, now);
-            let pictures = (0..10).filter(|n| hear(&mut aboard, &at(f64::from(*n) * 5.0, 0.0, 70.0), now).is_some());
+            let pictures = (0..10).filter(|n| hear(&mut aboard, &at(f64::from(*n) * 5.1, 0.0, 70.0), now).is_some());
             assert_eq!(pictures.count(), taken, "{beat:?}");
         }
     }
