@@ -242,7 +242,8 @@ mod tests {
             assert_eq!(first(&mut monitor(), 60, |now, _| Seen { gates: unknown, ..seen(now) }), None);
         }
         let gusty: &'static [Gate] = Box::leak(Box::new(gate("gust", Some(false))));
-        let now_and_then = |now, s: u64| Seen { gates: if s % 3 == 2 { &[] } else { gusty }, ..seen(now) };
+        let calm: &'static [Gate] = Box::leak(Box::new(gate("gust", Some(true))));
+        let now_and_then = |now, s: u64| Seen { gates: if s % 3 == 2 { calm } else { gusty }, ..seen(now) };
         assert_eq!(first(&mut monitor(), 60, now_and_then), None);
     }
 

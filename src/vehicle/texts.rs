@@ -45,7 +45,7 @@ impl Assembler {
             }
             other => {
                 // The next text: the end of the last one is lost.
-                done.extend(other.map(Open::into_text));
+                done.extend(other.map(Open::unfinished));
                 Open { id: message.id, next: 0, text: begun(String::new()) }
             }
         };
@@ -68,12 +68,12 @@ impl Assembler {
     /// A text as far as it came, when its next piece does not come.
     pub fn overdue(&mut self, now: Instant) -> Option<Text> {
         let open = self.open.take_if(|open| now.saturating_duration_since(open.text.received) > PIECES_WAIT)?;
-        Some(open.into_text())
+        Some(open.unfinished())
     }
 }
 
 impl Open {
-    fn into_text(self) -> Text {
+    fn unfinished(self) -> Text {
         Text { text: self.text.text + "…", ..self.text }
     }
 }
