@@ -421,6 +421,7 @@ fn a_case(digest: &str) -> Case {
         state: CaseState::Suspected,
         confidence: 0.91,
         located,
+        before: None,
         first_seen: at,
         last_seen: at,
         count: 2,

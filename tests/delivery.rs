@@ -1016,6 +1016,7 @@ fn examples() -> Vec<(&'static str, &'static str, Value)> {
             uncertainty: Ellipse { semi_major_m: 2.4, semi_minor_m: 1.1, bearing_deg: 37.0 },
             slant_m: 118.0,
         },
+        before: None,
         first_seen: at(0),
         last_seen: at(600),
         count: 2,

@@ -241,10 +241,14 @@ fn a_station_killed_in_the_air_adopts_its_flight_and_brings_the_record_to_its_en
     ready(&config);
     assert!(cli(&config, &["patrol", "start", "town"]).0);
     let flying = in_state(&config, "airborne", 60);
-    until("it has flown some of its way", 60, || newest(&config).filter(|s| s["progress"].as_f64() > Some(0.1)));
+    until("it has flown some of its way", 60, || newest(&config).filter(|s| s["progress"].as_f64() > Some(0.2)));
     // No time for anything: as a power cut does it.
     assert!(Command::new("kill").args(["-9", &station.0.id().to_string()]).status().unwrap().success());
     drop(station);
+    // Its drone flies on and takes pictures that nobody hears of.
+    let taken = || std::fs::read_dir(dir.path().join("media")).unwrap().count() as u64;
+    let before = taken();
+    until("pictures are taken meanwhile", 30, || (taken() >= before + 2).then_some(()));
     let _again = run(&config);
     let ended = until("it ended", 180, || newest(&config).filter(|s| !s["ended_at"].is_null()));
     assert_eq!(ended["id"], flying["id"]);
@@ -253,7 +257,9 @@ fn a_station_killed_in_the_air_adopts_its_flight_and_brings_the_record_to_its_en
     assert!(steps.contains(&"adopted"), "{steps:?}");
     assert_eq!(steps.iter().filter(|s| **s == "arming").count(), 1, "{steps:?}");
     until("the dock is closed over it", 30, || (get(&config, "status")?["dock"]["state"] == "closed").then_some(()));
-    // Pictures from before the crash and after it became cases; none is lost or doubled.
+    // Every picture was looked at: those from before the crash, those of meanwhile, and those after it.
+    assert_eq!((ended["frames"].as_u64(), ended["frames_lost"].as_u64()), (Some(taken()), Some(0)), "{ended}");
+    // None of the cases is doubled.
     let cases = get(&config, "cases").unwrap();
     let mut ids: Vec<_> = cases["features"].as_array().unwrap().iter().map(|c| c["id"].to_string()).collect();
     let count = ids.len();

@@ -67,6 +67,9 @@ pub struct Case {
     /// From the model's scores, 0 to 1.
     pub confidence: f32,
     pub located: Located,
+    /// Where earlier sorties saw it: what this one knows is added to that, however often it is said.
+    #[serde(default)]
+    pub before: Option<Located>,
     pub first_seen: Timestamp,
     pub last_seen: Timestamp,
     /// Sorties that saw it.
@@ -135,6 +138,15 @@ impl Book {
 
     pub fn cases(&self) -> &[Case] {
         &self.cases
+    }
+
+    /// Cases that the sortie under way opened, and those that it saw again.
+    pub fn told(&self) -> (u64, u64) {
+        let of_sortie = self.cases.iter().filter(|case| case.sortie == self.sortie);
+        of_sortie.fold((0, 0), |(opened, again), case| match case.count {
+            0 | 1 => (opened + 1, again),
+            _ => (opened, again + 1),
+        })
     }
 
     pub fn begin(&mut self, sortie: &str) {
@@ -254,7 +266,9 @@ impl Book {
             self.things[index].case = Some(case);
             let first_in_sortie = self.cases[case].sortie != self.sortie;
             if first_in_sortie {
-                self.cases[case].count += 1;
+                let case = &mut self.cases[case];
+                case.count += 1;
+                case.before = Some(case.located);
             }
             self.update(case, index);
             return first_in_sortie.then_some(Finding::SeenAgain { case, best });
@@ -265,6 +279,7 @@ impl Book {
             state: CaseState::Suspected,
             confidence: best.score,
             located,
+            before: None,
             first_seen: looks.iter().map(|l| l.taken_at).min().unwrap_or(best.taken_at),
             last_seen: best.taken_at,
             count: 1,
@@ -285,10 +300,11 @@ impl Book {
         let looks = &self.things[thing].looks;
         let (located, best) = (position(looks), best(looks));
         let last = looks.iter().map(|l| l.taken_at).max().unwrap_or(best.taken_at);
-        let again = self.cases[case].count > 1;
         let case = &mut self.cases[case];
+        let again = case.count > 1;
         // An earlier sortie had another satellite fix, so both together are better than either.
-        case.located = if again { geo::combine(&[case.located, located]).unwrap_or(located) } else { located };
+        let both = case.before.and_then(|before| geo::combine(&[before, located]));
+        case.located = both.unwrap_or(located);
         case.confidence = case.confidence.max(best.score);
         case.last_seen = case.last_seen.max(last);
         case.sortie.clone_from(&self.sortie);
@@ -443,6 +459,33 @@ mod tests {
         assert_eq!(book.cases().len(), 1);
         assert_eq!(book.cases()[0].count, 2);
         assert_eq!(book.cases()[0].sortie, "second");
+    }
+
+    #[test]
+    fn a_sortie_that_is_looked_at_anew_after_a_crash_adds_nothing_and_is_no_surer_than_before() {
+        let (mut book, mut id) = (Book::default(), ids());
+        let fly = |book: &mut Book, sortie: &str, east: f64, id: &mut dyn FnMut() -> Ulid| {
+            book.begin(sortie);
+            let mut findings = Vec::new();
+            for frame in 1..=3 {
+                let seen = vec![sighted(Kind::Garbage, frame, at(east, 4.0), 0.9)];
+                findings.extend(book.frame(view(), seen, &mut *id));
+            }
+            findings
+        };
+        fly(&mut book, "first", 5.0, &mut id);
+        book.finish(&mut id);
+        for sortie in ["second", "third"] {
+            fly(&mut book, sortie, 8.0, &mut id);
+            let crashed = book.cases()[0].clone();
+            assert_eq!(book.told(), (0, 1));
+            // The station is killed; the new one knows only what was stored.
+            book = Book::new(vec![crashed.clone()], Register::default());
+            assert_eq!(fly(&mut book, sortie, 8.0, &mut id), []);
+            assert_eq!(book.cases(), [crashed.clone()]);
+            assert_eq!(book.finish(&mut id), []);
+            assert_eq!((book.cases(), book.told()), (&[crashed][..], (0, 1)));
+        }
     }
 
     #[test]

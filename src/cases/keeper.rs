@@ -2,12 +2,12 @@
 //! comes back, and accepts every event into the outbox before anything else hears of it.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -47,8 +47,10 @@ pub struct Options {
 }
 
 /// One picture, as the drone told of it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Picture {
+    /// The camera's number of it.
+    pub index: u32,
     pub file: String,
     pub taken_at: Timestamp,
     pub pose: Pose,
@@ -77,14 +79,18 @@ pub struct CaseKeeper {
 }
 
 enum Request {
-    Begin { sortie: String, area: Vec<LatLon> },
+    Begin { sortie: String, area: Vec<LatLon>, reply: oneshot::Sender<Option<u32>> },
     Picture(Picture),
     Finish { reply: oneshot::Sender<Harvest> },
 }
 
 impl CaseKeeper {
-    pub async fn begin(&self, sortie: String, area: Vec<LatLon>) -> Result<(), KeeperError> {
-        self.send(Request::Begin { sortie, area }).await
+    /// Opens the sortie's book. What a crash had interrupted is taken up: the pictures told of so far are looked at
+    /// again, and the number of the last one comes back.
+    pub async fn begin(&self, sortie: String, area: Vec<LatLon>) -> Result<Option<u32>, KeeperError> {
+        let (reply, last) = oneshot::channel();
+        self.send(Request::Begin { sortie, area, reply }).await?;
+        last.await.map_err(|_| KeeperError::Gone)
     }
 
     pub async fn picture(&self, picture: Picture) -> Result<(), KeeperError> {
@@ -147,7 +153,7 @@ pub async fn spawn(
         frame: 0,
         coverage: Coverage::new(&[]),
         harvest: Harvest::default(),
-        flying: false,
+        sortie: None,
         cases: cases_out,
         harvest_out,
     };
@@ -174,7 +180,8 @@ struct Task {
     frame: u64,
     coverage: Coverage,
     harvest: Harvest,
-    flying: bool,
+    /// Under way.
+    sortie: Option<String>,
     cases: watch::Sender<Arc<Vec<Case>>>,
     harvest_out: watch::Sender<Harvest>,
 }
@@ -185,8 +192,11 @@ impl Task {
             tokio::select! {
                 request = inbox.recv() => match request {
                     None => return,
-                    Some(Request::Begin { sortie, area }) => self.begin(&sortie, &area),
-                    Some(Request::Picture(picture)) => self.picture(picture),
+                    Some(Request::Begin { sortie, area, reply }) => {
+                        // As below: who asked may be gone.
+                        let _ = reply.send(self.begin(&sortie, &area).await);
+                    }
+                    Some(Request::Picture(picture)) => self.picture(picture).await,
                     Some(Request::Finish { reply }) => {
                         let harvest = self.finish(&mut looked).await;
                         // The sortie's task may be gone; its records are in the outbox all the same.
@@ -201,25 +211,57 @@ impl Task {
         }
     }
 
-    fn begin(&mut self, sortie: &str, area: &[LatLon]) {
+    async fn begin(&mut self, sortie: &str, area: &[LatLon]) -> Option<u32> {
         self.book.begin(sortie);
         self.files.clear();
         self.under_way = 0;
         self.coverage = Coverage::new(area);
         self.harvest = Harvest::default();
-        self.flying = true;
+        self.sortie = Some(sortie.to_owned());
+        let before = self.told_before(sortie).await.unwrap_or_else(|error| {
+            tracing::error!(%error, sortie, "the pictures of before a crash cannot be looked at again");
+            Vec::new()
+        });
+        let last = before.iter().map(|picture| picture.index).max();
+        for picture in before {
+            if let Some(file) = self.path(&picture) {
+                self.look(picture, file);
+            }
+        }
         self.harvest_out.send_replace(self.harvest);
+        last
     }
 
-    fn picture(&mut self, picture: Picture) {
-        if !self.flying {
+    async fn told_before(&self, sortie: &str) -> Result<Vec<Picture>, StoreError> {
+        self.store.keep_only(Table::Pictures, sortie).await?;
+        self.store.beginning(Table::Pictures, sortie).await
+    }
+
+    async fn picture(&mut self, picture: Picture) {
+        let Some(sortie) = &self.sortie else {
             tracing::info!(file = picture.file, "a picture outside any sortie is not looked at");
             return;
+        };
+        let Some(file) = self.path(&picture) else { return };
+        // After a crash the camera says again what it said before.
+        if self.files.values().any(|known| *known == file) {
+            return;
         }
-        // The name comes from the drone: only its last part is taken, so that it cannot point elsewhere.
-        let Some(name) = std::path::Path::new(&picture.file).file_name() else { return };
+        // Remembered before it is looked at. If that fails it is looked at all the same.
+        let key = format!("{sortie}/{:020}/{}", picture.taken_at.as_microsecond(), picture.file);
+        if let Err(error) = self.store.put(Table::Pictures, &key, &picture).await {
+            tracing::error!(%error, "a crash would forget this picture");
+        }
+        self.look(picture, file);
+    }
+
+    /// The name comes from the drone: only its last part is taken, so that it cannot point elsewhere.
+    fn path(&self, picture: &Picture) -> Option<PathBuf> {
+        Some(self.options.media_dir.join(Path::new(&picture.file).file_name()?))
+    }
+
+    fn look(&mut self, picture: Picture, file: PathBuf) {
         self.frame += 1;
-        let file = self.options.media_dir.join(name);
         self.files.insert(self.frame, file.clone());
         let look = Look {
             frame: self.frame,
@@ -293,8 +335,12 @@ impl Task {
         let findings = self.book.finish(Ulid::generate);
         self.tell(findings).await;
         self.harvest.permitted = self.book.permitted;
-        self.flying = false;
+        self.sortie = None;
         self.files.clear();
+        // The book is closed: nothing is left to be looked at again.
+        if let Err(error) = self.store.keep_only(Table::Pictures, "none").await {
+            tracing::warn!(%error, "the list of looked-at pictures could not be emptied");
+        }
         self.harvest_out.send_replace(self.harvest);
         self.harvest
     }
@@ -302,14 +348,7 @@ impl Task {
     async fn tell(&mut self, findings: Vec<Finding>) {
         for finding in findings {
             let (index, best, show) = match finding {
-                Finding::Opened { case, best } => {
-                    self.harvest.opened += 1;
-                    (case, best, true)
-                }
-                Finding::SeenAgain { case, best } => {
-                    self.harvest.seen_again += 1;
-                    (case, best, true)
-                }
+                Finding::Opened { case, best } | Finding::SeenAgain { case, best } => (case, best, true),
                 Finding::Refined { case, best } => (case, best, false),
             };
             if let Err(error) = self.tell_one(index, &best, show).await {
@@ -317,6 +356,7 @@ impl Task {
                 tracing::error!(%error, "a case event could not be accepted");
             }
         }
+        (self.harvest.opened, self.harvest.seen_again) = self.book.told();
         self.cases.send_replace(Arc::new(self.book.cases().to_vec()));
     }
 

@@ -366,6 +366,7 @@ mod tests {
             state: CaseState::Suspected,
             confidence: 0.9,
             located,
+            before: None,
             first_seen: at(0),
             last_seen: at(0),
             count: 1,

@@ -12,6 +12,7 @@ use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
+use super::adopt;
 use super::config::Patrol;
 use super::crew::Crew;
 use super::flight::{self, Order, Reins, Told};
@@ -250,7 +251,7 @@ impl Task {
         let (id, cancel) = (sortie.id.clone(), CancellationToken::new());
         let (orders, inbox) = mpsc::channel(4);
         let reins = Reins { cancel: cancel.clone(), orders: inbox };
-        let task = tokio::spawn(flight::adopt(self.crew.clone(), sortie, patrol, reins));
+        let task = tokio::spawn(adopt::adopt(self.crew.clone(), sortie, patrol, reins));
         self.flying = Some(Flying { sortie: id, cancel, orders, task });
     }
 

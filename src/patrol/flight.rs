@@ -1,37 +1,30 @@
-//! Flies one sortie: the only place where the state machine meets the drone, the dock and the clock.
+//! Flies one sortie from its gates to the air: with [`super::follow`] and [`super::adopt`] the only place where the state
+//! machine meets the drone, the dock and the clock.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::config::Patrol;
 use super::crew::Crew;
+use super::follow::Follow;
 use super::gates;
-use super::monitor::{Monitor, Rules, Seen};
 use super::plan;
 use super::states::{Sortie, State};
-use crate::cases::keeper::{KeeperError, Picture};
+use crate::cases::keeper::KeeperError;
 use crate::outbox::{Class, Outbox, OutboxError, Payload, Record};
 use crate::runtime::latest;
 use crate::runtime::store::{Store, StoreError, Table};
 use crate::uplink::cloudevents;
-use crate::vehicle::{FlightMode, Hatch, LandedState, Mission, Telemetry, VehicleError, Waypoint};
+use crate::vehicle::{LandedState, Mission, Telemetry, VehicleError, Waypoint};
 
 /// From arming to the first word that it is in the air.
 const TAKEOFF_LIMIT: Duration = Duration::from_secs(60);
 /// Beyond the time the way should take, before a drone that is not heard is given up.
-const SPARE_TIME: Duration = Duration::from_secs(900);
-/// After an adopted flight's start, the drone has so long to be heard.
-const ADOPT_LIMIT: Duration = Duration::from_secs(180);
-/// An order to come home is given again until it shows.
-const AGAIN: Duration = Duration::from_secs(3);
-/// What is older says nothing about where the drone is now.
-const FRESH: Duration = Duration::from_secs(3);
-
+pub(super) const SPARE_TIME: Duration = Duration::from_secs(900);
 #[derive(Debug, thiserror::Error)]
 pub enum FlightError {
     #[error(transparent)]
@@ -81,14 +74,8 @@ pub async fn fly(
     wind_up(&crew, sortie, outcome).await
 }
 
-/// Takes over a sortie whose drone may be in the air, after a restart: nothing is armed, nothing uploaded.
-pub async fn adopt(crew: Crew, mut sortie: Sortie, patrol: Option<Patrol>, mut reins: Reins) -> Sortie {
-    let outcome = adopted_flight(&crew, &mut sortie, patrol.as_ref(), &mut reins).await;
-    wind_up(&crew, sortie, outcome).await
-}
-
 /// Whatever went wrong, the record ends in a terminal state.
-async fn wind_up(crew: &Crew, mut sortie: Sortie, outcome: Result<(), FlightError>) -> Sortie {
+pub(super) async fn wind_up(crew: &Crew, mut sortie: Sortie, outcome: Result<(), FlightError>) -> Sortie {
     if let Err(error) = outcome {
         tracing::error!(%error, sortie = sortie.id, "the sortie ended by a fault");
         let reason = error.to_string();
@@ -150,6 +137,7 @@ async fn whole_flight(
     if let Some(reason) = crew.not_now(sortie, patrol, &mission, reins) {
         return crew.close(sortie, State::Refused, &reason).await;
     }
+    sortie.first_picture = latest(&crew.vehicle.telemetry()).pictures;
     crew.step(sortie, State::Arming, "dock open, gates still open").await?;
     crew.keeper.begin(sortie.id.clone(), patrol.area().to_vec()).await?;
     let rose = crew.take_off().await;
@@ -170,73 +158,6 @@ async fn whole_flight(
     let expected = plan::length_m(&sortie.route) / patrol.config.speed_m_s * 2.0;
     let limit = Duration::from_secs_f64(expected) + SPARE_TIME;
     Follow::new(crew, sortie, &mission, limit, rose.unwrap_or(false)).run(reins).await
-}
-
-async fn adopted_flight(
-    crew: &Crew,
-    sortie: &mut Sortie,
-    patrol: Option<&Patrol>,
-    reins: &mut Reins,
-) -> Result<(), FlightError> {
-    let restarted = "the station restarted";
-    match sortie.state {
-        State::Planned if sortie.trigger != super::states::Trigger::Found => {
-            return crew.step(sortie, State::Refused, restarted).await;
-        }
-        State::Gating => return crew.step(sortie, State::Refused, restarted).await,
-        State::DockOpening => return crew.close(sortie, State::Refused, restarted).await,
-        State::DockClosing => {
-            let (end, reason) = match sortie.early.clone() {
-                Some(reason) => (State::Aborted, reason),
-                None => (State::Done, "flown to its end".to_owned()),
-            };
-            return crew.close_again(sortie, end, &reason).await;
-        }
-        _ => {}
-    }
-    let before = sortie.state;
-    tracing::warn!(sortie = sortie.id, ?before, "adopting a flight");
-    if before != State::Adopted {
-        let why = if before == State::Planned { "found in the air" } else { restarted };
-        crew.step(sortie, State::Adopted, why).await?;
-    }
-    crew.keeper.begin(sortie.id.clone(), patrol.map(|p| p.area().to_vec()).unwrap_or_default()).await?;
-    let mut telemetry = crew.vehicle.telemetry();
-    let heard = telemetry.wait_for(|t| t.linked && t.landed != LandedState::Unknown && t.armed.is_some());
-    let heard = tokio::time::timeout(ADOPT_LIMIT, heard).await.map(|told| told.map(|t| t.clone()));
-    let Ok(Ok(now)) = heard else {
-        crew.reap(sortie).await;
-        return crew.step(sortie, State::Lost, "the drone was not heard after a restart").await;
-    };
-    if now.is_down_and_disarmed() && before == State::Arming {
-        crew.keeper.finish().await?;
-        return crew.close(sortie, State::Refused, "the station restarted before take-off").await;
-    }
-    if before == State::Arming && now.landed == LandedState::OnGround && now.armed == Some(true) {
-        // Armed and never started: it goes no further by itself, and would disarm where it stands.
-        if let Err(error) = crew.vehicle.disarm().await {
-            tracing::warn!(%error, "disarming a drone that never rose");
-        }
-        if latest(&crew.vehicle.telemetry()).is_down_and_disarmed() {
-            crew.keeper.finish().await?;
-            return crew.close(sortie, State::Refused, "the station restarted before take-off").await;
-        }
-    }
-    let (next, words) = match now.mode {
-        _ if now.is_down_and_disarmed() || now.landed == LandedState::Landing => (State::Landing, "landing"),
-        Some(FlightMode::Return) => (State::Returning, "it returns"),
-        Some(FlightMode::Land) => (State::Landing, "it lands"),
-        Some(FlightMode::Hold) => (State::Paused, "it holds"),
-        _ => (State::Airborne, "it flies"),
-    };
-    crew.step(sortie, next, &format!("adopted: {words}")).await?;
-    let mut mission = patrol.map_or_else(|| crew.bare_mission(), |p| crew.mission(p));
-    if let Some(patrol) = patrol {
-        // What it flies may be the rest of another sortie.
-        let height_m = patrol.config.height_m;
-        mission.waypoints = sortie.route.iter().map(|at| Waypoint { at: *at, height_m }).collect();
-    }
-    Follow::new(crew, sortie, &mission, SPARE_TIME, true).run(reins).await
 }
 
 impl Crew {
@@ -261,7 +182,7 @@ impl Crew {
     }
 
     /// A flight of which nothing is known but that it flies.
-    fn bare_mission(&self) -> Mission {
+    pub(super) fn bare_mission(&self) -> Mission {
         Mission {
             takeoff_height_m: self.reach.max_height_m,
             speed_m_s: self.energy.max_airspeed_m_s / 2.0,
@@ -297,12 +218,12 @@ impl Crew {
     }
 
     /// Closes the dock and ends the sortie in `end`.
-    async fn close(&self, sortie: &mut Sortie, end: State, reason: &str) -> Result<(), FlightError> {
+    pub(super) async fn close(&self, sortie: &mut Sortie, end: State, reason: &str) -> Result<(), FlightError> {
         self.step(sortie, State::DockClosing, reason).await?;
         self.close_again(sortie, end, reason).await
     }
 
-    async fn close_again(&self, sortie: &mut Sortie, end: State, reason: &str) -> Result<(), FlightError> {
+    pub(super) async fn close_again(&self, sortie: &mut Sortie, end: State, reason: &str) -> Result<(), FlightError> {
         // Right after a restart the drone has not spoken yet.
         let mut telemetry = self.vehicle.telemetry();
         let down = telemetry.wait_for(Telemetry::is_down_and_disarmed);
@@ -317,315 +238,17 @@ impl Crew {
     }
 
     /// Closes the sortie's book; without a keeper the numbers stay as they were last heard.
-    async fn reap(&self, sortie: &mut Sortie) {
+    pub(super) async fn reap(&self, sortie: &mut Sortie) {
         match self.keeper.finish().await {
             Ok(harvest) => sortie.reap(&harvest),
             Err(error) => tracing::error!(%error, sortie = sortie.id, "the sortie's book could not be closed"),
         }
     }
 
-    async fn drone_is_in_dock(&self) -> bool {
+    pub(super) async fn drone_is_in_dock(&self) -> bool {
         let mut state = self.dock.state();
         let told = state.wait_for(|s| s.drone_present == Some(true));
         tokio::time::timeout(Duration::from_secs(5), told).await.is_ok_and(|told| told.is_ok())
-    }
-}
-
-/// From the air to the closed dock.
-struct Follow<'a> {
-    crew: &'a Crew,
-    sortie: &'a mut Sortie,
-    mission: Mission,
-    monitor: Monitor,
-    until: Instant,
-    /// Until it was up, "on the ground" may be the past.
-    was_up: bool,
-    said: Instant,
-    ordered_home: Option<Instant>,
-    dock_asked: Option<Instant>,
-}
-
-impl<'a> Follow<'a> {
-    fn new(crew: &'a Crew, sortie: &'a mut Sortie, mission: &Mission, limit: Duration, was_up: bool) -> Follow<'a> {
-        let monitor = Monitor::new(Rules {
-            energy: crew.energy,
-            red: Duration::from_secs_f64(crew.limits.in_flight_red_s),
-            fence: mission.fence.clone().unwrap_or_default(),
-            ceiling_m: crew.ceiling_m(sortie.approval.as_deref()),
-            speed_m_s: mission.speed_m_s,
-            home: crew.dock_at,
-        });
-        let now = Instant::now();
-        Follow {
-            crew,
-            sortie,
-            mission: mission.clone(),
-            monitor,
-            until: now + limit,
-            was_up,
-            said: now,
-            ordered_home: None,
-            dock_asked: None,
-        }
-    }
-
-    async fn run(mut self, reins: &mut Reins) -> Result<(), FlightError> {
-        let mut shots = self.crew.vehicle.shots();
-        let mut tick = interval(Duration::from_millis(500));
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut orders_open = true;
-        loop {
-            tokio::select! {
-                shot = shots.recv() => {
-                    if let Some(shot) = shot {
-                        let picture = Picture { file: shot.file, taken_at: shot.taken_at, pose: shot.pose };
-                        if let Err(error) = self.crew.keeper.picture(picture).await {
-                            tracing::error!(%error, "a picture is not looked at");
-                        }
-                    }
-                    continue;
-                }
-                told = reins.orders.recv(), if orders_open => {
-                    match told {
-                        Some(told) => self.obey(told).await?,
-                        None => orders_open = false,
-                    }
-                    continue;
-                }
-                _ = tick.tick() => {}
-            }
-            let now = latest(&self.crew.vehicle.telemetry());
-            self.was_up |=
-                now.linked && matches!(now.landed, LandedState::InAir | LandedState::TakingOff | LandedState::Landing);
-            self.look(&now, &reins.cancel).await?;
-            self.note_phase(&now).await?;
-            self.insist(&now).await;
-            self.keep_dock_open();
-            if self.said.elapsed() >= Duration::from_secs(2) {
-                self.say(&now).await;
-            }
-            if self.was_up && now.is_down_and_disarmed() {
-                return self.landed().await;
-            }
-            if !self.was_up
-                && self.sortie.started_at.is_some_and(|at| Timestamp::now().duration_since(at).as_secs() > 90)
-                && now.is_down_and_disarmed()
-            {
-                self.sortie.early = Some("it never left the ground".to_owned());
-                return self.landed().await;
-            }
-            if Instant::now() > self.until && !now.linked {
-                self.crew.reap(self.sortie).await;
-                return self.crew.step(self.sortie, State::Lost, "the drone is overdue and not heard").await;
-            }
-        }
-    }
-
-    /// What is seen of the flight, and whether it has to turn round.
-    async fn look(&mut self, now: &Telemetry, cancel: &CancellationToken) -> Result<(), FlightError> {
-        let place = now.position.filter(|p| now.linked && p.received.elapsed() < FRESH).map(|p| (p.at, p.height_m));
-        if now.linked && self.sortie.state == State::Airborne && now.mode == Some(FlightMode::Auto) {
-            // The autopilot says some items twice; what was covered stays covered.
-            let along = self.crew.vehicle.along(&self.mission);
-            self.sortie.covered = along.filter(|a| self.sortie.covered.is_none_or(|c| *a > c)).or(self.sortie.covered);
-        }
-        if !matches!(self.sortie.state, State::Airborne | State::Paused) {
-            return Ok(());
-        }
-        let gates = self.crew.gates();
-        let facts = self.crew.facts();
-        let window_left_s = match &self.sortie.approval {
-            Some(reference) => self.crew.window_left_s(reference),
-            None => Some(f64::MAX),
-        };
-        let reason = self.monitor.look(&Seen {
-            now: Instant::now(),
-            linked: now.linked,
-            place,
-            battery_pct: now.battery_pct.filter(|_| now.linked),
-            drone_s: now.health.boot_s,
-            wind_m_s: facts.air.map(|(air, _)| air.wind_m_s),
-            gates: &gates,
-            window_left_s,
-        });
-        match reason.or_else(|| cancel.is_cancelled().then(|| "called back".to_owned())) {
-            Some(reason) => self.go_home(&reason).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn go_home(&mut self, reason: &str) -> Result<(), FlightError> {
-        // Recorded first: a crash right here must not forget why it turned round.
-        self.sortie.early = Some(reason.to_owned());
-        self.crew.step(self.sortie, State::Returning, reason).await?;
-        self.order_home().await;
-        Ok(())
-    }
-
-    async fn order_home(&mut self) {
-        self.ordered_home = Some(Instant::now());
-        if !latest(&self.crew.vehicle.telemetry()).linked {
-            if let Err(error) = self.crew.vehicle.return_unheard().await {
-                tracing::error!(%error, "the drone cannot even be called");
-            }
-            return;
-        }
-        if let Err(error) = self.crew.vehicle.return_home().await {
-            tracing::error!(%error, "the drone did not take the order to return; its own failsafes remain");
-            // Without a position it cannot find home; it can still come down.
-            if !latest(&self.crew.vehicle.telemetry()).has_3d_fix()
-                && let Err(error) = self.crew.vehicle.land().await
-            {
-                tracing::error!(%error, "the drone did not take the order to land");
-            }
-        }
-    }
-
-    /// An order that does not show is given again; a pilot's hand is never fought.
-    async fn insist(&mut self, now: &Telemetry) {
-        let due = self.ordered_home.is_some_and(|at| at.elapsed() >= AGAIN);
-        let flies_on =
-            !now.linked || matches!(now.mode, Some(FlightMode::Auto | FlightMode::Guided | FlightMode::Hold));
-        if self.sortie.state == State::Returning && due && flies_on && !now.is_down_and_disarmed() {
-            tracing::warn!(mode = ?now.mode, linked = now.linked, "the drone does not return yet; ordering it again");
-            self.order_home().await;
-        }
-    }
-
-    /// A landing always gets its dock.
-    fn keep_dock_open(&mut self) {
-        let comes_home = matches!(self.sortie.state, State::Returning | State::Landing);
-        let hatch = latest(&self.crew.dock.state()).hatch;
-        let asked_lately = self.dock_asked.is_some_and(|at| at.elapsed() < Duration::from_secs(30));
-        if comes_home && matches!(hatch, Hatch::Closed | Hatch::Closing) && !asked_lately {
-            self.dock_asked = Some(Instant::now());
-            let dock = self.crew.dock.clone();
-            tokio::spawn(async move {
-                tracing::warn!("the drone comes home to a closed dock; opening it");
-                if let Err(error) = dock.open().await {
-                    tracing::error!(%error, "the dock does not open for the landing");
-                }
-            });
-        }
-    }
-
-    async fn obey(&mut self, told: Told) -> Result<(), FlightError> {
-        let Told { order, by, reply } = told;
-        let answer = match (order, self.sortie.state) {
-            (Order::Pause, State::Airborne) => {
-                self.crew.step(self.sortie, State::Paused, &format!("paused by {by}")).await?;
-                let held = self.crew.vehicle.hold().await.map_err(|error| error.to_string());
-                if let Err(error) = &held {
-                    self.crew.step(self.sortie, State::Airborne, &format!("not paused: {error}")).await?;
-                }
-                held
-            }
-            (Order::Resume, State::Paused) => {
-                self.crew.step(self.sortie, State::Airborne, &format!("resumed by {by}")).await?;
-                let gone_on = self.crew.vehicle.start_mission().await.map_err(|error| error.to_string());
-                if let Err(error) = &gone_on {
-                    self.crew.step(self.sortie, State::Paused, &format!("not resumed: {error}")).await?;
-                }
-                gone_on
-            }
-            (Order::Return, State::Airborne | State::Paused) => {
-                self.go_home(&format!("called back by {by}")).await?;
-                Ok(())
-            }
-            (Order::Return, State::Returning | State::Landing) => Ok(()),
-            (order, state) => Err(format!("the sortie is {state:?}: {order:?} does not apply")),
-        };
-        // Who gave the order may have gone.
-        let _ = reply.send(answer);
-        Ok(())
-    }
-
-    /// Follows what the drone does by itself: its mission's end, a failsafe, a pilot's hand.
-    async fn note_phase(&mut self, now: &Telemetry) -> Result<(), FlightError> {
-        if !now.linked {
-            return Ok(());
-        }
-        let landing =
-            now.landed == LandedState::Landing || now.mode == Some(FlightMode::Land) || now.is_down_and_disarmed();
-        let step = match self.sortie.state {
-            State::Airborne | State::Paused if now.mode == Some(FlightMode::Return) => {
-                (State::Returning, self.of_its_own(now, "returns"))
-            }
-            State::Airborne | State::Paused if landing && self.was_up => {
-                (State::Landing, self.of_its_own(now, "lands"))
-            }
-            State::Returning if landing && self.was_up => (State::Landing, "landing".to_owned()),
-            _ => return Ok(()),
-        };
-        self.crew.step(self.sortie, step.0, &step.1).await
-    }
-
-    /// The words for what the drone does unasked. Before the end of its way it is a failsafe or a pilot's hand, and the
-    /// sortie was not flown to its end.
-    fn of_its_own(&mut self, now: &Telemetry, does: &str) -> String {
-        if self.flown_whole() {
-            return format!("the drone {does}");
-        }
-        const WARNING: u8 = 4;
-        let lately = |text: &&crate::vehicle::Text| text.severity <= WARNING && text.received.elapsed().as_secs() < 20;
-        let said = now.texts.iter().rev().find(lately).map(|text| format!(": {}", text.text)).unwrap_or_default();
-        let words = format!("the drone {does} of its own accord{said}");
-        self.sortie.early.get_or_insert_with(|| words.clone());
-        words
-    }
-
-    fn flown_whole(&self) -> bool {
-        // A flight that is only followed has no end that could be missed.
-        self.mission.waypoints.is_empty() || self.sortie.covered.is_some_and(|along| self.mission.share(along) > 0.999)
-    }
-
-    async fn say(&mut self, now: &Telemetry) {
-        self.said = Instant::now();
-        let harvest = latest(&self.crew.keeper.harvest());
-        self.sortie.reap(&harvest);
-        self.sortie.progress = match self.sortie.state {
-            State::Airborne | State::Paused => {
-                let share = self.sortie.covered.map_or(0.0, |along| self.mission.share(along));
-                (share * 0.95).max(self.sortie.progress)
-            }
-            State::Returning | State::Landing if self.sortie.early.is_none() => 0.95,
-            _ => self.sortie.progress,
-        };
-        tracing::debug!(mode = ?now.mode, progress = self.sortie.progress, "under way");
-        self.crew.current.send_replace(Some(self.sortie.clone()));
-        // What a restart needs to go on from; its event goes out with the next step.
-        if let Err(error) = self.crew.store.put(Table::Sorties, &self.sortie.id, &*self.sortie).await {
-            tracing::error!(%error, "the sortie's progress could not be stored");
-        }
-    }
-
-    async fn landed(self) -> Result<(), FlightError> {
-        let whole = self.flown_whole();
-        let Follow { crew, sortie, .. } = self;
-        if matches!(sortie.state, State::Airborne | State::Paused | State::Returning) {
-            crew.step(sortie, State::Landing, "on the ground").await?;
-        }
-        if !crew.drone_is_in_dock().await {
-            crew.reap(sortie).await;
-            let away = "it landed, but the dock does not see it; the dock stays open";
-            return crew.step(sortie, State::LandedAway, away).await;
-        }
-        crew.step(sortie, State::DockClosing, "landed, disarmed and in the dock").await?;
-        // The dock closes while the last pictures are still looked at.
-        let (closed, ()) = tokio::join!(crew.dock.close(true), crew.reap(sortie));
-        let (end, mut reason) = match sortie.early.clone() {
-            None => (State::Done, "flown to its end".to_owned()),
-            Some(reason) if whole => (State::Done, format!("flown to its end; on the way home: {reason}")),
-            Some(reason) => (State::Aborted, reason),
-        };
-        if let Err(error) = closed {
-            tracing::error!(%error, "the dock stays open");
-            reason = format!("{reason}; {error}");
-        }
-        if end == State::Done {
-            sortie.progress = 1.0;
-        }
-        crew.step(sortie, end, &reason).await
     }
 }
 

@@ -2,15 +2,18 @@
 //!
 //! [`plan`] covers an area, [`schedule`] knows when a patrol is due, [`gates`] decide whether it may fly, [`airspace`]
 //! and [`energy`] what it needs, [`monitor`] what turns it round, [`states`] is what a
-//! sortie can be and become: all pure. [`flight`] flies one sortie with what [`crew`] knows; [`dispatcher`] decides
+//! sortie can be and become: all pure. [`flight`] brings one sortie into the air, [`follow`] home again, [`adopt`] takes one
+//! over after a restart, with what [`crew`] knows; [`dispatcher`] decides
 //! which one is next.
 
+mod adopt;
 pub mod airspace;
 pub mod config;
 pub mod crew;
 pub mod dispatcher;
 pub mod energy;
 pub mod flight;
+mod follow;
 pub mod gates;
 pub mod holds;
 pub mod monitor;

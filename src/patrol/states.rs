@@ -130,6 +130,9 @@ pub struct Sortie {
     pub coverage: f64,
     pub progress: f64,
     pub gates: Vec<Gate>,
+    /// The number of its first picture, as far as the camera told before the take-off.
+    #[serde(default)]
+    pub first_picture: Option<u32>,
     pub route: Vec<LatLon>,
     /// How far along its route it came.
     #[serde(default)]
@@ -184,6 +187,7 @@ impl Sortie {
             coverage: 0.0,
             progress: 0.0,
             gates: Vec::new(),
+            first_picture: None,
             route: Vec::new(),
             covered: None,
             continues: None,

@@ -30,6 +30,8 @@ pub enum Table {
     Due,
     /// Who keeps the station on the ground.
     Holds,
+    /// The pictures of the sortie under way, so that a crash does not forget those that were not looked at yet.
+    Pictures,
 }
 
 impl Table {
@@ -39,6 +41,7 @@ impl Table {
             Table::Sorties => "sorties",
             Table::Due => "due",
             Table::Holds => "holds",
+            Table::Pictures => "pictures",
         }
     }
 }
@@ -55,7 +58,7 @@ impl Store {
             let connection = Connection::open(&path)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "FULL")?;
-            for table in [Table::Cases, Table::Sorties, Table::Due, Table::Holds] {
+            for table in [Table::Cases, Table::Sorties, Table::Due, Table::Holds, Table::Pictures] {
                 let name = table.name();
                 connection.execute_batch(&format!(
                     "CREATE TABLE IF NOT EXISTS {name} (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID"
@@ -107,6 +110,35 @@ impl Store {
             let mut statement = connection.prepare(&format!("SELECT document FROM {} WHERE key = ?1", table.name()))?;
             let mut rows = statement.query_map([key], |row| row.get::<_, String>(0))?;
             Ok(rows.next().transpose()?.map(|row| serde_json::from_str(&row)).transpose()?)
+        })
+        .await
+    }
+
+    /// The documents whose keys begin so, by key.
+    pub async fn beginning<T: DeserializeOwned + Send + 'static>(
+        &self,
+        table: Table,
+        prefix: &str,
+    ) -> Result<Vec<T>, StoreError> {
+        let prefix = prefix.to_owned();
+        self.blocking(move |connection| {
+            let name = table.name();
+            let wanted = "substr(key, 1, length(?1)) = ?1";
+            let mut statement =
+                connection.prepare(&format!("SELECT document FROM {name} WHERE {wanted} ORDER BY key"))?;
+            let rows = statement.query_map([prefix], |row| row.get::<_, String>(0))?;
+            rows.map(|row| Ok(serde_json::from_str(&row?)?)).collect()
+        })
+        .await
+    }
+
+    /// Forgets every document but those whose keys begin so.
+    pub async fn keep_only(&self, table: Table, prefix: &str) -> Result<(), StoreError> {
+        let prefix = prefix.to_owned();
+        self.blocking(move |connection| {
+            let name = table.name();
+            connection.execute(&format!("DELETE FROM {name} WHERE substr(key, 1, length(?1)) <> ?1"), [prefix])?;
+            Ok(())
         })
         .await
     }

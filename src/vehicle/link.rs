@@ -10,6 +10,7 @@ use tokio::sync::{Mutex, broadcast, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::album::Album;
 use super::frame::{Encoder, Frame, Splitter};
 use super::shots::{NoShot, Shot, ShotMaker};
 use super::signing::Signing;
@@ -37,6 +38,7 @@ pub(crate) fn spawn(config: Config, wire: Wire, extras: Extras, cancel: Cancella
     let (shots, _) = broadcast::channel(256);
     let (telemetry_tx, telemetry) = watch::channel(Telemetry::default());
     let (commanded_pitch, commanded_pitch_rx) = watch::channel(None);
+    let (recall, recalled) = watch::channel(None);
     let encoder = Encoder::new(config.system_id, config.component_id);
     let (encoder, splitter) = match extras.signing {
         Some(Signing { signer, verifier }) => (encoder.signed(signer), Splitter::verified(verifier)),
@@ -53,6 +55,9 @@ pub(crate) fn spawn(config: Config, wire: Wire, extras: Extras, cancel: Cancella
         maker: ShotMaker::new(config.pose_sigma.into()),
         sigma: config.pose_sigma.into(),
         commanded_pitch: commanded_pitch_rx,
+        album: Album::default(),
+        recalled,
+        send: send.clone(),
         peer: wire.peer,
         ours: None,
         was_down: false,
@@ -67,6 +72,7 @@ pub(crate) fn spawn(config: Config, wire: Wire, extras: Extras, cancel: Cancella
         telemetry,
         shots,
         commanded_pitch,
+        recall,
         local: wire.local,
         transfer: Mutex::new(()),
         command: Mutex::new(()),
@@ -142,6 +148,10 @@ struct Link {
     maker: ShotMaker,
     sigma: PoseSigma,
     commanded_pitch: watch::Receiver<Option<f64>>,
+    album: Album,
+    /// From which picture on all are wanted.
+    recalled: watch::Receiver<Option<u32>>,
+    send: mpsc::Sender<MavMessage>,
     peer: watch::Sender<Option<SocketAddr>>,
     ours: Option<Ours>,
     /// The last word on our drone was that it stands on the ground, disarmed.
@@ -175,9 +185,33 @@ impl Link {
                         self.frame(frame, from);
                     }
                 }
-                _ = look.tick() => self.look_for_silence(),
+                _ = look.tick() => {
+                    self.look_for_silence();
+                    self.ask_for_pictures();
+                }
             }
         }
+    }
+
+    fn ask_for_pictures(&mut self) {
+        let Some(ours) = self.ours.filter(|_| self.telemetry.borrow().linked) else { return };
+        if self.recalled.has_changed().unwrap_or(false)
+            && let Some(from) = *self.recalled.borrow_and_update()
+        {
+            self.album.recall(from);
+            // They are told a second time.
+            self.maker.forget();
+        }
+        for request in self.album.due(Instant::now(), ours.system, self.shots.receiver_count() > 0) {
+            // A full queue is a slow radio; it is asked again.
+            let _ = self.send.try_send(request);
+        }
+        let (pictures, missing) = (self.album.next(), self.album.missing());
+        self.telemetry.send_if_modified(|telemetry| {
+            let before = (telemetry.pictures, telemetry.pictures_missing);
+            (telemetry.pictures, telemetry.pictures_missing) = (pictures, missing);
+            before != (pictures, missing)
+        });
     }
 
     fn look_for_silence(&mut self) {
@@ -229,13 +263,20 @@ impl Link {
                         telemetry.system_id = Some(frame.system);
                         telemetry.heartbeat(beat, now);
                     });
+                } else if beat.mavtype == MavType::MAV_TYPE_CAMERA {
+                    self.album.camera_is(frame.component);
                 }
+            }
+            MavMessage::CAMERA_CAPTURE_STATUS(status) => {
+                self.album.count(u32::try_from(status.image_count).unwrap_or_default());
             }
             MavMessage::GIMBAL_DEVICE_ATTITUDE_STATUS(status) => {
                 let vehicle = self.telemetry.borrow().attitude;
                 self.maker.gimbal(status, vehicle);
             }
             MavMessage::CAMERA_IMAGE_CAPTURED(report) => {
+                self.album.camera_is(frame.component);
+                self.album.heard(u32::try_from(report.image_index).unwrap_or_default());
                 self.maker.commanded_pitch_deg = *self.commanded_pitch.borrow();
                 let vehicle = self.telemetry.borrow().attitude;
                 match self.maker.shot(report, vehicle, Timestamp::now()) {
@@ -299,6 +340,7 @@ impl Link {
                 // What was known was known of the other one.
                 self.telemetry.send_modify(|telemetry| *telemetry = telemetry.of_another());
                 self.maker = ShotMaker::new(self.sigma);
+                self.album = Album::default();
                 self.peer.send_replace(from);
             }
             Some(_) => {}

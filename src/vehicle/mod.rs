@@ -10,10 +10,11 @@
 //!   silent for long and last known to stand disarmed;
 //! - no heartbeat of ours tells the drone that all is well when the station is not.
 //!
-//! [`frame`], [`telemetry`], [`mission`] and [`shots`] are pure; [`transport`] owns the sockets, [`link`] is the task
+//! [`frame`], [`telemetry`], [`mission`], [`shots`] and [`album`] are pure; [`transport`] owns the sockets, [`link`] is the task
 //! between them, [`signing`] the secret of both sides; [`transfer`], [`command`] and [`params`] are the protocols that
 //! callers wait for, [`safety`] what is proven by them before a flight. Callers hold a [`Vehicle`].
 
+mod album;
 mod command;
 mod config;
 pub mod dock;
@@ -160,6 +161,7 @@ pub(crate) struct Shared {
     telemetry: watch::Receiver<Telemetry>,
     shots: broadcast::Sender<Shot>,
     commanded_pitch: watch::Sender<Option<f64>>,
+    recall: watch::Sender<Option<u32>>,
     local: Option<SocketAddr>,
     /// One list at a time: the protocol has no transaction ids.
     transfer: Mutex<()>,
@@ -202,6 +204,12 @@ impl Vehicle {
     /// Pictures from now on.
     pub fn shots(&self) -> Shots {
         Shots::new(self.shared.shots.subscribe())
+    }
+
+    /// Asks the camera for every picture from this number on, also for those that were told before: for who takes over a
+    /// flight. Subscribe to [`Vehicle::shots`] first.
+    pub fn recall_pictures(&self, from: u32) {
+        self.shared.recall.send_replace(Some(from));
     }
 
     /// Where the UDP socket is bound (of interest with port 0).

@@ -82,6 +82,11 @@ impl ShotMaker {
         ShotMaker { sigma, seen: VecDeque::new(), gimbal: VecDeque::new(), commanded_pitch_deg: None }
     }
 
+    /// What was reported before will be reported again, and is wanted.
+    pub fn forget(&mut self) {
+        self.seen.clear();
+    }
+
     /// Notes how the gimbal points. Its yaw may be relative to the vehicle, whose heading is then added by rotation
     /// about the vertical, the one axis where adding is right.
     pub fn gimbal(&mut self, status: &GIMBAL_DEVICE_ATTITUDE_STATUS_DATA, vehicle: Option<Attitude>) {

@@ -178,6 +178,10 @@ pub struct Telemetry {
     pub home: Option<LatLon>,
     pub mission_current: Option<u16>,
     pub mission_reached: Option<u16>,
+    /// The number that the camera's next picture will have.
+    pub pictures: Option<u32>,
+    /// Pictures that it took and that have not come to our ears; unknown while it does not say how many there are.
+    pub pictures_missing: Option<usize>,
     /// The last few, oldest first.
     pub texts: VecDeque<Text>,
     /// Of them the last that warn or are worse, oldest first; kept however much else is said.

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use mavlink::dialects::common::{
-    CAMERA_IMAGE_CAPTURED_DATA, GIMBAL_DEVICE_ATTITUDE_STATUS_DATA, GimbalDeviceErrorFlags, GimbalDeviceFlags,
-    HEARTBEAT_DATA, MavAutopilot, MavBool, MavMessage, MavModeFlag, MavOdidArmStatus, MavState, MavType,
-    OPEN_DRONE_ID_ARM_STATUS_DATA, SIM_STATE_DATA,
+    CAMERA_IMAGE_CAPTURED_DATA, COMMAND_ACK_DATA, GIMBAL_DEVICE_ATTITUDE_STATUS_DATA, GimbalDeviceErrorFlags,
+    GimbalDeviceFlags, HEARTBEAT_DATA, MavAutopilot, MavBool, MavCmd, MavMessage, MavModeFlag, MavOdidArmStatus,
+    MavResult, MavState, MavType, OPEN_DRONE_ID_ARM_STATUS_DATA, SIM_STATE_DATA,
 };
 use tokio::time::Instant;
 
 use super::shutter::Shutter;
 use crate::geo::{Attitude, LatLon};
-use crate::sim::drone::{DOCK_M, Exposure, Faults, Ground, RemoteId, Truth};
+use crate::sim::drone::{Album, DOCK_M, Exposure, Faults, Ground, RemoteId, Truth};
+use crate::vehicle::frame::Frame;
 use crate::vehicle::mission::degrees_e7;
 use crate::vehicle::shots::quaternion_from_attitude;
 use crate::vehicle::telemetry::{Telemetry, is_autopilot};
@@ -49,6 +50,7 @@ pub struct Aboard {
     /// What the simulation calls the dock's height, above the sea.
     ground_amsl_m: Option<f64>,
     pending: Vec<Taken>,
+    album: Album,
     next_index: u32,
     arms: u32,
     launches: u32,
@@ -78,6 +80,7 @@ impl Aboard {
             truth: None,
             ground_amsl_m: None,
             pending: Vec::new(),
+            album: Album::default(),
             next_index: 0,
             arms: 0,
             launches: 0,
@@ -185,7 +188,7 @@ impl Aboard {
         let place = self.pending.iter().position(|taken| taken.index == index)?;
         let taken = self.pending.swap_remove(place);
         let millimetres = |metres: f64| (metres * 1e3).round() as i32;
-        Some(MavMessage::CAMERA_IMAGE_CAPTURED(CAMERA_IMAGE_CAPTURED_DATA {
+        let report = CAMERA_IMAGE_CAPTURED_DATA {
             time_utc: u64::try_from(taken.at.as_microsecond()).unwrap_or_default(),
             time_boot_ms: taken.boot_ms,
             lat: degrees_e7(taken.place.lat),
@@ -197,7 +200,29 @@ impl Aboard {
             camera_id: 0,
             capture_result: if file.is_some() { MavBool::MAV_BOOL_TRUE } else { MavBool::MAV_BOOL_FALSE },
             file_url: file.unwrap_or_default().into(),
-        }))
+        };
+        self.album.keep(report.clone());
+        Some(MavMessage::CAMERA_IMAGE_CAPTURED(report))
+    }
+
+    /// What the camera answers to the station, in order; none where the message is not for it.
+    pub fn ask_camera(&self, frame: &Frame) -> Option<Vec<MavMessage>> {
+        let MavMessage::COMMAND_LONG(c) = &frame.message else { return None };
+        if c.target_component != CAMERA {
+            return None;
+        }
+        let asked = c.command == MavCmd::MAV_CMD_REQUEST_MESSAGE;
+        let boot_ms = (self.said.health.boot_s.unwrap_or_default() * 1e3) as u32;
+        let said = if asked { self.album.say(c.param1 as u32, c.param2 as u32, boot_ms) } else { None };
+        let result = if said.is_some() { MavResult::MAV_RESULT_ACCEPTED } else { MavResult::MAV_RESULT_DENIED };
+        let ack = COMMAND_ACK_DATA {
+            command: c.command,
+            result,
+            target_system: frame.system,
+            target_component: frame.component,
+            ..Default::default()
+        };
+        Some(said.into_iter().chain([MavMessage::COMMAND_ACK(ack)]).collect())
     }
 
     /// What the parts say every second.

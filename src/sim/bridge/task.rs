@@ -172,7 +172,7 @@ impl Task {
                 read = self.socket.recv_from(&mut buffer) => {
                     // An error is the echo of a station that does not listen yet.
                     if let Ok((length, from)) = read && from == self.station {
-                        self.station_said(&buffer[..length]);
+                        self.station_said(&buffer[..length]).await;
                     }
                 }
                 Some((index, file)) = finished.recv() => self.picture_done(index, file.as_deref()).await,
@@ -223,7 +223,7 @@ impl Task {
         }
     }
 
-    fn station_said(&mut self, bytes: &[u8]) {
+    async fn station_said(&mut self, bytes: &[u8]) {
         let lost = {
             let faults = self.faults.borrow();
             faults.mute || faults.deaf
@@ -233,6 +233,12 @@ impl Task {
         }
         for frame in Splitter::default().datagram(bytes) {
             self.aboard.overhear(&frame.message);
+            if let Some(answers) = self.aboard.ask_camera(&frame) {
+                for answer in &answers {
+                    self.say(CAMERA, answer).await;
+                }
+                return;
+            }
         }
         // A full queue loses it, as a radio would; who waits for an answer asks again.
         let _ = self.wire.send.try_send(bytes.to_vec());

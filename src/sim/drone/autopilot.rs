@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::Timestamp;
 use mavlink::dialects::common::{COMMAND_ACK_DATA, MavCmd, MavMessage, MavMissionType, MavSeverity, STATUSTEXT_DATA};
 
+use super::Album;
 use super::failsafe::{Estimator, GroundStation};
 use super::fences::Fences;
 use super::guide::Return;
@@ -129,6 +130,7 @@ pub struct Autopilot {
     pub(super) since_shot_m: f64,
     pub(super) next_index: u32,
     pub(super) pending: BTreeMap<u32, Taken>,
+    pub(super) album: Album,
     exposures: VecDeque<Exposure>,
     pub(super) pack: Pack,
     pub(super) low_volts_s: [f64; 2],
@@ -190,6 +192,7 @@ impl Autopilot {
             since_shot_m: 0.0,
             next_index: 0,
             pending: BTreeMap::new(),
+            album: Album::default(),
             exposures: VecDeque::new(),
             pack: Pack::new(seed),
             low_volts_s: [0.0; 2],

@@ -2,7 +2,7 @@
 
 use mavlink::dialects::common::{COMMAND_LONG_DATA, MavCmd, MavResult, MavSeverity};
 
-use super::autopilot::{Autopilot, Log, Mode, Stream};
+use super::autopilot::{Autopilot, CAMERA, Log, Mode, Stream};
 use crate::vehicle::mission::MOUNT_CONTROL;
 
 /// Simulated seconds from power-on until position is known.
@@ -50,6 +50,10 @@ impl Autopilot {
                 }
                 self.hold[2] = f64::from(c.param7);
                 ACCEPTED
+            }
+            MavCmd::MAV_CMD_REQUEST_MESSAGE if c.target_component == CAMERA => {
+                let said = self.album.say(c.param1 as u32, c.param2 as u32, self.boot_ms());
+                accepted(said.map(|message| self.say_as(CAMERA, message)).is_some())
             }
             MavCmd::MAV_CMD_REQUEST_MESSAGE => accepted(self.emit(c.param1 as u32)),
             MavCmd::MAV_CMD_REQUEST_AUTOPILOT_CAPABILITIES => accepted(self.emit(super::messages::AUTOPILOT_VERSION)),

@@ -340,6 +340,7 @@ impl Autopilot {
             capture_result: if file.is_ok() { MavBool::MAV_BOOL_TRUE } else { MavBool::MAV_BOOL_FALSE },
             file_url: file.unwrap_or_default().into(),
         };
+        self.album.keep(report.clone());
         self.say_as(CAMERA, MavMessage::CAMERA_IMAGE_CAPTURED(report));
     }
 }

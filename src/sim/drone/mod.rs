@@ -5,6 +5,7 @@
 //!
 //! All but [`task`] is pure: [`physics`], [`pack`], [`fences`], [`store`], and [`autopilot`] with its parts; [`task`] owns the socket, the clock and the camera's thread.
 
+mod album;
 mod autopilot;
 mod commands;
 mod failsafe;
@@ -27,6 +28,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::geo::{self, LatLon};
+pub(in crate::sim) use album::Album;
 pub use physics::WindNow;
 pub(in crate::sim) use task::{Finished, take_pictures};
 
