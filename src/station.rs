@@ -198,16 +198,33 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
         let (station, cancel) = (station.clone(), cancel.clone());
         move || console::serve(station.clone(), cancel.clone())
     });
+    keep_alive(&supervisor, &station, &link);
     tracing::info!(station = id, console = config.console.listen, "station runs");
 
     cancel.cancelled().await;
-    supervisor.drained().await;
+    let fallen = supervisor.drained().await;
     if let Ok(link) = Arc::try_unwrap(link) {
         // The last will is for crashes; an orderly end says goodbye itself.
         let _ = tokio::time::timeout(Duration::from_secs(5), link.stopped()).await;
     }
     tracing::info!("station stopped");
-    Ok(true)
+    Ok(fallen.is_none())
+}
+
+/// The parts whose tasks nobody starts again: each holds what only a new station finds again, on the disk or in the air.
+fn keep_alive(supervisor: &Supervisor, station: &Station, link: &uplink::Uplink) {
+    fn vital<T: Send + Sync + 'static>(supervisor: &Supervisor, name: &'static str, state: watch::Receiver<T>) {
+        supervisor.vital(name, move || state.has_changed().is_err());
+    }
+    vital(supervisor, "vehicle", station.vehicle.telemetry());
+    vital(supervisor, "dock", station.dock.state());
+    vital(supervisor, "weather", station.weather.latest());
+    vital(supervisor, "perception", station.perception.state());
+    vital(supervisor, "case keeper", station.keeper.harvest());
+    vital(supervisor, "outbox", station.outbox.stats());
+    vital(supervisor, "uplink", link.state());
+    let dispatcher = station.dispatcher.clone();
+    supervisor.vital("dispatcher", move || dispatcher.is_gone());
 }
 
 const COMMANDS: [&str; 9] = [

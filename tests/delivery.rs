@@ -1175,35 +1175,3 @@ async fn mutual_tls_delivers_and_a_stranger_authority_is_refused() {
     assert_eq!(outbox.stats().borrow().delivered, 1);
     station.stop().await;
 }
-
-/// Not a promise: prints what this machine does. `cargo nextest run --run-ignored only --no-capture drain_rate`
-#[tokio::test]
-#[ignore = "a measurement"]
-async fn drain_rate_and_accept_latency_are_printed() {
-    let broker = Broker::start("").await;
-    let dir = tempfile::tempdir().unwrap();
-    let outbox = Outbox::open(dir.path()).unwrap();
-    let mut accepts = Vec::new();
-    for n in 0..200 {
-        let started = Instant::now();
-        outbox.accept(vec![case_record("alone", n + 1)]).await.unwrap();
-        accepts.push(started.elapsed());
-    }
-    accepts.sort();
-    let started = Instant::now();
-    for block in 0..100u64 {
-        let records = (0..50).map(|n| case_record(&format!("c{}", block * 50 + n), 1)).collect();
-        outbox.accept(records).await.unwrap();
-    }
-    println!(
-        "accept alone: p50 {:?}, p99 {:?}; 5000 in blocks of 50: {:?}",
-        accepts[100],
-        accepts[198],
-        started.elapsed()
-    );
-    let started = Instant::now();
-    let station = Station::start(&broker.url(), &outbox);
-    queued(&outbox, 0).await;
-    println!("drain: {:.0} records a second", 5200.0 / started.elapsed().as_secs_f64());
-    station.stop().await;
-}

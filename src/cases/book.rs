@@ -482,7 +482,7 @@ mod tests {
             // The station is killed; the new one knows only what was stored.
             book = Book::new(vec![crashed.clone()], Register::default());
             assert_eq!(fly(&mut book, sortie, 8.0, &mut id), []);
-            assert_eq!(book.cases(), [crashed.clone()]);
+            assert_eq!(book.cases(), std::slice::from_ref(&crashed));
             assert_eq!(book.finish(&mut id), []);
             assert_eq!((book.cases(), book.told()), (&[crashed][..], (0, 1)));
         }

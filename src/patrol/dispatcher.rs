@@ -123,6 +123,11 @@ impl Dispatcher {
         latest(&self.alive).elapsed() < Duration::from_secs(15)
     }
 
+    /// Whether its task has ended, never to turn again.
+    pub fn is_gone(&self) -> bool {
+        self.next_due.has_changed().is_err()
+    }
+
     pub fn next_due(&self, patrol: &str) -> Option<Timestamp> {
         self.next_due.borrow().get(patrol).copied()
     }

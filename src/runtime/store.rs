@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, params_from_iter};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -91,27 +91,7 @@ impl Store {
         table: Table,
         limit: usize,
     ) -> Result<Vec<T>, StoreError> {
-        self.blocking(move |connection| {
-            let mut statement = connection
-                .prepare(&format!("SELECT document FROM {} ORDER BY key DESC LIMIT {limit}", table.name()))?;
-            let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
-            rows.map(|row| Ok(serde_json::from_str(&row?)?)).collect()
-        })
-        .await
-    }
-
-    pub async fn get<T: DeserializeOwned + Send + 'static>(
-        &self,
-        table: Table,
-        key: &str,
-    ) -> Result<Option<T>, StoreError> {
-        let key = key.to_owned();
-        self.blocking(move |connection| {
-            let mut statement = connection.prepare(&format!("SELECT document FROM {} WHERE key = ?1", table.name()))?;
-            let mut rows = statement.query_map([key], |row| row.get::<_, String>(0))?;
-            Ok(rows.next().transpose()?.map(|row| serde_json::from_str(&row)).transpose()?)
-        })
-        .await
+        self.documents(table, format!("ORDER BY key DESC LIMIT {limit}"), None).await
     }
 
     /// The documents whose keys begin so, by key.
@@ -120,14 +100,28 @@ impl Store {
         table: Table,
         prefix: &str,
     ) -> Result<Vec<T>, StoreError> {
-        let prefix = prefix.to_owned();
+        let rows = "WHERE substr(key, 1, length(?1)) = ?1 ORDER BY key".to_owned();
+        self.documents(table, rows, Some(prefix.to_owned())).await
+    }
+
+    pub async fn get<T: DeserializeOwned + Send + 'static>(
+        &self,
+        table: Table,
+        key: &str,
+    ) -> Result<Option<T>, StoreError> {
+        Ok(self.documents(table, "WHERE key = ?1".to_owned(), Some(key.to_owned())).await?.pop())
+    }
+
+    async fn documents<T: DeserializeOwned + Send + 'static>(
+        &self,
+        table: Table,
+        rows: String,
+        parameter: Option<String>,
+    ) -> Result<Vec<T>, StoreError> {
         self.blocking(move |connection| {
-            let name = table.name();
-            let wanted = "substr(key, 1, length(?1)) = ?1";
-            let mut statement =
-                connection.prepare(&format!("SELECT document FROM {name} WHERE {wanted} ORDER BY key"))?;
-            let rows = statement.query_map([prefix], |row| row.get::<_, String>(0))?;
-            rows.map(|row| Ok(serde_json::from_str(&row?)?)).collect()
+            let mut statement = connection.prepare(&format!("SELECT document FROM {} {rows}", table.name()))?;
+            let found = statement.query_map(params_from_iter(parameter), |row| row.get::<_, String>(0))?;
+            found.map(|row| Ok(serde_json::from_str(&row?)?)).collect()
         })
         .await
     }

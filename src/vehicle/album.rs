@@ -122,9 +122,9 @@ impl Album {
             }
             !given_up
         });
-        let due = |wanted: &&mut Wanted| wanted.asked.is_none_or(|at| now.duration_since(at) >= AGAIN);
+        let due = |wanted: &Wanted| wanted.asked.is_none_or(|at| now.duration_since(at) >= AGAIN);
         let open = self.missing.iter_mut().map(|(index, wanted)| (*index, wanted));
-        for (index, wanted) in open.filter(|(_, wanted)| due(&wanted)).take(TOGETHER) {
+        for (index, wanted) in open.filter(|(_, wanted)| due(wanted)).take(TOGETHER) {
             wanted.tries += 1;
             wanted.asked = Some(now);
             said.push(request(IMAGE_CAPTURED, index));
