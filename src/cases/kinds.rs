@@ -103,9 +103,9 @@ impl Kind {
     }
 
     /// Whether sightings of the two may be of one thing. A roof is called a building from one side and a blue roof from
-    /// another; a heap is garbage or rubble, and debris on the water is garbage once it lies ashore.
+    /// another; a heap is garbage or rubble.
     pub fn same_thing(self, other: Kind) -> bool {
-        let heap = |k| matches!(k, Kind::Garbage | Kind::Rubble | Kind::FloatingDebris);
+        let heap = |k| matches!(k, Kind::Garbage | Kind::Rubble);
         self == other || (self.is_structure() && other.is_structure()) || (heap(self) && heap(other))
     }
 

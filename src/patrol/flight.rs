@@ -168,7 +168,7 @@ impl Crew {
         self.record(sortie).await
     }
 
-    async fn record(&self, sortie: &mut Sortie) -> Result<(), FlightError> {
+    pub(super) async fn record(&self, sortie: &mut Sortie) -> Result<(), FlightError> {
         let recorded = record(&self.station, sortie, &self.store, &self.outbox).await;
         self.current.send_replace(Some(sortie.clone()));
         match recorded {

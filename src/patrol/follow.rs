@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::crew::Crew;
 use super::flight::{FlightError, Order, Reins, Told};
-use super::monitor::{Monitor, Rules, Seen};
+use super::monitor::{Astray, Monitor, Rules, Seen};
 use super::states::{Sortie, State};
 use crate::cases::keeper::Picture;
 use crate::runtime::latest;
@@ -34,6 +34,10 @@ pub(super) struct Follow<'a> {
     was_up: bool,
     said: Instant,
     ordered_home: Option<Instant>,
+    /// To land where it is.
+    ordered_down: Option<Instant>,
+    /// That it is carried away was said.
+    blown_away: bool,
     dock_asked: Option<Instant>,
     shots: Shots,
 }
@@ -58,6 +62,8 @@ impl<'a> Follow<'a> {
             was_up,
             said: now,
             ordered_home: None,
+            ordered_down: None,
+            blown_away: false,
             dock_asked: None,
             shots: crew.vehicle.shots(),
         }
@@ -125,7 +131,7 @@ impl<'a> Follow<'a> {
             let along = self.crew.vehicle.along(&self.mission);
             self.sortie.covered = along.filter(|a| self.sortie.covered.is_none_or(|c| *a > c)).or(self.sortie.covered);
         }
-        if !matches!(self.sortie.state, State::Airborne | State::Paused) {
+        if !matches!(self.sortie.state, State::Airborne | State::Paused | State::Returning) {
             return Ok(());
         }
         let gates = self.crew.gates();
@@ -134,7 +140,7 @@ impl<'a> Follow<'a> {
             Some(reference) => self.crew.window_left_s(reference),
             None => Some(f64::MAX),
         };
-        let reason = self.monitor.look(&Seen {
+        let seen = Seen {
             now: Instant::now(),
             linked: now.linked,
             place,
@@ -143,10 +149,43 @@ impl<'a> Follow<'a> {
             wind_m_s: facts.air.map(|(air, _)| air.wind_m_s),
             gates: &gates,
             window_left_s,
-        });
+        };
+        if self.sortie.state == State::Returning {
+            return match self.monitor.homeward(&seen) {
+                Some(astray) => self.astray(astray).await,
+                None => Ok(()),
+            };
+        }
+        let reason = self.monitor.look(&seen);
         match reason.or_else(|| cancel.is_cancelled().then(|| "called back".to_owned())) {
             Some(reason) => self.go_home(&reason).await,
             None => Ok(()),
+        }
+    }
+
+    async fn astray(&mut self, astray: Astray) -> Result<(), FlightError> {
+        match astray {
+            Astray::BlownAway(_) if self.blown_away => Ok(()),
+            Astray::BlownAway(reason) => {
+                self.blown_away = true;
+                tracing::error!(sortie = self.sortie.id, reason, "the drone does not get home");
+                self.sortie.reason.clone_from(&reason);
+                self.sortie.early.get_or_insert(reason);
+                self.crew.record(self.sortie).await
+            }
+            Astray::Land(reason) => {
+                self.sortie.early = Some(reason.clone());
+                self.crew.step(self.sortie, State::Landing, &reason).await?;
+                self.order_down().await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn order_down(&mut self) {
+        self.ordered_down = Some(Instant::now());
+        if let Err(error) = self.crew.vehicle.land().await {
+            tracing::error!(%error, "the drone did not take the order to land");
         }
     }
 
@@ -185,6 +224,14 @@ impl<'a> Follow<'a> {
         if self.sortie.state == State::Returning && due && flies_on && !now.is_down_and_disarmed() {
             tracing::warn!(mode = ?now.mode, linked = now.linked, "the drone does not return yet; ordering it again");
             self.order_home().await;
+        }
+        let due = self.ordered_down.is_some_and(|at| at.elapsed() >= AGAIN);
+        let flies_on =
+            matches!(now.mode, Some(FlightMode::Auto | FlightMode::Guided | FlightMode::Hold | FlightMode::Return))
+                && now.landed != LandedState::Landing;
+        if self.sortie.state == State::Landing && due && flies_on && now.linked && !now.is_down_and_disarmed() {
+            tracing::warn!(mode = ?now.mode, "the drone does not land yet; ordering it again");
+            self.order_down().await;
         }
     }
 
@@ -335,8 +382,11 @@ impl<'a> Follow<'a> {
         if !crew.drone_is_in_dock().await {
             self.gather().await;
             crew.reap(self.sortie).await;
-            let away = "it landed, but the dock does not see it; the dock stays open";
-            return crew.step(self.sortie, State::LandedAway, away).await;
+            let mut away = "it landed, but the dock does not see it; the dock stays open".to_owned();
+            if let Some(why) = &self.sortie.early {
+                away = format!("{away}; before that: {why}");
+            }
+            return crew.step(self.sortie, State::LandedAway, &away).await;
         }
         crew.step(self.sortie, State::DockClosing, "landed, disarmed and in the dock").await?;
         // The dock closes while the last pictures still come in and are looked at.

@@ -23,6 +23,15 @@ const SLACK_M: f64 = 5.0;
 /// Beyond the time without a heartbeat after which the link counts as lost.
 const UNHEARD: Duration = Duration::from_secs(1);
 const OUTSIDE: Duration = Duration::from_secs(2);
+/// On the way home: a drone that climbs, turns or brakes first loses some metres and seconds, one in a gale hundreds.
+const BLOWN_M: f64 = 40.0;
+const BLOWN_FOR: Duration = Duration::from_secs(20);
+/// Nearer than this it is landing, and the estimate's own error matters.
+const NEARLY_HOME_M: f64 = 60.0;
+/// So much nearer than it was, it makes its way again.
+const GAINED_M: f64 = 15.0;
+/// A gale may pass; a drone that was carried away for so long does not wait for that any more.
+const BLOWN_LIMIT: Duration = Duration::from_secs(60);
 
 /// What is fixed for a flight.
 #[derive(Debug, Clone)]
@@ -57,11 +66,32 @@ pub struct Monitor {
     draw: Draw,
     since: BTreeMap<String, Instant>,
     unlinked: Option<Instant>,
+    way_home: Option<WayHome>,
+}
+
+/// How a drone that comes home gets on.
+#[derive(Debug, Clone, Copy)]
+struct WayHome {
+    /// The nearest it came, and when.
+    nearest_m: f64,
+    at: Instant,
+    /// The farthest it was blown since.
+    farthest_m: f64,
+    blown_since: Option<Instant>,
+}
+
+/// What is wrong with the way home.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Astray {
+    /// It is carried away; people should know.
+    BlownAway(String),
+    /// It has to come down where it is: lower down the wind is weaker, and farther away nothing gets better.
+    Land(String),
 }
 
 impl Monitor {
     pub fn new(rules: Rules) -> Monitor {
-        Monitor { rules, draw: Draw::default(), since: BTreeMap::new(), unlinked: None }
+        Monitor { rules, draw: Draw::default(), since: BTreeMap::new(), unlinked: None, way_home: None }
     }
 
     /// Why the drone has to come home now; none while it may go on.
@@ -73,6 +103,45 @@ impl Monitor {
             self.draw.observe(drone_s, pct);
         }
         self.red_gate(seen).or_else(|| self.outside(seen)).or_else(|| self.energy(seen)).or_else(|| self.window(seen))
+    }
+
+    /// What is wrong with the way home; none while it gets nearer, or while nobody knows.
+    pub fn homeward(&mut self, seen: &Seen) -> Option<Astray> {
+        let (at, _) = seen.place.filter(|_| seen.linked)?;
+        let distance = distance_m(at, self.rules.home);
+        let anew = WayHome { nearest_m: distance, at: seen.now, farthest_m: distance, blown_since: None };
+        let way = self.way_home.get_or_insert(anew);
+        way.farthest_m = way.farthest_m.max(distance);
+        if distance <= way.nearest_m || distance < way.farthest_m - GAINED_M {
+            *way = anew;
+        }
+        let blown = distance > NEARLY_HOME_M
+            && distance > way.nearest_m + BLOWN_M
+            && seen.now.saturating_duration_since(way.at) >= BLOWN_FOR;
+        if !blown {
+            return None;
+        }
+        let since = *way.blown_since.get_or_insert(seen.now);
+        let words = format!("it is carried away: {distance:.0} m from the dock, it had come to {:.0} m", way.nearest_m);
+        let beyond = self.beyond_fence_m(at);
+        let reserve = self.rules.energy.reserve_pct;
+        let why = if beyond > SLACK_M {
+            format!("{beyond:.0} m outside the geofence")
+        } else if seen.battery_pct.is_some_and(|pct| pct <= reserve) {
+            format!("no more than the reserve of {reserve:.0} % is left")
+        } else if seen.now.saturating_duration_since(since) >= BLOWN_LIMIT {
+            format!("for more than {} s", BLOWN_LIMIT.as_secs())
+        } else {
+            return Some(Astray::BlownAway(words));
+        };
+        Some(Astray::Land(format!("{words}; {why}; landing where it is")))
+    }
+
+    fn beyond_fence_m(&self, at: LatLon) -> f64 {
+        if self.rules.fence.len() < 3 || inside(at, &self.rules.fence) {
+            return 0.0;
+        }
+        distance_to_ring_m(at, &self.rules.fence)
     }
 
     /// A drone that is not heard is called home all the same: it may hear us, and then its own failsafe sees no reason
@@ -104,11 +173,7 @@ impl Monitor {
 
     fn outside(&mut self, seen: &Seen) -> Option<String> {
         let (at, height_m) = seen.place?;
-        let beyond = if self.rules.fence.len() < 3 || inside(at, &self.rules.fence) {
-            0.0
-        } else {
-            distance_to_ring_m(at, &self.rules.fence)
-        };
+        let beyond = self.beyond_fence_m(at);
         if self.lasts("fence", beyond > SLACK_M, OUTSIDE, seen.now) {
             return Some(format!("{beyond:.0} m outside the geofence"));
         }
@@ -295,6 +360,72 @@ mod tests {
         // Heard again before that, it comes home as well: nobody knows what it missed.
         let told = first(&mut monitor(), 60, |now, s| Seen { linked: s != 10, ..seen(now) });
         assert_eq!(told.unwrap(), (11, "the link was lost for 1 s".to_owned()));
+    }
+
+    /// What is said of a way home that goes so, metres from home second by second.
+    fn home_from(monitor: &mut Monitor, way: &[(u64, f64)], pct: f64) -> Vec<(u64, Astray)> {
+        let start = Instant::now();
+        let end = way.last().map_or(0, |(s, _)| *s);
+        let at = |s: u64| {
+            let next = way.iter().position(|(t, _)| *t > s).unwrap_or(way.len() - 1).max(1);
+            let ((t0, m0), (t1, m1)) = (way[next - 1], way[next]);
+            m0 + (m1 - m0) * ((s.min(t1) - t0) as f64 / (t1 - t0) as f64)
+        };
+        let mut told: Vec<(u64, Astray)> = Vec::new();
+        for s in 0..=end {
+            let seen = Seen {
+                place: Some((place(0.0, at(s)), 80.0)),
+                battery_pct: Some(pct),
+                ..seen(start + Duration::from_secs(s))
+            };
+            let Some(astray) = monitor.homeward(&seen) else { continue };
+            let kind = std::mem::discriminant(&astray);
+            if told.last().is_none_or(|(_, last)| std::mem::discriminant(last) != kind) {
+                told.push((s, astray));
+            }
+        }
+        told
+    }
+
+    #[tokio::test]
+    async fn an_ordinary_way_home_alarms_nobody() {
+        // It overshoots, climbs for a minute, comes home and lands a little beside.
+        let way = [(0, 150.0), (5, 175.0), (65, 175.0), (90, 0.0), (150, 3.0), (160, 0.0)];
+        assert_eq!(home_from(&mut monitor(), &way, 60.0), []);
+        // A gust of half a minute that it makes up for again.
+        let way = [(0, 150.0), (30, 185.0), (60, 0.0)];
+        assert_eq!(home_from(&mut monitor(), &way, 60.0), []);
+    }
+
+    #[tokio::test]
+    async fn a_drone_that_is_carried_away_is_told_of_and_comes_down_before_the_fence_is_far() {
+        let told = home_from(&mut monitor(), &[(0, 100.0), (200, 700.0)], 60.0);
+        let [(alarm, Astray::BlownAway(words)), (land, Astray::Land(why))] = &told[..] else { panic!("{told:?}") };
+        assert_eq!(*alarm, 20);
+        assert!(words.contains("160 m from the dock"), "{words}");
+        // 3 m/s, and the fence is 300 m away.
+        assert!((67..=70).contains(land) && why.contains("outside the geofence"), "{land}: {why}");
+    }
+
+    #[tokio::test]
+    async fn a_drone_that_only_just_loses_waits_a_minute_and_one_without_reserve_not_at_all() {
+        let way = [(0, 100.0), (400, 300.0)];
+        let told = home_from(&mut monitor(), &way, 60.0);
+        assert!(matches!(told[..], [(81, Astray::BlownAway(_)), (141, Astray::Land(_))]), "{told:?}");
+        let told = home_from(&mut monitor(), &way, 19.0);
+        assert!(matches!(told[..], [(81, Astray::Land(_))]), "{told:?}");
+    }
+
+    #[tokio::test]
+    async fn a_gale_that_passes_lets_it_come_home() {
+        let way = [(0, 100.0), (40, 220.0), (100, 0.0)];
+        let told = home_from(&mut monitor(), &way, 60.0);
+        assert!(matches!(told[..], [(20, Astray::BlownAway(_))]), "{told:?}");
+        // Not knowing where it is says nothing.
+        let mut m = monitor();
+        let start = Instant::now();
+        let lost = |s: u64| Seen { place: None, ..seen(start + Duration::from_secs(s)) };
+        assert!((0..300).all(|s| m.homeward(&lost(s)).is_none()));
     }
 
     #[tokio::test]

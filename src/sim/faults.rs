@@ -135,7 +135,7 @@ impl Fault {
                 let (way, for_s) = (between(0.0, 3.0), between(3.0, 25.0));
                 Fault::LinkLost { up: way < 2.0, down: way >= 1.0, for_s }
             }
-            1 => Fault::Wind { m_s: between(12.0, 22.0), for_s: between(4.0, 15.0) },
+            1 => Fault::Wind { m_s: between(12.0, 22.0), for_s: between(4.0, 40.0) },
             2 => Fault::Rain { mm_h: between(1.0, 20.0), for_s: between(4.0, 30.0) },
             3 => Fault::BatteryGivesOut { pct: between(8.0, 40.0) },
             4 => Fault::GpsLost { for_s: between(1.0, 20.0) },
