@@ -9,7 +9,7 @@ use super::flight::{FlightError, Reins, SPARE_TIME, wind_up};
 use super::follow::Follow;
 use super::states::{Sortie, State, Trigger};
 use crate::runtime::latest;
-use crate::vehicle::{FlightMode, LandedState, Waypoint};
+use crate::vehicle::{Along, FlightMode, LandedState, Waypoint};
 
 /// The drone has so long to be heard.
 const ADOPT_LIMIT: Duration = Duration::from_secs(180);
@@ -86,8 +86,19 @@ async fn adopted_flight(
         let height_m = patrol.config.height_m;
         mission.waypoints = sortie.route.iter().map(|at| Waypoint { at: *at, height_m }).collect();
     }
+    if now.armed == Some(true) {
+        // Away from its route the place says nothing, but the legs behind it are flown. Landed, it begins anew.
+        let on_route = now.mode == Some(FlightMode::Auto);
+        let along = crew.vehicle.along(&mission);
+        let along = along.map(|a| if on_route { a } else { Along { metres: 0.0, ..a } });
+        sortie.covered = along.filter(|a| sortie.covered.is_none_or(|c| *a > c)).or(sortie.covered);
+    }
     let first_unknown = known.map(|last| last.saturating_add(1)).or(sortie.first_picture);
-    Follow::new(crew, sortie, &mission, SPARE_TIME, true).recalling(first_unknown).run(reins).await
+    let mut follow = Follow::new(crew, sortie, &mission, SPARE_TIME, true);
+    if matches!(next, State::Returning | State::Landing) {
+        follow.turned_unseen();
+    }
+    follow.recalling(first_unknown).run(reins).await
 }
 
 /// Opens the sortie's book as it stood; returns the number of its last known picture.

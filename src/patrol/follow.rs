@@ -77,6 +77,13 @@ impl<'a> Follow<'a> {
         self
     }
 
+    /// It comes home already, and nobody saw why it turned.
+    pub fn turned_unseen(&mut self) {
+        if !self.flown_whole() {
+            self.sortie.early.get_or_insert_with(|| "it turned for home while the station was away".to_owned());
+        }
+    }
+
     pub async fn run(mut self, reins: &mut Reins) -> Result<(), FlightError> {
         let mut tick = interval(Duration::from_millis(500));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
