@@ -34,6 +34,7 @@ fn green() -> Facts {
         battery_cycles: fresh(80),
         satellites: fresh((14, true)),
         estimator: fresh(Ok(())),
+        preflight: fresh(Some(Ok(()))),
         identification: Some(fresh(Ok(()))),
         storage_free_mb: Some(20_000),
         clock: Some(Trust::Synced { by: "a test" }),
@@ -114,6 +115,7 @@ fn each_red_fact_closes_its_own_gate_and_no_other() {
         ("satellites", Facts { satellites: fresh((7, true)), ..green() }),
         ("satellites", Facts { satellites: fresh((14, false)), ..green() }),
         ("estimator", Facts { estimator: fresh(Err("no good position".into())), ..green() }),
+        ("preflight", Facts { preflight: fresh(Some(Err("Compass not healthy".into()))), ..green() }),
         ("identification", Facts { identification: Some(fresh(Err("no beacon".into()))), ..green() }),
         ("dock", dock(&|d| d.hatch_known = false)),
         ("dock", dock(&|d| d.drone_present = Some(false))),
@@ -146,7 +148,7 @@ fn each_red_fact_closes_its_own_gate_and_no_other() {
 fn stale_and_never_heard_are_unknown_and_unknown_is_not_passed() {
     let without = Air { visibility_m: None, ..air() };
     let battery: &[&str] = &["battery", "energy"];
-    let table: [(&[&str], Facts, Facts); 12] = [
+    let table: [(&[&str], Facts, Facts); 13] = [
         (
             &["wind", "gust", "rain", "temperature", "visibility"],
             Facts { air: old(air()), ..green() },
@@ -169,6 +171,7 @@ fn stale_and_never_heard_are_unknown_and_unknown_is_not_passed() {
         ),
         (&["satellites"], Facts { satellites: old((14, true)), ..green() }, Facts { satellites: None, ..green() }),
         (&["estimator"], Facts { estimator: old(Ok(())), ..green() }, Facts { estimator: None, ..green() }),
+        (&["preflight"], Facts { preflight: old(Some(Ok(()))), ..green() }, Facts { preflight: None, ..green() }),
         (
             &["identification"],
             Facts { identification: Some(old(Ok(()))), ..green() },
@@ -232,5 +235,5 @@ fn every_gate_names_itself_once() {
     let count = names.len();
     names.sort();
     names.dedup();
-    assert_eq!((names.len(), count), (23, 23));
+    assert_eq!((names.len(), count), (24, 24));
 }
