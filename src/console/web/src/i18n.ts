@@ -1,4 +1,5 @@
-// Words of the page in Chinese and English. The station's own sentences (reasons, remedies) are shown as it says them.
+// Words of the page in Chinese and English. The station's own sentences are put into Chinese by reasons.ts; remedies are shown as it says them.
+import { inChinese } from "./reasons";
 
 export type Lang = "zh" | "en";
 
@@ -334,9 +335,10 @@ export const dockWord = (state: string) => look(DOCK, state);
 export const caseStateWord = (state: string) => look(CASE_STATES, state);
 export const gateWord = (gate: string) => look(GATES, gate);
 
-/** A reason as the station says it; where it begins with a gate's identifier, that is said in words. */
-export function reasonWords(reason: string | null): string {
+/** A reason of the station in the current language; where it begins with a gate's identifier, that is said in words. */
+export function reasonWords(reason: string | null | undefined): string {
   if (!reason) return "";
+  if (current === "zh") return inChinese(reason, (name) => (Object.hasOwn(GATES, name) ? gateWord(name) : null));
   const [, gate, rest] = /^([a-z_]+): ?(.*)$/s.exec(reason) ?? [];
   return gate && rest && Object.hasOwn(GATES, gate) ? `${gateWord(gate)}: ${rest}` : reason;
 }

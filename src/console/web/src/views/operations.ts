@@ -150,7 +150,7 @@ function paintNote(element: HTMLElement, note: Note | null, accepted: string): v
       break;
     case "refused": {
       tone = "bad";
-      const why = [gateWord(note.error), note.reason].filter((part): part is string => !!part && part !== "refused");
+      const why = [gateWord(note.error), reasonWords(note.reason)].filter((part): part is string => !!part && part !== "refused");
       words = `${t("refused")}: ${[...new Set(why)].join(" – ")}`;
       if (note.remedy) words += `\n${t("remedy")}: ${note.remedy}`;
       break;
@@ -247,7 +247,7 @@ function gates() {
         // What passed a minute ago is not known to pass now.
         const passed = freshness().stale ? null : g.passed;
         text(name, gateWord(g.gate));
-        text(reason, freshness().stale ? t("stale") : g.reason ?? (passed === null ? t("unknown_gate") : ""));
+        text(reason, freshness().stale ? t("stale") : reasonWords(g.reason) || (passed === null ? t("unknown_gate") : ""));
         text(verdict, passed === null ? t("unknown") : passed ? t("pass") : t("fail"));
         attr(verdict, "data-passed", String(passed));
       },
