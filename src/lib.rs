@@ -12,7 +12,8 @@
 //! | [`station`] | the only wiring: builds every part of `aerie run` and connects them |
 //! | [`cli`] | the command line, one file a command |
 //! | [`config`] | strict configuration; every fault at once |
-//! | [`runtime`] | task supervisor, where things lie, `aerie.db` |
+//! | [`care`] | doctor, support bundle, backup, setting up a new station |
+//! | [`runtime`] | task supervisor, systemd and its control groups, where things lie, databases and their layouts |
 //! | [`geo`] | pure: attitudes, camera, pixel to ground with its error, datums, poses out of photos |
 //! | [`patrol`] | plans, schedule, gates, the sortie's states (pure) and the task that flies it |
 //! | [`vehicle`] | the MAVLink link, missions, shots; dock and weather |
@@ -55,6 +56,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod care;
 pub mod cases;
 pub mod cli;
 pub mod config;

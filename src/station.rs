@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -23,8 +23,9 @@ use crate::patrol::{OrderRefused, StartRefused, Trigger};
 use crate::perception::protocol::CameraModel;
 use crate::perception::{self, Perception, supervise};
 use crate::runtime::clock::{self, Trust};
-use crate::runtime::latest;
-use crate::runtime::store::Store;
+use crate::runtime::notify::{self, Notifier, Pulse};
+use crate::runtime::{cgroup, latest, tidy};
+use crate::runtime::store::{Store, Table};
 use crate::runtime::supervisor::{Budget, Supervisor};
 use crate::uplink::commands::{self, Door, Execute, Outcome};
 use crate::uplink::{self, UplinkState};
@@ -65,6 +66,8 @@ async fn grounded(path: &Path, faults: Faults, cancel: CancellationToken) -> any
     eprintln!("{faults}");
     tracing::error!(faults = faults.faults.len(), "the configuration has faults: nothing flies; the page names them");
     let listen = listen_of(path).unwrap_or_else(|| config::Console::default().listen);
+    let words = format!("nothing flies: {} fault(s) in {}", faults.faults.len(), path.display());
+    tokio::spawn(notify::keep(Notifier::from_env(), Pulse::default(), move || words.clone(), cancel.clone()));
     console::serve_faults(&listen, faults, cancel).await
 }
 
@@ -85,7 +88,11 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
         .map_err(|error| anyhow::anyhow!("station.state_dir: {} cannot be made: {error}", dir.display()))?;
 
     let store = Store::open(&dir)?;
-    let options = outbox::Options { source: uplink::cloudevents::source(&id), ..outbox::Options::default() };
+    let options = outbox::Options {
+        source: uplink::cloudevents::source(&id),
+        budget_bytes: u64::from(config.storage.outbox_mb) << 20,
+        retention: SignedDuration::from_hours(24 * i64::from(config.storage.delivered_days)),
+    };
     let outbox = Outbox::open_with(&dir, options)?;
 
     // The drone's link-loss failsafe is the last watchdog: a station that has stopped deciding falls silent.
@@ -96,9 +103,16 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
     let dock = Dock::spawn_on(config.dock.clone(), &lines, cancel.clone())?;
     let weather = Weather::spawn_on(config.weather.clone(), &lines, cancel.clone())?;
 
+    let pen = match cgroup::divide(config.perception.memory_mb()) {
+        Ok(pen) => Some(Arc::new(pen)),
+        Err(reason) => {
+            tracing::info!(%reason, "perception runs without a memory limit of its own");
+            None
+        }
+    };
     let model = perception::model_dir(config.perception.model.as_deref());
     let program = std::env::current_exe()?;
-    let (perception, looked) = supervise::spawn(supervise::Options { program, model }, cancel.clone());
+    let (perception, looked) = supervise::spawn(supervise::Options { program, model, pen }, cancel.clone());
     let options = keeper::Options {
         station: id.clone(),
         kinds: config.cases.kinds(),
@@ -199,9 +213,16 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
         move || console::serve(station.clone(), cancel.clone())
     });
     keep_alive(&supervisor, &station, &link);
+    if let Some(days) = config.storage.media_days {
+        supervisor.keep("tidying", {
+            let (station, cancel) = (station.clone(), cancel.clone());
+            move || tidy_media(station.clone(), days, cancel.clone())
+        });
+    }
     tracing::info!(station = id, console = config.console.listen, "station runs");
 
-    cancel.cancelled().await;
+    let told = station.clone();
+    notify::keep(Notifier::from_env(), pulse_of(&station), move || words_of(&told), cancel.clone()).await;
     let fallen = supervisor.drained().await;
     if let Ok(link) = Arc::try_unwrap(link) {
         // The last will is for crashes; an orderly end says goodbye itself.
@@ -225,6 +246,60 @@ fn keep_alive(supervisor: &Supervisor, station: &Station, link: &uplink::Uplink)
     vital(supervisor, "uplink", link.state());
     let dispatcher = station.dispatcher.clone();
     supervisor.vital("dispatcher", move || dispatcher.is_gone());
+}
+
+/// What has to answer for the station to count as alive. Where each limit comes from: a dispatcher that does not turn
+/// for 15 s leaves the drone without our heartbeat already; a disk may take its time over one commit; the keeper says itself.
+fn pulse_of(station: &Station) -> Pulse {
+    let mut pulse = Pulse::default();
+    let dispatcher = station.dispatcher.clone();
+    pulse.watch("dispatcher", Duration::from_secs(15), move || std::future::ready(dispatcher.is_alive()));
+    let store = station.store.clone();
+    pulse.watch("aerie.db", Duration::from_secs(60), move || {
+        let store = store.clone();
+        async move { store.get::<Value>(Table::Holds, "nobody").await.is_ok() }
+    });
+    let outbox = station.outbox.clone();
+    pulse.watch("outbox", Duration::from_secs(60), move || {
+        let outbox = outbox.clone();
+        async move { outbox.ping().await.is_ok() }
+    });
+    let keeper = station.keeper.clone();
+    pulse.watch("case keeper", Duration::from_secs(15), move || {
+        std::future::ready(keeper.last_turn().elapsed() < keeper::LONGEST_TASK)
+    });
+    pulse
+}
+
+/// One line for `systemctl status`.
+fn words_of(station: &Station) -> String {
+    let sortie = latest(&station.dispatcher.current()).filter(|s| !s.state.is_terminal());
+    let doing = sortie.map_or("no sortie".to_owned(), |s| format!("sortie {} ({:?})", s.id, s.state));
+    let problems: Vec<&str> = console::problems(station).iter().map(|problem| problem.part).collect();
+    if problems.is_empty() { doing } else { format!("{doing}; problems: {}", problems.join(", ")) }
+}
+
+/// Removes old pictures once an hour, never while a sortie needs the disk and perhaps the pictures.
+async fn tidy_media(station: Station, days: u16, cancel: CancellationToken) {
+    let mut tick = interval(Duration::from_secs(3600));
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        if latest(&station.dispatcher.current()).is_some_and(|s| !s.state.is_terminal()) {
+            continue;
+        }
+        let dir = station.checked.config.camera.media_dir.clone();
+        let shown = dir.clone();
+        let gone = tokio::task::spawn_blocking(move || tidy::pictures(&dir, days.into(), Timestamp::now())).await;
+        match gone {
+            Ok(Ok(0)) => {}
+            Ok(Ok(gone)) => tracing::info!(gone, days, "old pictures were removed"),
+            Ok(Err(error)) => tracing::warn!(%error, dir = %shown.display(), "old pictures cannot be looked for"),
+            Err(error) => tracing::warn!(%error, "the tidying failed"),
+        }
+    }
 }
 
 const COMMANDS: [&str; 9] = [

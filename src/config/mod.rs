@@ -51,6 +51,8 @@ pub struct Config {
     pub perception: Perception,
     #[serde(default)]
     pub cases: Cases,
+    #[serde(default)]
+    pub storage: Storage,
     pub uplink: uplink::Config,
     #[serde(default)]
     pub commands: uplink::commands::Config,
@@ -130,6 +132,33 @@ fn default_aspect() -> f64 {
 pub struct Perception {
     /// Directory of a model; the one that comes with aerie when left out.
     pub model: Option<PathBuf>,
+    /// What the process that looks at pictures may take, in megabytes; 600 when left out. When it needs more it is
+    /// started anew, and the station stays up. Under systemd only.
+    pub memory_mb: Option<u32>,
+}
+
+impl Perception {
+    pub fn memory_mb(&self) -> u32 {
+        self.memory_mb.unwrap_or(600)
+    }
+}
+
+/// How much is kept, and for how long.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storage {
+    /// Megabytes that the queue to upstream may take with its pictures; then the policy of the outbox drops and says so.
+    pub outbox_mb: u32,
+    /// What was delivered can be sent again for so many days.
+    pub delivered_days: u16,
+    /// Pictures in camera.media_dir that are older than so many days are removed. Left out: never.
+    pub media_days: Option<u16>,
+}
+
+impl Default for Storage {
+    fn default() -> Storage {
+        Storage { outbox_mb: 4096, delivered_days: 30, media_days: None }
+    }
 }
 
 /// What is a case, and how it is reported.
@@ -162,6 +191,8 @@ impl Cases {
 #[derive(Debug, Clone)]
 pub struct Checked {
     pub config: Config,
+    /// Where it was read from.
+    pub file: PathBuf,
     /// Relative paths in the configuration start here.
     pub base: PathBuf,
     pub patrols: Vec<Patrol>,
@@ -262,6 +293,16 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
             format!("{} is out of range, expected 5 to 170 degrees", c.camera.horizontal_fov_deg),
         );
     }
+    for (key, value, low, high) in [
+        ("perception.memory_mb", c.perception.memory_mb(), 200, 65_536),
+        ("storage.outbox_mb", c.storage.outbox_mb, 16, 10_000_000),
+        ("storage.delivered_days", c.storage.delivered_days.into(), 1, 3650),
+        ("storage.media_days", c.storage.media_days.unwrap_or(1).into(), 1, 3650),
+    ] {
+        if !(low..=high).contains(&value) {
+            faults.add(key, format!("{value} is out of range, expected {low} to {high}"));
+        }
+    }
     if !(0.5..=4.0).contains(&c.camera.aspect) {
         faults.add(
             "camera.aspect",
@@ -350,7 +391,7 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
         }
     }
     faults.none()?;
-    Ok(Checked { config, base, patrols, approvals, register, zone, holidays })
+    Ok(Checked { config, file: path.to_owned(), base, patrols, approvals, register, zone, holidays })
 }
 
 #[cfg(test)]

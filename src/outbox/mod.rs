@@ -22,7 +22,6 @@ mod loss;
 mod owner;
 mod pictures;
 mod reader;
-pub(crate) mod sqlite;
 mod store;
 
 use std::path::{Path, PathBuf};
@@ -34,7 +33,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use owner::Request;
 pub use reader::{CheckReport, Latency, Listed, Reader};
-pub use sqlite::DatabaseError;
+use crate::runtime::sqlite;
+pub use crate::runtime::sqlite::DatabaseError;
 
 /// Why the outbox did not do as asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -235,6 +235,11 @@ impl Outbox {
     /// earlier broker's packet limit kept from being published and this one's does not.
     pub async fn restart_session(&self, max_packet_bytes: Option<u64>) -> Result<(), OutboxError> {
         self.ask(|reply| Request::Restart { max_packet_bytes, reply }).await?
+    }
+
+    /// Returns once the owner has worked off what was asked before.
+    pub async fn ping(&self) -> Result<(), OutboxError> {
+        self.ask(|reply| Request::Ping { reply }).await
     }
 
     /// What is held, after each commit.

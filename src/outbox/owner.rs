@@ -22,6 +22,8 @@ pub(super) enum Request {
     Accept { records: Vec<Record>, reply: oneshot::Sender<Result<(), OutboxError>> },
     Settle { settlements: Vec<Settlement>, reply: oneshot::Sender<Result<(), OutboxError>> },
     Next { limit: usize, bytes: u64, now: Timestamp, reply: oneshot::Sender<Result<Vec<Queued>, OutboxError>> },
+    /// Answered in its turn: proves that the thread turns and its last commit came back.
+    Ping { reply: oneshot::Sender<()> },
     Restart { max_packet_bytes: Option<u64>, reply: oneshot::Sender<Result<(), OutboxError>> },
 }
 
@@ -105,6 +107,9 @@ fn run(mut store: Store, mut inbox: mpsc::Receiver<Request>, published: &watch::
                     if !reply.is_closed() {
                         let _ = reply.send(store.next(limit, bytes, now));
                     }
+                }
+                Request::Ping { reply } => {
+                    let _ = reply.send(());
                 }
                 Request::Restart { max_packet_bytes, reply } => {
                     let result = store.restart(max_packet_bytes);

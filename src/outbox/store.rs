@@ -16,10 +16,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::loss::{self, Lost};
-use super::{Class, Options, OutboxError, Payload, Queued, Record, Settlement, Stats, pictures, sqlite};
+use super::{Class, Options, OutboxError, Payload, Queued, Record, Settlement, Stats, pictures};
+use crate::runtime::sqlite;
 
 pub(super) const FILE: &str = "outbox.db";
-const LAYOUT: i64 = 1;
 
 pub(super) const QUEUED: i64 = 0;
 pub(super) const DELIVERED: i64 = 1;
@@ -59,6 +59,8 @@ const SCHEMA: &str = "
     CREATE INDEX journal ON records (state, ended_at) WHERE state <> 0;
     CREATE INDEX files   ON records (file) WHERE file IS NOT NULL;
 ";
+/// From nothing to the layout of today. A released step is never changed, only followed.
+const STEPS: [&str; 1] = [SCHEMA];
 
 /// Sums kept beside the rows, so that stats cost nothing. They follow a transaction only when it commits.
 #[derive(Debug, Clone, Copy, Default)]
@@ -90,7 +92,7 @@ pub(super) enum Write {
 impl Store {
     pub(super) fn open(dir: &Path, options: Options) -> Result<Self, OutboxError> {
         let path = dir.join(FILE);
-        let (mut connection, broken) = sqlite::open(&path, SCHEMA, LAYOUT)?;
+        let (mut connection, broken) = sqlite::open(&path, &STEPS)?;
         let salvaged = broken.as_ref().map_or(0, |broken| {
             salvage(&broken.moved_to, &mut connection).unwrap_or_else(|error| {
                 tracing::warn!(%error, "nothing more could be read from the broken database");

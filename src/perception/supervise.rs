@@ -18,6 +18,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::runtime::cgroup::Pen;
+
 use super::protocol::{self, Answer, Look, Mark, ModelName, ProtocolError, Request, SeenFrame};
 
 /// Looks that may wait: a long sortie's worth, some 300 bytes each.
@@ -32,6 +34,8 @@ pub struct Options {
     /// The aerie binary itself.
     pub program: PathBuf,
     pub model: PathBuf,
+    /// Where the child may not take the station's memory.
+    pub pen: Option<Arc<Pen>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -161,7 +165,12 @@ impl Keeper {
             match self.start().await {
                 Ok(running) => {
                     let before = self.state.borrow().frames;
-                    let Some(reason) = self.serve(running).await else { return };
+                    let killed = self.oom_kills();
+                    let Some(mut reason) = self.serve(running).await else { return };
+                    if let Some(pen) = self.options.pen.as_ref().filter(|pen| pen.oom_kills() > killed) {
+                        let limit = pen.memory_mb();
+                        reason = format!("the child needed more than {limit} MB; raise perception.memory_mb ({reason})");
+                    }
                     tracing::warn!(reason, "perception child ended; starting another");
                     self.state.send_modify(|s| {
                         s.running = false;
@@ -183,6 +192,10 @@ impl Keeper {
         }
     }
 
+    fn oom_kills(&self) -> u64 {
+        self.options.pen.as_ref().map_or(0, |pen| pen.oom_kills())
+    }
+
     async fn start(&mut self) -> Result<Running, String> {
         let mut child = Command::new(&self.options.program)
             .arg("perceive")
@@ -194,6 +207,11 @@ impl Keeper {
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| format!("cannot run {}: {error}", self.options.program.display()))?;
+        if let (Some(pen), Some(pid)) = (&self.options.pen, child.id())
+            && let Err(error) = pen.admit(pid)
+        {
+            tracing::warn!(%error, "this perception child runs without a memory limit of its own");
+        }
         if let Some(stderr) = child.stderr.take() {
             tokio::spawn(async move {
                 let mut lines = BufReader::new(stderr).lines();
