@@ -18,6 +18,11 @@ if [ "$(cat "$sysroot/.made-of" 2>/dev/null)" != "$packages" ]; then
     target=$sysroot$(readlink "$link")
     [ -e "$target" ] && ln -sfr "$target" "$link"
   done
+  # What the packages' own scripts would have set up.
+  lib=$sysroot/usr/lib/aarch64-linux-gnu
+  for name in blas/libblas.so.3 lapack/liblapack.so.3; do
+    [ -e "$lib/$name" ] && ln -sf "$name" "$lib/$(basename "$name")"
+  done
   echo "$packages" > "$sysroot/.made-of"
 fi
 echo "$sysroot"
