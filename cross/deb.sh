@@ -13,16 +13,12 @@ export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/n
 export TZ=UTC LC_ALL=C.UTF-8
 umask 022
 
-# The paths of this machine end up in panic messages and line tables otherwise.
-cargo_home=${CARGO_HOME:-$HOME/.cargo}
-remap="--remap-path-prefix=$PWD=/aerie --remap-path-prefix=$cargo_home=/cargo"
 case "$arch" in
   amd64) binary=target/release/aerie runtime=.deps/onnxruntime strip=strip ;;
   arm64) binary=target/aarch64-unknown-linux-gnu/release/aerie runtime=.deps/cross/onnxruntime strip=aarch64-linux-gnu-strip ;;
   *) die "amd64 or arm64" ;;
 esac
 if [ "${AERIE_BUILD:-yes}" = yes ]; then
-  export RUSTFLAGS="${RUSTFLAGS:-} $remap"
   if [ "$arch" = arm64 ]; then cross/arm64.sh build; else cargo build --release --locked; fi
 fi
 [ -x "$binary" ] || die "$binary is missing"

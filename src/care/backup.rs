@@ -68,13 +68,7 @@ pub fn take(checked: &Checked, out: &Path) -> Result<Manifest, CareError> {
     done.map(|()| manifest)
 }
 
-fn pack(
-    checked: &Checked,
-    state: &Path,
-    copies: &Path,
-    out: &Path,
-    manifest: &mut Manifest,
-) -> Result<(), CareError> {
+fn pack(checked: &Checked, state: &Path, copies: &Path, out: &Path, manifest: &mut Manifest) -> Result<(), CareError> {
     let mut archive = tar::Builder::new(GzEncoder::new(owner_only(out)?, Compression::default()));
     // Outbox first: a picture is stored before the record that names it, so the folder read later holds them all.
     for name in DATABASES {
@@ -146,9 +140,7 @@ fn append<W: Write>(
     // Read once, so that the digest is of what is packed. The largest are evidence pictures and databases.
     let bytes = std::fs::read(path).map_err(CareError::file("read", path))?;
     manifest.files.insert(name.to_owned(), hex::encode(Sha256::digest(&bytes)));
-    archive
-        .append_data(&mut header(bytes.len() as u64), name, bytes.as_slice())
-        .map_err(CareError::file("pack", path))
+    archive.append_data(&mut header(bytes.len() as u64), name, bytes.as_slice()).map_err(CareError::file("pack", path))
 }
 
 /// Whether a path leads downward only.
@@ -238,7 +230,8 @@ fn prepare(state: &Path) -> Result<(), CareError> {
              WHERE json_extract(document, '$.sequence') IS NOT NULL"
         );
         aerie.execute(&gap, [])?;
-        let hold = json!({"by": "aerie restore", "reason": "put back from a backup: look before it flies", "since": now});
+        let hold =
+            json!({"by": "aerie restore", "reason": "put back from a backup: look before it flies", "since": now});
         let held = "INSERT INTO holds VALUES ('station', json_object('hold', json(?1))) ON CONFLICT (key) DO UPDATE SET document = json_set(document, '$.hold', json(?1))";
         aerie.execute(held, [hold.to_string()]).map(|_| ())
     })

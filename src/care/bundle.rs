@@ -59,10 +59,13 @@ pub fn write(out: &Path, material: &Material) -> Result<(), CareError> {
     let mut files = vec![
         ("versions.json", pretty(&versions())),
         ("configuration.toml", shown),
-        ("status.json", match &material.status {
-            Ok(status) => pretty(status),
-            Err(why) => pretty(&json!({"error": why})),
-        }),
+        (
+            "status.json",
+            match &material.status {
+                Ok(status) => pretty(status),
+                Err(why) => pretty(&json!({"error": why})),
+            },
+        ),
         ("doctor.json", pretty(&material.doctor)),
         ("log.txt", tail(&material.log)),
     ];
@@ -144,7 +147,8 @@ fn tail(log: &str) -> String {
 fn versions() -> Value {
     let first = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let system = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or_default().trim_matches('"');
+    let system =
+        release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or_default().trim_matches('"');
     json!({
         "aerie": env!("CARGO_PKG_VERSION"),
         "architecture": std::env::consts::ARCH,
@@ -223,9 +227,9 @@ mod tests {
             names.push(entry.path().unwrap().display().to_string());
             entry.read_to_string(&mut all).unwrap();
         }
-        for secret in [
-            "tok-abcdef", "pw-broker", "00112233", "MIIEvQ", "rtsp-pass", "viewer", "hmac-secret-777", "pw-in-comment",
-        ] {
+        for secret in
+            ["tok-abcdef", "pw-broker", "00112233", "MIIEvQ", "rtsp-pass", "viewer", "hmac-secret-777", "pw-in-comment"]
+        {
             assert!(!all.contains(secret), "{secret} is in the bundle:\n{all}");
         }
         for kept in ["danzao-01", "10.0.0.8/main lost", "console.token", "start"] {

@@ -110,7 +110,12 @@ fn camera(dir: &Path) -> Finding {
     let newest = entries.flatten().filter_map(|entry| entry.metadata().ok()?.modified().ok()).max();
     match newest.and_then(|at| Timestamp::try_from(at).ok()) {
         Some(at) => ok("camera", format!("the newest picture arrived {}", at.strftime("%Y-%m-%d %H:%M UTC"))),
-        None => bad("camera", Grade::Warn, format!("{} holds no picture yet", dir.display()), "fly once, or copy a picture there"),
+        None => bad(
+            "camera",
+            Grade::Warn,
+            format!("{} holds no picture yet", dir.display()),
+            "fly once, or copy a picture there",
+        ),
     }
 }
 
@@ -180,7 +185,8 @@ async fn broker(checked: &Checked) -> Finding {
     match timeout(PATIENCE * 2, uplink::probe(config, &checked.config.station.id)).await {
         Ok(Ok(())) => ok("broker", format!("{} took the connection", secrets::urls_without(&config.url))),
         Ok(Err(error)) => {
-            let remedy = "check the network, uplink.url, the password and the certificates; what is found meanwhile is kept";
+            let remedy =
+                "check the network, uplink.url, the password and the certificates; what is found meanwhile is kept";
             bad("broker", Grade::Fail, error, remedy)
         }
         Err(_) => bad("broker", Grade::Fail, "no answer in time", "check the network and uplink.url"),
@@ -191,7 +197,9 @@ async fn model(checked: &Checked, cancel: CancellationToken) -> Finding {
     let dir = perception::model_dir(checked.config.perception.model.as_deref());
     let manifest = match Manifest::read(&dir).and_then(|manifest| manifest.model_bytes(&dir).map(|_| manifest)) {
         Ok(manifest) => manifest,
-        Err(error) => return bad("model", Grade::Fail, error.to_string(), "put the model back, or correct perception.model"),
+        Err(error) => {
+            return bad("model", Grade::Fail, error.to_string(), "put the model back, or correct perception.model");
+        }
     };
     if let Err(missing) = paths::onnxruntime() {
         return bad("model", Grade::Fail, missing.to_string(), "install the package again");
@@ -239,11 +247,19 @@ fn disk(dir: &Path, needed_mb: u64) -> Finding {
         None => bad("disk", Grade::Warn, format!("{shown} does not say how much is free"), "look with df"),
         Some(free) if free < needed_mb => {
             let remedy = "remove old pictures (storage.media_days), lower storage.outbox_mb, or use a larger disk";
-            bad("disk", Grade::Fail, format!("{free} MB free in {shown}, gates.storage_free_mb wants {needed_mb}"), remedy)
+            bad(
+                "disk",
+                Grade::Fail,
+                format!("{free} MB free in {shown}, gates.storage_free_mb wants {needed_mb}"),
+                remedy,
+            )
         }
-        Some(free) if free < 2 * needed_mb => {
-            bad("disk", Grade::Warn, format!("only {free} MB free in {shown}"), "remove old pictures (storage.media_days)")
-        }
+        Some(free) if free < 2 * needed_mb => bad(
+            "disk",
+            Grade::Warn,
+            format!("only {free} MB free in {shown}"),
+            "remove old pictures (storage.media_days)",
+        ),
         Some(free) => ok("disk", format!("{free} MB free in {shown}")),
     }
 }
@@ -277,12 +293,19 @@ fn certificates(checked: &Checked, now: Timestamp) -> Vec<Finding> {
 fn certificate(key: &str, path: &Path, now: Timestamp) -> Finding {
     let remedy = "put a renewed one in its place; the station reads it at the next connection";
     match certificates::read(path) {
-        Err(why) => bad("certificates", Grade::Fail, format!("{key}: {} {why}", path.display()), "put a PEM file there"),
+        Err(why) => {
+            bad("certificates", Grade::Fail, format!("{key}: {} {why}", path.display()), "put a PEM file there")
+        }
         Ok(ends) => {
             let days = ends.not_after.duration_since(now).as_hours().div_euclid(24);
             let what = format!("{key}: {} is good until {}", ends.subject, ends.not_after.strftime("%Y-%m-%d"));
             if now < ends.not_before {
-                bad("certificates", Grade::Fail, format!("{what}, and not before {}", ends.not_before), "is the clock right?")
+                bad(
+                    "certificates",
+                    Grade::Fail,
+                    format!("{what}, and not before {}", ends.not_before),
+                    "is the clock right?",
+                )
             } else if days < 0 {
                 bad("certificates", Grade::Fail, format!("{what}: that is past"), remedy)
             } else if days < SOON_DAYS {

@@ -28,7 +28,8 @@ fn hide(value: &mut Value) {
 pub fn is_secret(key: &str) -> bool {
     let key = key.to_lowercase();
     let place = ["_file", "_env"].iter().any(|end| key.ends_with(end));
-    let words = ["password", "passwd", "secret", "token", "credential", "authorization", "private_key", "api_key", "apikey"];
+    let words =
+        ["password", "passwd", "secret", "token", "credential", "authorization", "private_key", "api_key", "apikey"];
     !place && words.iter().any(|word| key.contains(word))
 }
 
@@ -39,7 +40,9 @@ pub fn urls_without(text: &str) -> String {
     while let Some(at) = rest.find("://") {
         let (before, after) = rest.split_at(at + 3);
         out.push_str(before);
-        let end = after.find(|c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\'' | '>')).unwrap_or(after.len());
+        let end = after
+            .find(|c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\'' | '>'))
+            .unwrap_or(after.len());
         match after[..end].rfind('@') {
             Some(sign) => {
                 out.push_str(HIDDEN);
@@ -84,7 +87,10 @@ mod tests {
 
     #[test]
     fn a_known_secret_is_found_anywhere_in_a_text() {
-        let secrets = ["tok-123456\n".to_owned(), "-----BEGIN PRIVATE KEY-----\nMC4CAQAw\n-----END PRIVATE KEY-----\n".to_owned()];
+        let secrets = [
+            "tok-123456\n".to_owned(),
+            "-----BEGIN PRIVATE KEY-----\nMC4CAQAw\n-----END PRIVATE KEY-----\n".to_owned(),
+        ];
         let out = text_without("sent Bearer tok-123456 to http://u:p@h/ and http://h/ MC4CAQAw end", &secrets);
         assert_eq!(out, format!("sent Bearer {HIDDEN} to http://{HIDDEN}@h/ and http://h/ {HIDDEN} end"));
     }

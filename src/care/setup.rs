@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::bundle::owner_only;
 use super::CareError;
+use super::bundle::owner_only;
 use crate::config;
 use crate::uplink::commands;
 
@@ -53,9 +53,8 @@ pub fn write(dir: &Path, answers: &Answers) -> Result<Written, CareError> {
     checked.map_err(CareError::Faults)?;
     std::fs::create_dir_all(dir).map_err(CareError::file("make", dir))?;
     let token = hex::encode(rand::random::<[u8; 32]>());
-    let put = |path: &Path, text: &str| {
-        owner_only(path)?.write_all(text.as_bytes()).map_err(CareError::file("write", path))
-    };
+    let put =
+        |path: &Path, text: &str| owner_only(path)?.write_all(text.as_bytes()).map_err(CareError::file("write", path));
     put(&written.token, &format!("{token}\n"))?;
     commands::write_key(&written.operator_key, &key)?;
     put(&written.config, &text)?;

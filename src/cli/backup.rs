@@ -71,7 +71,12 @@ pub fn backup(args: BackupArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         say_json(&json!({"file": out, "manifest": manifest}))?;
     } else {
-        say(&format!("{}: {} files of station {}; it holds keys", out.display(), manifest.files.len(), manifest.station))?;
+        say(&format!(
+            "{}: {} files of station {}; it holds keys",
+            out.display(),
+            manifest.files.len(),
+            manifest.station
+        ))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -96,6 +101,11 @@ pub fn reset(args: ResetArgs) -> anyhow::Result<ExitCode> {
     let dir = station::state_dir(&args.config)?;
     ensure!(args.yes, "this forgets all cases, sorties and commands in {}; say --yes", dir.display());
     let emptied = backup::reset(&dir, args.even_undelivered)?;
-    say(&format!("{}: {} files removed, {} undelivered among them", dir.display(), emptied.files, emptied.undelivered))?;
+    say(&format!(
+        "{}: {} files removed, {} undelivered among them",
+        dir.display(),
+        emptied.files,
+        emptied.undelivered
+    ))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -59,7 +59,8 @@ pub fn bundle(args: BundleArgs) -> anyhow::Result<ExitCode> {
     let status = status_of(&args.config);
     let found = examine(&args.config, status.as_ref().ok())?;
     let now = Timestamp::now();
-    let out = args.out.unwrap_or_else(|| PathBuf::from(format!("aerie-support-{}.tar.gz", now.strftime("%Y%m%dT%H%M%SZ"))));
+    let out =
+        args.out.unwrap_or_else(|| PathBuf::from(format!("aerie-support-{}.tar.gz", now.strftime("%Y%m%dT%H%M%SZ"))));
     let log = match &args.log {
         Some(path) => String::from_utf8_lossy(
             &std::fs::read(path).map_err(|error| anyhow::anyhow!("--log {}: {error}", path.display()))?,
@@ -95,7 +96,9 @@ fn examine(config: &Path, status: Option<&Value>) -> anyhow::Result<Vec<Finding>
             part: "configuration",
             grade: Grade::Fail,
             what: faults.to_string(),
-            remedy: Some("correct the file, try it with `aerie config check`; then the other parts can be looked at".to_owned()),
+            remedy: Some(
+                "correct the file, try it with `aerie config check`; then the other parts can be looked at".to_owned(),
+            ),
         }]),
     }
 }

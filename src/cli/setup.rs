@@ -65,7 +65,11 @@ pub fn run(args: SetupArgs) -> anyhow::Result<ExitCode> {
         vehicle: ask.one("MAVLink address of the drone", args.vehicle, Some("udpin:0.0.0.0:14550"))?,
         fov_deg: ask.one("horizontal field of view of its camera, degrees", args.fov, Some("66"))?,
         media_dir: ask.one("folder where its pictures arrive", args.media_dir, media.to_str())?,
-        dock: ask.one("address of the dock's controller (Modbus docks: edit the file afterwards)", args.dock, Some("http://127.0.0.1:8490"))?,
+        dock: ask.one(
+            "address of the dock's controller (Modbus docks: edit the file afterwards)",
+            args.dock,
+            Some("http://127.0.0.1:8490"),
+        )?,
         weather: ask.one("address of the weather station", args.weather, Some("http://127.0.0.1:8490"))?,
         broker: ask.one("MQTT broker", args.broker, Some("mqtt://127.0.0.1:1883"))?,
         state_dir: args.state_dir,

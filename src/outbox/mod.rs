@@ -31,10 +31,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use owner::Request;
-pub use reader::{CheckReport, Latency, Listed, Reader};
 use crate::runtime::sqlite;
 pub use crate::runtime::sqlite::DatabaseError;
+use owner::Request;
+pub use reader::{CheckReport, Latency, Listed, Reader};
 
 /// Why the outbox did not do as asked.
 #[derive(Debug, Clone, thiserror::Error)]

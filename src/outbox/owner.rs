@@ -19,12 +19,28 @@ const GROUP: usize = 128;
 const PURGE_EVERY: Duration = Duration::from_secs(600);
 
 pub(super) enum Request {
-    Accept { records: Vec<Record>, reply: oneshot::Sender<Result<(), OutboxError>> },
-    Settle { settlements: Vec<Settlement>, reply: oneshot::Sender<Result<(), OutboxError>> },
-    Next { limit: usize, bytes: u64, now: Timestamp, reply: oneshot::Sender<Result<Vec<Queued>, OutboxError>> },
+    Accept {
+        records: Vec<Record>,
+        reply: oneshot::Sender<Result<(), OutboxError>>,
+    },
+    Settle {
+        settlements: Vec<Settlement>,
+        reply: oneshot::Sender<Result<(), OutboxError>>,
+    },
+    Next {
+        limit: usize,
+        bytes: u64,
+        now: Timestamp,
+        reply: oneshot::Sender<Result<Vec<Queued>, OutboxError>>,
+    },
     /// Answered in its turn: proves that the thread turns and its last commit came back.
-    Ping { reply: oneshot::Sender<()> },
-    Restart { max_packet_bytes: Option<u64>, reply: oneshot::Sender<Result<(), OutboxError>> },
+    Ping {
+        reply: oneshot::Sender<()>,
+    },
+    Restart {
+        max_packet_bytes: Option<u64>,
+        reply: oneshot::Sender<Result<(), OutboxError>>,
+    },
 }
 
 pub(super) fn spawn(

@@ -169,7 +169,8 @@ impl Keeper {
                     let Some(mut reason) = self.serve(running).await else { return };
                     if let Some(pen) = self.options.pen.as_ref().filter(|pen| pen.oom_kills() > killed) {
                         let limit = pen.memory_mb();
-                        reason = format!("the child needed more than {limit} MB; raise perception.memory_mb ({reason})");
+                        reason =
+                            format!("the child needed more than {limit} MB; raise perception.memory_mb ({reason})");
                     }
                     tracing::warn!(reason, "perception child ended; starting another");
                     self.state.send_modify(|s| {

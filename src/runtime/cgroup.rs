@@ -66,9 +66,11 @@ fn divide_at(dir: &Path, memory_mb: u32, pid: u32) -> Result<Pen, NoPen> {
     // A group has either processes or divided controllers, so we leave it before it is divided.
     write(&station.join("cgroup.procs"), &pid.to_string(), "move the station into")?;
     write(&dir.join("cgroup.subtree_control"), "+memory", "divide the memory of")?;
-    for (controller, file, weight) in
-        [("cpu", station.join("cpu.weight"), "200"), ("cpu", pen.join("cpu.weight"), "50"), ("pids", pen.join("pids.max"), "64")]
-    {
+    for (controller, file, weight) in [
+        ("cpu", station.join("cpu.weight"), "200"),
+        ("cpu", pen.join("cpu.weight"), "50"),
+        ("pids", pen.join("pids.max"), "64"),
+    ] {
         // Flight first where the kernel can; without it memory is guarded all the same.
         let on = controllers.split_whitespace().any(|name| name == controller)
             && write(&dir.join("cgroup.subtree_control"), &format!("+{controller}"), "divide").is_ok();
@@ -113,7 +115,8 @@ fn write(path: &Path, text: &str, doing: &'static str) -> Result<(), NoPen> {
 mod tests {
     use super::*;
 
-    const MOUNTS: &str = "24 1 0:22 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n25 1 0:23 / /proc rw - proc proc rw";
+    const MOUNTS: &str =
+        "24 1 0:22 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n25 1 0:23 / /proc rw - proc proc rw";
 
     #[test]
     fn the_own_group_is_found_and_the_root_is_nobodys_own() {

@@ -30,7 +30,8 @@ pub fn pictures(dir: &Path, days: u32, now: Timestamp) -> std::io::Result<usize>
     let mut items = Vec::new();
     for entry in std::fs::read_dir(dir)?.flatten() {
         let plain = entry.file_type().is_ok_and(|kind| kind.is_file());
-        let changed = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| Timestamp::try_from(at).ok());
+        let changed =
+            entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| Timestamp::try_from(at).ok());
         if let (true, Some(changed)) = (plain, changed) {
             items.push(Item { path: entry.path(), changed });
         }
