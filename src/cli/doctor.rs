@@ -78,8 +78,8 @@ pub fn bundle(args: BundleArgs) -> anyhow::Result<ExitCode> {
 /// What the station of this configuration says, if it runs.
 fn status_of(config: &Path) -> Result<Value, String> {
     let ask = || -> Result<Value, client::ClientError> {
-        let (url, token) = client::from_config(config)?;
-        Client::new(&url, token, "doctor".to_owned())?.get("status")
+        let named = client::from_config(config)?;
+        Client::new(&named.url, named.token, "doctor".to_owned())?.of_station(named.station).get("status")
     };
     ask().map_err(|error| error.to_string())
 }

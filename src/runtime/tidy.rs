@@ -58,7 +58,7 @@ mod tests {
             std::fs::write(dir.path().join(name), "x").unwrap();
         }
         std::os::unix::fs::symlink("/etc/hostname", dir.path().join("link.jpg")).unwrap();
-        let days = |n| Timestamp::now().saturating_add(SignedDuration::from_hours(24 * n)).unwrap();
+        let days = |n: i64| Timestamp::now().saturating_add(SignedDuration::from_hours(24 * n)).unwrap();
         assert_eq!(pictures(dir.path(), 30, days(29)).unwrap(), 0);
         assert_eq!(pictures(dir.path(), 30, days(31)).unwrap(), 2);
         for left in ["notes.txt", "folder.jpg", "link.jpg"] {
