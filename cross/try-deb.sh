@@ -40,11 +40,13 @@ tar -xf "$base" -C "$tree" --exclude='./dev/*'
 mount -t proc proc "$tree/proc"
 mount --bind /dev "$tree/dev"
 cp "$deb" "$next" "$tree/tmp/"
-inside() { chroot "$tree" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"; }
+root=(chroot "$tree" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive)
+inside() { "${root[@]}" "$@"; }
 as_aerie() { inside setpriv --reuid aerie --regid aerie --init-groups "$@"; }
 
 run_and_look() {
-  as_aerie aerie run --config /etc/aerie/station.toml 2>>"$tree/tmp/station.log" &
+  # Not through a function: what is killed later must be the station itself.
+  "${root[@]}" setpriv --reuid aerie --regid aerie --init-groups aerie run --config /etc/aerie/station.toml 2>>"$tree/tmp/station.log" &
   station=$!
   local limit=$((SECONDS + 180)) status=
   until status=$(inside aerie service status --config /etc/aerie/station.toml --json 2>/dev/null || true) &&

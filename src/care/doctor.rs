@@ -129,26 +129,29 @@ async fn autopilot(checked: &Checked, cancel: CancellationToken) -> Finding {
     let url = config.url.clone();
     // Unfit to command: no heartbeat of ours, which would hold off the drone's own way home.
     let (_unfit, healthy) = watch::channel(false);
-    let dir = tempdir();
-    let wiring = Wiring { healthy: Some(healthy), state_dir: dir.clone() };
+    // Signing wants a place for its timestamps; the station's own is not for us to move on.
+    let place =
+        config.signing.is_some().then(|| std::env::temp_dir().join(format!("aerie-doctor-{}", std::process::id())));
+    if let Some(place) = &place {
+        let _ = std::fs::create_dir_all(place);
+    }
+    let wiring = Wiring { healthy: Some(healthy), state_dir: place.clone() };
     let remedy = "check the drone's power, its radio and vehicle.url";
-    match Vehicle::spawn_with(config, wiring, cancel).await {
+    let finding = match Vehicle::spawn_with(config, wiring, cancel).await {
         Err(error) => bad("autopilot", Grade::Fail, error.to_string(), "correct vehicle in the configuration"),
+        Ok(vehicle) if !shows(vehicle.telemetry(), |t| t.linked).await => {
+            bad("autopilot", Grade::Fail, format!("no drone was heard at {url}"), remedy)
+        }
         Ok(vehicle) => {
-            if !shows(vehicle.telemetry(), |t| t.linked).await {
-                return bad("autopilot", Grade::Fail, format!("no drone was heard at {url}"), remedy);
-            }
             let seen = latest(&vehicle.telemetry());
             let name = seen.autopilot.map_or("unknown".to_owned(), |a| format!("{a:?}"));
             ok("autopilot", format!("{name}, {}", if seen.armed == Some(true) { "armed" } else { "not armed" }))
         }
+    };
+    if let Some(place) = &place {
+        let _ = std::fs::remove_dir_all(place);
     }
-}
-
-/// Signing wants a place for its timestamps; the station's own is not for us to move on.
-fn tempdir() -> Option<std::path::PathBuf> {
-    let dir = std::env::temp_dir().join(format!("aerie-doctor-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).ok().map(|()| dir)
+    finding
 }
 
 async fn dock_and_weather(checked: &Checked, cancel: CancellationToken) -> Vec<Finding> {
