@@ -185,6 +185,31 @@ fn a_backup_taken_beside_a_running_station_comes_back_whole_and_grounded() {
 }
 
 #[test]
+fn what_every_released_version_wrote_is_taken_up() {
+    let released = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/layouts");
+    for version in std::fs::read_dir(&released).unwrap().flatten() {
+        let (dir, config) = set_up();
+        let state = dir.path().join("state");
+        for name in ["aerie", "outbox", "commands"] {
+            let sql = std::fs::read_to_string(version.path().join(format!("{name}.sql"))).unwrap();
+            rusqlite::Connection::open(state.join(format!("{name}.db"))).unwrap().execute_batch(&sql).unwrap();
+        }
+        let (ear, path) = listener(dir.path());
+        let station = start(&config, Some(&path));
+        assert!(word(&ear).starts_with("READY=1"), "{:?}", version.file_name());
+        let conf = config.display().to_string();
+        let status = until("the station answers", || {
+            let status = aerie(&["service", "status", "--config", &conf, "--json"]);
+            serde_json::from_slice::<Value>(&status.stdout).ok()
+        });
+        assert!(status.to_string().contains("kept by"), "the hold was forgotten: {status}");
+        let queued = aerie(&["outbox", "list", "--config", &conf, "--json"]);
+        assert!(text(&queued).contains("01J/1"), "what was owed was forgotten: {}", text(&queued));
+        assert!(stop(station));
+    }
+}
+
+#[test]
 fn a_backup_that_was_changed_on_its_way_is_refused_whole() {
     let (dir, config) = set_up();
     let conf = config.display().to_string();
