@@ -9,14 +9,17 @@
 pub mod annotate;
 pub mod child;
 pub mod decode;
+pub mod describe;
 pub mod detect;
 pub mod families;
 pub mod graph;
 pub mod manifest;
+pub mod onnx;
 pub mod protocol;
 pub mod provider;
 pub mod supervise;
 pub mod tiling;
+pub mod whole;
 
 use std::path::{Path, PathBuf};
 
