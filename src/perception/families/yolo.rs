@@ -36,18 +36,21 @@ impl<'a> Rows<'a> {
     /// `objectness` multiplies.
     fn best(&self, head: &Head<'_>, first: usize, objectness: Option<usize>, mut take: impl FnMut(usize, usize, f32)) {
         if self.by_columns && objectness.is_none() && !head.output.multi_label {
-            // A class's scores lie side by side: one pass a class, which the processor does in strides.
-            let mut best = vec![(f32::NEG_INFINITY, 0u32); self.count];
+            // A class's scores lie side by side: one pass a class without branches, which the processor does in strides.
+            let mut best = vec![f32::NEG_INFINITY; self.count];
+            let mut classes = vec![0u32; self.count];
             for (class, threshold) in head.thresholds.iter().enumerate() {
                 let scores = &self.data[(first + class) * self.count..][..self.count];
-                for (best, score) in best.iter_mut().zip(scores) {
-                    if *score >= *threshold && *score > best.0 {
-                        *best = (*score, class as u32);
-                    }
+                for ((best, of), score) in best.iter_mut().zip(&mut classes).zip(scores) {
+                    let better = (*score >= *threshold) & (*score > *best);
+                    *best = if better { *score } else { *best };
+                    *of = if better { class as u32 } else { *of };
                 }
             }
-            for (row, (score, class)) in best.into_iter().enumerate().filter(|(_, best)| best.0 > f32::NEG_INFINITY) {
-                take(row, class as usize, score);
+            for (row, (score, class)) in best.into_iter().zip(classes).enumerate() {
+                if score > f32::NEG_INFINITY {
+                    take(row, class as usize, score);
+                }
             }
             return;
         }
