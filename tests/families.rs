@@ -29,7 +29,7 @@ fn text(path: &Path) -> &str {
 /// A model directory of the file; the options are those of `aerie model describe`.
 fn described(file: &Path, options: &[&str]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let args = [&["model", "describe", text(file), "--out", text(dir.path())], options].concat();
+    let args = [&["model", "describe", text(file), "--out", text(dir.path())][..], options].concat();
     let said = aerie(&args);
     assert!(said.status.success(), "{}: {}", file.display(), String::from_utf8_lossy(&said.stderr));
     dir
@@ -38,7 +38,7 @@ fn described(file: &Path, options: &[&str]) -> tempfile::TempDir {
 /// What `aerie model describe` says when it refuses.
 fn refused(file: &Path, options: &[&str]) -> String {
     let dir = tempfile::tempdir().unwrap();
-    let args = [&["model", "describe", text(file), "--out", text(dir.path())], options].concat();
+    let args = [&["model", "describe", text(file), "--out", text(dir.path())][..], options].concat();
     let said = aerie(&args);
     assert!(!said.status.success(), "{} was described", file.display());
     assert!(!dir.path().join("manifest.toml").exists(), "a manifest was written for a refused model");

@@ -39,8 +39,8 @@ pub enum GraphError {
     NoOutput { path: PathBuf, wanted: String, has: String },
     #[error("{path}: output {tensor} is of type {element}, which is not read; export it in f32 or f16")]
     Element { path: PathBuf, tensor: String, element: String },
-    #[error("{path}: {source}")]
-    Family { path: PathBuf, source: FamilyError },
+    #[error("{path}: {fault}")]
+    Family { path: PathBuf, fault: FamilyError },
     #[error("{path}: inference failed: {message}")]
     Inference { path: PathBuf, message: String },
     #[error("a part of {width} x {height} pixels was to be put into the {max_width} x {max_height} of {path}")]
@@ -194,7 +194,7 @@ impl Graph {
             })?);
         }
         families::read(manifest, &tensors, placement.input, thresholds, found)
-            .map_err(|source| GraphError::Family { path: path.clone(), source })?;
+            .map_err(|fault| GraphError::Family { path: path.clone(), fault })?;
         let offset = [placement.at.0 as f32, placement.at.1 as f32];
         for candidate in &mut found[before..] {
             candidate.map(offset, [1.0, 1.0]);
@@ -440,7 +440,7 @@ pub(super) fn open(path: &Path, bytes: &[u8], options: &Options) -> Result<(Sess
                 }
             }
         };
-        tracing::warn!(provider = provider.name(), reason, "execution provider refused");
+        tracing::info!(provider = provider.name(), reason, "execution provider refused");
         refused.push(Refused { provider: *provider, reason });
     }
     let reasons = refused.iter().map(Refused::to_string).collect::<Vec<_>>().join("; ");
@@ -478,6 +478,37 @@ fn environment() -> Result<&'static Environment, GraphError> {
     Ok(ENVIRONMENT.get_or_init(|| built))
 }
 
+/// What ONNX Runtime says, without the place in its own source that it often puts in front: file, line and signature.
 pub(super) fn first_line(error: &dyn std::fmt::Display) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    let Some(signature) = line.find("/onnxruntime_src/").and_then(|at| Some(at + line[at..].find('(')?)) else {
+        return line.to_owned();
+    };
+    let mut depth = 0;
+    for (at, c) in line[signature..].char_indices() {
+        depth += match c {
+            '(' => 1,
+            ')' => -1,
+            _ => 0,
+        };
+        if depth == 0 {
+            let rest = line[signature + at + 1..].trim();
+            return if rest.is_empty() { line.to_owned() } else { rest.to_owned() };
+        }
+    }
+    line.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_runtime_says_is_told_without_its_source() {
+        let long = "/onnxruntime_src/core/graph.h:46 void ort::check(const std::map<std::string, int>&, bool (*)(int)) Opset 99 (new) is not known.\nmore";
+        assert_eq!(first_line(&long), "Opset 99 (new) is not known.");
+        assert_eq!(first_line(&"Protobuf parsing failed."), "Protobuf parsing failed.");
+        assert_eq!(first_line(&"/onnxruntime_src/a.cc:1 void f()"), "/onnxruntime_src/a.cc:1 void f()");
+    }
 }

@@ -22,8 +22,8 @@ use layout::{Facts, Habit, Layout, Out};
 
 #[derive(Debug, thiserror::Error)]
 pub enum DescribeError {
-    #[error("{path}: {source}")]
-    Onnx { path: PathBuf, source: OnnxError },
+    #[error("{path}: {fault}")]
+    Onnx { path: PathBuf, fault: OnnxError },
     #[error("{path} is empty: 0 bytes")]
     Empty { path: PathBuf },
     #[error("{path} keeps its weights in another file, {weights}; save it as one (onnx.save(onnx.load(FILE), OTHER))")]
@@ -111,7 +111,7 @@ pub fn describe(path: &Path, bytes: &[u8], file: &str, given: &Given) -> Result<
     if bytes.is_empty() {
         return Err(DescribeError::Empty { path: path.to_owned() });
     }
-    let model = Model::read(bytes).map_err(|source| DescribeError::Onnx { path: path.to_owned(), source })?;
+    let model = Model::read(bytes).map_err(|fault| DescribeError::Onnx { path: path.to_owned(), fault })?;
     if let Some(weights) = model.external {
         return Err(DescribeError::External { path: path.to_owned(), weights });
     }
@@ -140,6 +140,9 @@ pub fn describe(path: &Path, bytes: &[u8], file: &str, given: &Given) -> Result<
     drop(session);
     let outs: Vec<Out> =
         answers.into_iter().filter(|o| given.outputs.is_empty() || given.outputs.contains(&o.name)).collect();
+    if let Some(out) = outs.iter().find(|o| o.data.iter().any(|x| !x.is_finite())) {
+        return Err(refuse(format!("output {} holds numbers that are not finite; the model is damaged", out.name)));
+    }
     let has = |name: &str| input.extra.iter().any(|e| e.tensor == name);
     let facts = Facts {
         size: (input.width, input.height),
