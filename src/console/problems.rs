@@ -40,7 +40,8 @@ pub fn of(now: &Snapshot) -> Vec<Problem> {
     }
     let idle = now.sortie.as_ref().is_none_or(|sortie| sortie.state.is_terminal());
     if idle && now.dock.drone_present == Some(false) {
-        let remedy = "the map shows where it was heard last, the newest sorties what happened; set it back into its dock";
+        let remedy =
+            "the map shows where it was heard last, the newest sorties what happened; set it back into its dock";
         found.push(problem("dock", "the drone is not in its dock, and no sortie is under way", remedy));
     }
     if !now.perception.running {

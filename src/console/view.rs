@@ -449,7 +449,8 @@ mod tests {
         let text = "id = \"n\"\nname = \"N\"\narea = \"a\"\nheight_m = 80.0\n[schedule]\nat = [\"09:00\", \"15:30\"]\nweekdays = [\"mon\", \"fri\"]\nholidays = \"skip\"";
         let config: PatrolConfig = toml::from_str(text).unwrap();
         let ring = vec![LatLon { lat: 23.0, lon: 113.0 }; 4];
-        let shown = patrol(&Patrol { config, ground: Ground::Area(ring), exclusions: Vec::new() }, "Asia/Shanghai", None, None);
+        let shown =
+            patrol(&Patrol { config, ground: Ground::Area(ring), exclusions: Vec::new() }, "Asia/Shanghai", None, None);
         assert_eq!(shown["schedule"], "09:00 / 15:30 · mon fri · no holidays");
         assert_eq!(shown["area"]["type"], "Polygon");
         assert_eq!(shown["area"]["coordinates"][0].as_array().unwrap().len(), 4);

@@ -25,6 +25,8 @@ pub struct Facts {
     pub task: Option<String>,
     /// The metadata says that the graph selects by itself.
     pub selects: bool,
+    /// Ultralytics' `head`.
+    pub head: Option<String>,
     /// The graph takes the picture's true size, and scales its boxes with it.
     pub takes_size: bool,
     /// The graph takes Paddle's `scale_factor`.
@@ -423,7 +425,19 @@ impl Case<'_> {
         let boxes: Vec<f32> = (first..first + 4).flat_map(|f| view.column(f).collect::<Vec<_>>()).collect();
         // Nothing found in the trial says nothing of the unit.
         let unit = if boxes.iter().all(|x| *x == 0.0) { Unit::Pixels } else { self.unit(boxes.into_iter()) };
+        // Ultralytics' RT-DETR selects too, but keeps centres and sizes; corners would never be the wrong way round.
+        let turned = |row: usize| {
+            let at = |field: usize| out.data[row * fields + first + field];
+            at(2) < at(0) || at(3) < at(1)
+        };
+        let rt_detr = self.facts.head.as_deref() == Some("RTDETRDecoder");
+        let centred = rt_detr || (unit == Unit::Normalised && (0..rows).any(turned));
+        let habit = if centred { Habit::Stretched } else { habit };
         let mut assumed = vec![];
+        if centred && !rt_detr {
+            let why = "some rows cannot be corners, and RT-DETR gives centres and sizes so".to_owned();
+            assumed.push(("output.boxes", "cxcywh".to_owned(), why));
+        }
         if habit == Habit::Paddle {
             let why = "rows of class, score and box, as PaddleDetection exports".to_owned();
             assumed.push(("input", "as PicoDet prepares pictures".to_owned(), why));
@@ -432,7 +446,7 @@ impl Case<'_> {
             family: Family::YoloEnd2end,
             output: Output {
                 tensors: vec![out.name.clone()],
-                boxes: BoxFormat::Xyxy,
+                boxes: if centred { BoxFormat::Cxcywh } else { BoxFormat::Xyxy },
                 unit,
                 order,
                 ..Output::default()

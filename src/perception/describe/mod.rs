@@ -148,6 +148,7 @@ pub fn describe(path: &Path, bytes: &[u8], file: &str, given: &Given) -> Result<
         size: (input.width, input.height),
         classes: named.as_ref().map(Vec::len),
         selects: meta("end2end") == Some("True") || meta("args").is_some_and(|a| a.contains("'nms': True")),
+        head: meta("head").map(str::to_owned),
         takes_size: input.extra.iter().any(|e| e.value == ExtraValue::WidthHeight),
         paddle: has("scale_factor"),
         bytes: picture.element == TensorElementType::Uint8,
