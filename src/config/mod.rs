@@ -21,6 +21,7 @@ use crate::patrol::airspace::{Approval, ApprovalConfig};
 use crate::patrol::config::{Identification, NoFlyConfig, Patrol};
 use crate::patrol::energy::EnergyConfig;
 use crate::patrol::{PatrolConfig, gates};
+use crate::perception::provider::Provider;
 use crate::{uplink, vehicle};
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -125,11 +126,20 @@ fn default_aspect() -> f64 {
     4.0 / 3.0
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Perception {
     /// Directory of a model; the one that comes with aerie when left out.
     pub model: Option<PathBuf>,
+    /// What the model runs on, tried in this order; the one that took it is reported. The processor is used only where
+    /// it is named. All but "cpu" need an ONNX Runtime that was built with them.
+    pub execution_provider: Vec<Provider>,
+}
+
+impl Default for Perception {
+    fn default() -> Self {
+        Perception { model: None, execution_provider: vec![Provider::Cpu] }
+    }
 }
 
 /// What is a case, and how it is reported.
@@ -247,6 +257,12 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
         &mut c.uplink.client_key_file,
     ] {
         *file = file.as_ref().map(|file| base.join(file));
+    }
+    if c.perception.execution_provider.is_empty() {
+        faults.add(
+            "perception.execution_provider",
+            "names nothing to run the model on; write [\"cpu\"], or leave it out".to_owned(),
+        );
     }
     match c.console.listen.parse::<std::net::SocketAddr>() {
         Err(_) => faults.add(

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::annotate::{self, Box};
 use super::decode;
 use super::detect::{Detection, Detector};
-use super::manifest::Grade;
+use super::graph::Options;
 use super::protocol::{self, Answer, Look, Mark, ModelName, ProtocolError, Request, SeenFrame, Sighting};
 use crate::geo;
 
@@ -21,17 +21,24 @@ const EVIDENCE_WIDTH: u32 = 1920;
 
 pub async fn run(
     model: &Path,
+    options: &Options,
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
 ) -> Result<(), ProtocolError> {
-    let mut detector = match Detector::load(model) {
-        Ok(detector) => detector.with_floor(SUPPORT),
+    // Every picture comes with its pose, and is brought to the model's scale.
+    let loaded = Detector::load(model, options).and_then(|detector| {
+        detector.manifest().ground_sample_distance(model)?;
+        Ok(detector.with_floor(SUPPORT))
+    });
+    let mut detector = match loaded {
+        Ok(detector) => detector,
         Err(error) => return protocol::write(&mut to, &Answer::Failed { error: error.to_string() }, &[]).await,
     };
     let manifest = detector.manifest();
     let model =
         ModelName { name: manifest.name.clone(), version: manifest.version.clone(), sha256: manifest.sha256.clone() };
-    protocol::write(&mut to, &Answer::Ready { model }, &[]).await?;
+    let ready = Answer::Ready { model, provider: detector.chosen().clone() };
+    protocol::write(&mut to, &ready, &[]).await?;
     loop {
         let request = match protocol::read::<Request>(&mut from).await {
             Ok((request, _)) => request,
@@ -91,7 +98,7 @@ fn place(
         bbox: detection.bbox,
         at_edge: x1 < rim || y1 < rim || x2 > width - rim || y2 > height - rim,
         located,
-        experimental: class.grade == Grade::GeneratedOnly,
+        experimental: class.grade.is_experimental(),
     })
 }
 

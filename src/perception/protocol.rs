@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::provider::Chosen;
 use crate::geo::{Camera, Located, Pose};
 
 pub const JSON_LIMIT: u32 = 1 << 20;
@@ -69,7 +70,7 @@ pub struct Mark {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Answer {
-    Ready { model: ModelName },
+    Ready { model: ModelName, provider: Chosen },
     Seen(SeenFrame),
     Annotated,
     Failed { error: String },
