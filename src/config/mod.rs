@@ -21,6 +21,7 @@ use crate::patrol::airspace::{Approval, ApprovalConfig};
 use crate::patrol::config::{Identification, Patrol};
 use crate::patrol::energy::EnergyConfig;
 use crate::patrol::{PatrolConfig, gates};
+use crate::perception::ledger::Rules;
 use crate::{uplink, vehicle};
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -122,11 +123,19 @@ fn default_aspect() -> f64 {
     4.0 / 3.0
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Perception {
     /// Directory of a model; the one that comes with aerie when left out.
     pub model: Option<PathBuf>,
+    /// How often each patch of ground is looked at, where the pictures allow. A thing is believed when two looks show it.
+    pub looks: u8,
+}
+
+impl Default for Perception {
+    fn default() -> Perception {
+        Perception { model: None, looks: Rules::default().looks }
+    }
 }
 
 /// What is a case, and how it is reported.
@@ -258,6 +267,9 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
             "camera.horizontal_fov_deg",
             format!("{} is out of range, expected 5 to 170 degrees", c.camera.horizontal_fov_deg),
         );
+    }
+    if !(1..=8).contains(&c.perception.looks) {
+        faults.add("perception.looks", format!("{} is out of range, expected 1 to 8 (2 is usual)", c.perception.looks));
     }
     if !(0.5..=4.0).contains(&c.camera.aspect) {
         faults.add(

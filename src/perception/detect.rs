@@ -13,7 +13,7 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 use serde::{Deserialize, Serialize};
 
-use super::decode;
+use super::decode::Pixels;
 use super::manifest::{Color, Manifest, ManifestError};
 use super::tiling::{self, Seen, Tile};
 use crate::runtime::paths::{self, MissingPiece};
@@ -46,6 +46,18 @@ pub struct Detection {
     /// x1, y1, x2, y2 in the picture's pixels.
     pub bbox: [f32; 4],
 }
+
+impl Detection {
+    /// Into the pixels of a picture that is `by` times as large.
+    pub fn stretch(&mut self, by: [f32; 2]) {
+        for (side, value) in self.bbox.iter_mut().enumerate() {
+            *value *= by[side % 2];
+        }
+    }
+}
+
+/// The largest thing that is looked for must lie whole in at least one tile.
+const LARGEST_M: f64 = 25.0;
 
 pub struct Detector {
     manifest: Manifest,
@@ -104,31 +116,42 @@ impl Detector {
     /// as it is, which finds only things that happen to have the size the model knows.
     pub fn detect(&mut self, picture: &RgbImage, gsd_m: Option<f64>) -> Result<Vec<Detection>, DetectError> {
         let (width, height) = picture.dimensions();
+        let (to_width, to_height) = self.scaled_size(width, height, gsd_m);
+        let whole = Pixels::from(picture);
+        if (to_width, to_height) == (width, height) {
+            return self.detect_scaled(&whole);
+        }
+        let scaled = whole.resized(to_width, to_height).map_err(|e| DetectError::Resize(e.message))?;
+        let mut found = self.detect_scaled(&scaled.pixels())?;
+        for detection in &mut found {
+            detection.stretch([width as f32 / to_width as f32, height as f32 / to_height as f32]);
+        }
+        Ok(found)
+    }
+
+    /// The size at which a thing in the picture has the size the model knows.
+    pub fn scaled_size(&self, width: u32, height: u32, gsd_m: Option<f64>) -> (u32, u32) {
         // Enlarging more than threefold invents pixels; shrinking below a stride leaves nothing to see.
         let scale = gsd_m.map_or(1.0, |gsd| gsd / self.manifest.gsd_m).clamp(0.02, 3.0);
         let to = |length: u32| ((f64::from(length) * scale).round() as u32).max(1);
-        let scaled = decode::resize(picture, to(width), to(height)).map_err(|e| DetectError::Resize(e.message))?;
-        let seen = self.detect_scaled(&scaled)?;
-        let (back_x, back_y) = (width as f32 / scaled.width() as f32, height as f32 / scaled.height() as f32);
-        Ok(seen
-            .into_iter()
-            .map(|s| Detection {
-                class: s.class,
-                score: s.score,
-                bbox: [s.bbox[0] * back_x, s.bbox[1] * back_y, s.bbox[2] * back_x, s.bbox[3] * back_y],
-            })
-            .collect())
+        (to(width), to(height))
     }
 
-    fn detect_scaled(&mut self, picture: &RgbImage) -> Result<Vec<Seen>, DetectError> {
-        let (width, height) = picture.dimensions();
+    /// Finds things in a picture that has the model's scale, red first.
+    pub fn detect_scaled(&mut self, picture: &Pixels) -> Result<Vec<Detection>, DetectError> {
         let input = self.manifest.input.clone();
-        // The largest thing, 25 m, must lie whole in at least one tile.
-        let overlap = ((25.0 / self.manifest.gsd_m) as u32).min(input.width / 4);
+        let overlap = ((LARGEST_M / self.manifest.gsd_m) as u32).min(input.width / 4);
+        let tiles = tiling::tiles(picture.width, picture.height, input.width, input.height, overlap);
+        self.detect_tiles(picture, &tiles)
+    }
+
+    /// The same with tiles that somebody else chose.
+    pub fn detect_tiles(&mut self, picture: &Pixels, tiles: &[Tile]) -> Result<Vec<Detection>, DetectError> {
+        let (width, height) = (picture.width, picture.height);
         let mut seen = Vec::new();
-        for tile in tiling::tiles(width, height, input.width, input.height, overlap) {
-            let tensor = self.tensor(picture, &tile);
-            let thresholds: Vec<f32> = self.manifest.classes.iter().map(|c| c.threshold * self.floor).collect();
+        let thresholds: Vec<f32> = self.manifest.classes.iter().map(|c| c.threshold * self.floor).collect();
+        for tile in tiles {
+            let tensor = self.tensor(picture, tile);
             self.infer(&tensor, |output, boxes| {
                 decode_yolo_raw(output, boxes, &thresholds, |class, score, bbox| {
                     let bbox = [
@@ -138,17 +161,17 @@ impl Detector {
                         (bbox[3] + tile.y as f32).clamp(0.0, height as f32),
                     ];
                     if bbox[2] - bbox[0] >= 1.0 && bbox[3] - bbox[1] >= 1.0 {
-                        let cut = tiling::is_cut(&bbox, &tile, width, height);
-                        seen.push(Seen { class, score, bbox, cut });
+                        seen.push(Seen::new(class, score, bbox, *tile, width, height));
                     }
                 });
             })?;
         }
-        Ok(tiling::merge(seen, self.manifest.nms_iou))
+        let merged = tiling::merge(seen, self.manifest.nms_iou);
+        Ok(merged.into_iter().map(|s| Detection { class: s.class, score: s.score, bbox: s.bbox }).collect())
     }
 
     /// The tile as the graph wants it: planes of floats, padded at the right and below.
-    fn tensor(&self, picture: &RgbImage, tile: &Tile) -> Tensor {
+    fn tensor(&self, picture: &Pixels, tile: &Tile) -> Tensor {
         let input = &self.manifest.input;
         let (wide, tall) = if input.dynamic {
             let up = |length: u32| length.div_ceil(input.stride) * input.stride;
@@ -157,9 +180,9 @@ impl Detector {
             (input.width, input.height)
         };
         let mut tensor = Tensor::grey(wide, tall, f32::from(input.pad) / input.scale);
-        let stride = picture.width() as usize * 3;
+        let stride = picture.width as usize * 3;
         let plane = (wide * tall) as usize;
-        let raw = picture.as_raw();
+        let raw = picture.bytes;
         for y in 0..tile.height as usize {
             let start = (tile.y as usize + y) * stride + tile.x as usize * 3;
             let row = &raw[start..start + tile.width as usize * 3];

@@ -9,10 +9,15 @@ pub mod annotate;
 pub mod child;
 pub mod decode;
 pub mod detect;
+pub mod ledger;
 pub mod manifest;
+pub mod pipeline;
 pub mod protocol;
+pub mod quality;
+pub mod sources;
 pub mod supervise;
 pub mod tiling;
+pub mod track;
 
 use std::path::{Path, PathBuf};
 
