@@ -99,7 +99,14 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
 
     let model = perception::model_dir(config.perception.model.as_deref());
     let program = std::env::current_exe()?;
-    let (perception, looked) = supervise::spawn(supervise::Options { program, model }, cancel.clone());
+    let options = supervise::Options {
+        program,
+        // A model of the site's own that does not load gives way to the one that came with aerie.
+        fallback: config.perception.model.is_some().then(|| perception::model_dir(None)),
+        model,
+        providers: config.perception.execution_provider.clone(),
+    };
+    let (perception, looked) = supervise::spawn(options, cancel.clone());
     let options = keeper::Options {
         station: id.clone(),
         kinds: config.cases.kinds(),

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::perception::decode;
 use crate::perception::detect::Detector;
+use crate::perception::graph::Options;
 use crate::perception::model_dir;
 
 #[derive(clap::Args)]
@@ -31,7 +32,7 @@ pub fn run(args: DetectArgs) -> anyhow::Result<ExitCode> {
     if let Some(gsd) = args.gsd {
         anyhow::ensure!(gsd > 0.0 && gsd < 10.0, "--gsd {gsd}: must lie between 0 and 10 metres per pixel");
     }
-    let mut detector = Detector::load(&model_dir(args.model.as_deref()))?;
+    let mut detector = Detector::load(&model_dir(args.model.as_deref()), &Options::default())?;
     let mut results = Vec::new();
     let mut failed = 0;
     for path in &args.images {

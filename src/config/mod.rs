@@ -22,6 +22,7 @@ use crate::patrol::config::{Identification, Patrol};
 use crate::patrol::energy::EnergyConfig;
 use crate::patrol::{PatrolConfig, gates};
 use crate::perception::ledger::Rules;
+use crate::perception::provider::Provider;
 use crate::{uplink, vehicle};
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -130,11 +131,14 @@ pub struct Perception {
     pub model: Option<PathBuf>,
     /// How often each patch of ground is looked at, where the pictures allow. A thing is believed when two looks show it.
     pub looks: u8,
+    /// What the model runs on, tried in this order; the one that took it is reported. The processor is used only where
+    /// it is named. All but "cpu" need an ONNX Runtime that was built with them.
+    pub execution_provider: Vec<Provider>,
 }
 
 impl Default for Perception {
-    fn default() -> Perception {
-        Perception { model: None, looks: Rules::default().looks }
+    fn default() -> Self {
+        Perception { model: None, looks: Rules::default().looks, execution_provider: vec![Provider::Cpu] }
     }
 }
 
@@ -243,6 +247,12 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
         &mut c.uplink.client_key_file,
     ] {
         *file = file.as_ref().map(|file| base.join(file));
+    }
+    if c.perception.execution_provider.is_empty() {
+        faults.add(
+            "perception.execution_provider",
+            "names nothing to run the model on; write [\"cpu\"], or leave it out".to_owned(),
+        );
     }
     match c.console.listen.parse::<std::net::SocketAddr>() {
         Err(_) => faults.add(

@@ -8,8 +8,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::annotate::{self, Box};
 use super::decode::{self, Encoded, Picture};
 use super::detect::{Detection, Detector};
+use super::graph::Options;
 use super::ledger::View;
-use super::manifest::{Grade, Manifest};
+use super::manifest::Manifest;
 use super::protocol::{self, Answer, Look, Mark, ModelName, ProtocolError, Request, SeenFrame, Sighting};
 use super::quality;
 use crate::geo;
@@ -23,17 +24,24 @@ const EVIDENCE_WIDTH: u32 = 1920;
 
 pub async fn run(
     model: &Path,
+    options: &Options,
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
 ) -> Result<(), ProtocolError> {
-    let mut detector = match Detector::load(model) {
-        Ok(detector) => detector.with_floor(SUPPORT),
+    // Every picture comes with its pose, and is brought to the model's scale.
+    let loaded = Detector::load(model, options).and_then(|detector| {
+        detector.manifest().ground_sample_distance(model)?;
+        Ok(detector.with_floor(SUPPORT))
+    });
+    let mut detector = match loaded {
+        Ok(detector) => detector,
         Err(error) => return protocol::write(&mut to, &Answer::Failed { error: error.to_string() }, &[]).await,
     };
     let manifest = detector.manifest();
     let model =
         ModelName { name: manifest.name.clone(), version: manifest.version.clone(), sha256: manifest.sha256.clone() };
-    protocol::write(&mut to, &Answer::Ready { model }, &[]).await?;
+    let ready = Answer::Ready { model, provider: detector.chosen().clone() };
+    protocol::write(&mut to, &ready, &[]).await?;
     loop {
         let request = match protocol::read::<Request>(&mut from).await {
             Ok((request, _)) => request,
@@ -63,7 +71,7 @@ fn look_at(detector: &mut Detector, look: &Look) -> Result<(Answer, Vec<u8>), St
     if !(gsd_m > 0.0 && gsd_m < 5.0) {
         return Err(format!("{name}: its pose gives {gsd_m} m per pixel, which is no use"));
     }
-    let (to_width, to_height) = detector.scaled_size(width, height, Some(gsd_m));
+    let (to_width, to_height) = detector.scaled_size(width, height, Some(gsd_m)).map_err(|error| error.to_string())?;
     let picture = match whole {
         Some(picture) => picture,
         None => encoded.at_least(to_width.max(PREVIEW_WIDTH)).map_err(|error| error.to_string())?,
@@ -122,7 +130,7 @@ pub fn place(manifest: &Manifest, view: &View, detection: &Detection) -> Option<
         bbox: detection.bbox,
         at_edge: x1 < rim || y1 < rim || x2 > width - rim || y2 > height - rim,
         located,
-        experimental: class.grade == Grade::GeneratedOnly,
+        experimental: class.grade.is_experimental(),
     })
 }
 

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::provider::Chosen;
 use super::quality::Unusable;
 use crate::geo::{Camera, Located, Pose};
 
@@ -70,7 +71,7 @@ pub struct Mark {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Answer {
-    Ready { model: ModelName },
+    Ready { model: ModelName, provider: Chosen },
     Seen(SeenFrame),
     /// The picture shows nothing that could be judged.
     Skipped { why: Unusable },

@@ -20,6 +20,8 @@ use image::RgbImage;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::perception::detect::{DetectError, Detection, Detector};
+use crate::perception::graph::Options;
+use crate::perception::manifest::ManifestError;
 use crate::perception::{self, Class, Manifest};
 pub use photo::{ImageReport, Status};
 
@@ -72,15 +74,16 @@ pub struct ModelInfo {
     pub classes: Vec<Class>,
 }
 
-impl From<&Manifest> for ModelInfo {
-    fn from(m: &Manifest) -> Self {
-        Self {
+impl ModelInfo {
+    /// Of the model in `dir`; refused where the manifest does not say its scale, without which no photo can be compared.
+    fn of(m: &Manifest, dir: &Path) -> Result<ModelInfo, ManifestError> {
+        Ok(Self {
             name: m.name.clone(),
             version: m.version.clone(),
             sha256: m.sha256.clone(),
-            gsd_m: m.gsd_m,
+            gsd_m: m.ground_sample_distance(dir)?,
             classes: m.classes.clone(),
-        }
+        })
     }
 }
 
@@ -89,8 +92,9 @@ impl From<&Manifest> for ModelInfo {
 pub type Eye<'a> = dyn FnMut(&Path, &RgbImage, Option<f64>) -> Result<Vec<Detection>, DetectError> + 'a;
 
 pub fn run(args: InspectArgs) -> anyhow::Result<ExitCode> {
-    let mut detector = Detector::load(&perception::model_dir(args.model.as_deref()))?;
-    let model = ModelInfo::from(detector.manifest());
+    let dir = perception::model_dir(args.model.as_deref());
+    let mut detector = Detector::load(&dir, &Options::default())?;
+    let model = ModelInfo::of(detector.manifest(), &dir)?;
     run_with(args, model, &mut |_, picture, gsd_m| detector.detect(picture, gsd_m))
 }
 
