@@ -18,7 +18,7 @@ use crate::geo;
 /// Width of the preview that goes with each frame; about 60 kB.
 const PREVIEW_WIDTH: u32 = 960;
 /// A thing that one look shows surely may be shown less surely by the others.
-const SUPPORT: f32 = 0.75;
+pub const SUPPORT: f32 = 0.75;
 /// Width of an evidence picture; a 4K frame stays readable at a few hundred kB.
 const EVIDENCE_WIDTH: u32 = 1920;
 
@@ -59,7 +59,8 @@ pub async fn run(
     }
 }
 
-fn look_at(detector: &mut Detector, look: &Look) -> Result<(Answer, Vec<u8>), String> {
+/// Decodes no more of a picture than is needed, brings it to the model's scale, and finds and places what is in it.
+pub fn look_at(detector: &mut Detector, look: &Look) -> Result<(Answer, Vec<u8>), String> {
     let name = look.file.display();
     let started = Instant::now();
     let encoded = Encoded::open(&look.file).map_err(|error| error.to_string())?;

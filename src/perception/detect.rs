@@ -77,6 +77,11 @@ impl Detector {
         self.graph.chosen()
     }
 
+    /// Processor time spent in the graph itself so far.
+    pub fn inference_time(&self) -> std::time::Duration {
+        self.graph.inference_time()
+    }
+
     /// Finds things in `picture`. `gsd_m` is the ground size of one of its pixels; without it the picture is taken
     /// as it is, which finds only things that happen to have the size the model knows.
     pub fn detect(&mut self, picture: &RgbImage, gsd_m: Option<f64>) -> Result<Vec<Detection>, DetectError> {

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use half::f16;
 use ort::environment::Environment;
@@ -77,6 +78,8 @@ pub struct Graph {
     /// What the buffer's padding was laid for.
     laid: Option<Placement>,
     thresholds: Vec<f32>,
+    /// Processor time of this thread in `session.run`, of all runs.
+    inference: Duration,
 }
 
 /// The input in the element the graph wants.
@@ -154,6 +157,11 @@ impl Graph {
         &self.chosen
     }
 
+    /// Processor time spent in the graph itself so far, by runs with one thread: what is left is ours.
+    pub fn inference_time(&self) -> Duration {
+        self.inference
+    }
+
     /// Looks at a part of a picture that has the model's scale and fits its input. Appends what reaches `floor` times its
     /// class's threshold, in the part's own pixels; what lies in the padding may reach beyond it.
     pub fn run(&mut self, view: &View<'_>, floor: f32, found: &mut Vec<Candidate>) -> Result<(), GraphError> {
@@ -178,7 +186,9 @@ impl Graph {
         for (name, extra) in &self.extras {
             values.push((Cow::Borrowed(name), extra.tensor(placement.input).map_err(failed)?));
         }
+        let before = thread_cpu();
         let answers = self.session.run(values).map_err(failed)?;
+        self.inference += thread_cpu().saturating_sub(before);
         let mut tensors = Vec::with_capacity(self.outputs.len());
         for name in &self.outputs {
             let value = answers.get(name).ok_or_else(|| GraphError::NoOutput {
@@ -387,7 +397,7 @@ fn output_names(manifest: &Manifest, session: &Session, path: &Path) -> Result<V
 }
 
 /// A session of the first provider that takes the graph.
-pub(super) fn open(path: &Path, bytes: &[u8], options: &Options) -> Result<(Session, Chosen), GraphError> {
+pub fn open(path: &Path, bytes: &[u8], options: &Options) -> Result<(Session, Chosen), GraphError> {
     let environment = environment()?;
     let mut refused: Vec<Refused> = Vec::new();
     for provider in &options.providers {
@@ -441,6 +451,10 @@ fn environment() -> Result<&'static Environment, GraphError> {
     let built =
         ort::init_from(&path).map_err(|e| unusable(&e))?.with_telemetry(false).build().map_err(|e| unusable(&e))?;
     Ok(ENVIRONMENT.get_or_init(|| built))
+}
+
+fn thread_cpu() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 
 pub(super) fn first_line(error: &dyn std::fmt::Display) -> String {

@@ -243,6 +243,11 @@ impl Ledger {
         self.release(frame);
     }
 
+    /// A picture that was held back cannot be called for any more.
+    pub fn forget(&mut self, frame: u64) {
+        self.held.remove(&frame);
+    }
+
     pub fn blurred(&mut self, frame: u64) {
         self.survey.blurred += 1;
         self.release(frame);

@@ -14,6 +14,7 @@ pub mod families;
 pub mod graph;
 pub mod ledger;
 pub mod manifest;
+pub mod pipeline;
 pub mod protocol;
 pub mod provider;
 pub mod quality;

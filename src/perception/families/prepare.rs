@@ -233,7 +233,7 @@ mod tests {
         let stretched = fit(&input(640, 640, Fit::Stretch), 4000, 2250);
         assert_eq!((stretched.size, stretched.scale), ((640, 640), [0.16, 640.0 / 2250.0]));
         // Dynamic: no more padding than to the stride.
-        let dynamic = Input { dynamic: true, ..centre };
+        let dynamic = Input { dynamic: true, ..centre.clone() };
         assert_eq!(place(&dynamic, fit(&dynamic, 4000, 2250).size).unwrap().input, (640, 384));
         for (width, height) in [(1, 1), (1, 9000), (9000, 1)] {
             let fitted = fit(&centre, width, height);

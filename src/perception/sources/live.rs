@@ -1,7 +1,7 @@
 //! A live source that is read without end: the newest frames, whatever becomes of the camera.
 //!
 //! Invariants kept here:
-//! - nobody waits for the camera longer than it takes to notice its silence, and nobody gets a frame older than a second;
+//! - nobody waits for the camera longer than it takes to notice its silence, and nobody gets a frame older than half a second;
 //! - what is not taken in time is dropped, the oldest first, and counted;
 //! - a reader that hangs in a driver is left behind; when several have, no more are started until one comes back.
 
@@ -18,7 +18,8 @@ use super::{Frame, Source, SourceError};
 const TICK: Duration = Duration::from_millis(100);
 /// Frames that wait for work. A 4K frame is 25 MB.
 const ROOM: usize = 2;
-const OLDEST: Duration = Duration::from_secs(1);
+/// With the time a look takes, no frame is told of more than a second after it came.
+const OLDEST: Duration = Duration::from_millis(500);
 /// Readers that may hang at once.
 const LEFT_BEHIND: usize = 3;
 
@@ -223,7 +224,7 @@ mod tests {
 
         fn frame(&mut self) -> Result<Frame, SourceError> {
             let picture = Picture::from_rgb(&image::RgbImage::new(4, 4)).unwrap();
-            Ok(Frame { stamp: Stamp { index: self.next, at_s: 0.0 }, picture, view: None, file: None })
+            Ok(Frame { stamp: Stamp { index: self.next, at_s: 0.0 }, picture, view: None, file: None, came: Instant::now() })
         }
     }
 

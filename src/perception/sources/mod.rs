@@ -11,6 +11,7 @@ pub mod vigil;
 pub mod video;
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use super::decode::{DecodeError, Picture};
 use super::ledger::View;
@@ -50,12 +51,19 @@ pub struct Frame {
     pub view: Option<View>,
     /// The file it is, of a folder of stills.
     pub file: Option<PathBuf>,
+    /// When it reached us.
+    pub came: Instant,
 }
 
 /// Gives frames in the order of their time.
 pub trait Source: Send {
     /// Goes to the next frame without making a picture of it. `None`: there are no more.
     fn advance(&mut self) -> Result<Option<Stamp>, SourceError>;
+
+    /// Where the frame that [`advance`](Self::advance) went to was taken from, where that is known without its picture.
+    fn view(&mut self, _: Stamp) -> Option<View> {
+        None
+    }
 
     /// The frame that [`advance`](Self::advance) went to.
     fn frame(&mut self) -> Result<Frame, SourceError>;

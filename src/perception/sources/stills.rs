@@ -1,6 +1,7 @@
 //! A folder of photos, in the order of their names, each with the pose its metadata tells.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use super::{Frame, Source, SourceError, Stamp};
 use crate::geo;
@@ -48,7 +49,7 @@ impl Source for Stills {
         let encoded = Encoded::open(&file)?;
         let picture = encoded.whole()?;
         let view = geo::photo::read(encoded.bytes()).ok().map(|photo| View { camera: photo.camera, pose: photo.pose });
-        Ok(Frame { stamp, picture, view, file: Some(file) })
+        Ok(Frame { stamp, picture, view, file: Some(file), came: Instant::now() })
     }
 }
 

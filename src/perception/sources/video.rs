@@ -1,5 +1,7 @@
 //! Video through OpenCV's FFmpeg and V4L2: a file, an RTSP stream, a device.
 
+use std::time::Instant;
+
 use opencv::core::{Mat, Vector};
 use opencv::prelude::*;
 use opencv::videoio::{self, VideoCapture};
@@ -18,9 +20,11 @@ pub struct Video {
     capture: VideoCapture,
     poses: Box<dyn Poses>,
     lens: Option<Lens>,
+    /// Of the frames, once one was seen.
+    size: Option<(u32, u32)>,
     next: u64,
     stamp: Stamp,
-    started: std::time::Instant,
+    started: Instant,
     /// Frames the container promises; 0 where it does not say.
     promised: u64,
 }
@@ -58,9 +62,10 @@ impl Video {
             capture,
             poses,
             lens,
+            size: None,
             next: 0,
             stamp: Stamp { index: 0, at_s: 0.0 },
-            started: std::time::Instant::now(),
+            started: Instant::now(),
             promised: if promised.is_finite() && promised > 0.0 { promised as u64 } else { 0 },
         })
     }
@@ -87,6 +92,11 @@ impl Source for Video {
         Ok(Some(self.stamp))
     }
 
+    fn view(&mut self, stamp: Stamp) -> Option<View> {
+        let (width, height) = self.size?;
+        Some(View { camera: self.lens?.camera(width, height), pose: self.poses.at(stamp.at_s)? })
+    }
+
     fn frame(&mut self) -> Result<Frame, SourceError> {
         let bad = |message: String| SourceError::BadFrame { name: self.name.clone(), message };
         let mut mat = Mat::default();
@@ -94,10 +104,8 @@ impl Source for Video {
             return Err(bad("it could not be decoded".to_owned()));
         }
         let picture = Picture::from_mat(mat).map_err(bad)?;
-        let view = self.lens.zip(self.poses.at(self.stamp.at_s)).map(|(lens, pose)| View {
-            camera: lens.camera(picture.width(), picture.height()),
-            pose,
-        });
-        Ok(Frame { stamp: self.stamp, picture, view, file: None })
+        self.size = Some((picture.width(), picture.height()));
+        let view = self.view(self.stamp);
+        Ok(Frame { stamp: self.stamp, picture, view, file: None, came: Instant::now() })
     }
 }
