@@ -186,9 +186,9 @@ impl Graph {
         for (name, extra) in &self.extras {
             values.push((Cow::Borrowed(name), extra.tensor(placement.input).map_err(failed)?));
         }
-        let before = thread_cpu();
+        let started = thread_cpu();
         let answers = self.session.run(values).map_err(failed)?;
-        self.inference += thread_cpu().saturating_sub(before);
+        self.inference += thread_cpu().saturating_sub(started);
         let mut tensors = Vec::with_capacity(self.outputs.len());
         for name in &self.outputs {
             let value = answers.get(name).ok_or_else(|| GraphError::NoOutput {

@@ -22,7 +22,6 @@ use image::RgbImage;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::perception::detect::{DetectError, Detection, Detector};
-use crate::perception::graph::Options;
 use crate::perception::sources::Address;
 use crate::perception::graph::Options;
 use crate::perception::manifest::ManifestError;

@@ -220,10 +220,11 @@ fn pose(text: &str, ground_m: f64) -> Result<Pose, SourceError> {
         .map(|part| part.trim().parse::<f64>().ok().filter(|n| n.is_finite()).ok_or(part))
         .collect::<Result<_, _>>()
         .map_err(|part| fault(format!("{part:?} is no number")))?;
-    let (&[lat, lon, height_m, yaw_deg, pitch_deg], roll) = (match numbers.len() {
-        5 | 6 => (<&[f64; 5]>::try_from(&numbers[..5]).map_err(|_| fault("five numbers are needed".to_owned()))?, numbers.get(5)),
-        count => return Err(fault(format!("{count} numbers, 5 or 6 are needed"))),
-    });
+    let (lat, lon, height_m, yaw_deg, pitch_deg, roll_deg) = match numbers[..] {
+        [lat, lon, height, yaw, pitch] => (lat, lon, height, yaw, pitch, 0.0),
+        [lat, lon, height, yaw, pitch, roll] => (lat, lon, height, yaw, pitch, roll),
+        _ => return Err(fault(format!("{} numbers, 5 or 6 are needed", numbers.len()))),
+    };
     let at = LatLon { lat, lon };
     at.validate().map_err(|error| fault(error.to_string()))?;
     if !(-90.0..=90.0).contains(&pitch_deg) {
@@ -232,7 +233,7 @@ fn pose(text: &str, ground_m: f64) -> Result<Pose, SourceError> {
     Ok(Pose {
         at,
         height_m: height_m - ground_m,
-        attitude: Attitude { yaw_deg, pitch_deg, roll_deg: roll.copied().unwrap_or(0.0) },
+        attitude: Attitude { yaw_deg, pitch_deg, roll_deg },
         // A camera on a mast whose place somebody measured with a telephone, and its direction by landmarks.
         sigma: PoseSigma { horizontal_m: 2.0, vertical_m: 1.0, yaw_deg: 2.0, tilt_deg: 1.0 },
     })
