@@ -15,6 +15,7 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType};
 
+use super::describe::layout::Out;
 use super::families::prepare::{self, Placement, Tables, View};
 use super::families::{self, Candidate, FamilyError, Tensor};
 use super::manifest::{ExtraValue, Input, Layout, Manifest, ManifestError};
@@ -128,6 +129,7 @@ impl Graph {
             buffer,
             laid: None,
             thresholds,
+            inference: Duration::ZERO,
         };
         graph.prove()?;
         Ok(graph)
@@ -271,6 +273,40 @@ impl Extra {
             _ => Owned::from_array((shape, pair.map(|n| n as f32).to_vec()))?.into(),
         })
     }
+}
+
+/// One run of a graph that nobody has described yet: all outputs that are numbers.
+pub(super) fn trial(
+    session: &mut Session,
+    path: &Path,
+    input: &Input,
+    (name, rank, element): (&str, usize, TensorElementType),
+    picture: &image::RgbImage,
+) -> Result<Vec<Out>, GraphError> {
+    let fault = |fault: String| GraphError::Input { path: path.to_owned(), fault };
+    let mut buffer = Buffer::new(input, element)
+        .ok_or_else(|| fault(format!("input {name} wants {element}, which is none of f32, f16 and u8")))?;
+    let size = (input.width, input.height);
+    let placement = Placement { input: size, at: (0, 0), size };
+    let view = View::of(picture).ok_or_else(|| fault("an input without pixels".to_owned()))?;
+    buffer.write(&view, &placement, true);
+    let extras = extra_inputs(input, session, name, path)?;
+    let failed = |e: ort::Error| GraphError::Inference { path: path.to_owned(), message: first_line(&e) };
+    let mut values: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::new();
+    values.push((Cow::Borrowed(name), buffer.value(shape(input, &placement, rank)).map_err(failed)?));
+    for (name, extra) in &extras {
+        values.push((Cow::Borrowed(name), extra.tensor(size).map_err(failed)?));
+    }
+    let answers = session.run(values).map_err(failed)?;
+    let integers = [TensorElementType::Int64, TensorElementType::Int32, TensorElementType::Uint8];
+    Ok(answers
+        .iter()
+        .filter_map(|(name, value)| {
+            let tensor = numbers(name, &value)?;
+            let integer = matches!(value.dtype(), ValueType::Tensor { ty, .. } if integers.contains(ty));
+            Some(Out { name: name.to_owned(), shape: tensor.shape, integer, data: tensor.data.into_owned() })
+        })
+        .collect())
 }
 
 fn shape(input: &Input, placement: &Placement, rank: usize) -> Vec<i64> {

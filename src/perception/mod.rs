@@ -9,11 +9,13 @@
 pub mod annotate;
 pub mod child;
 pub mod decode;
+pub mod describe;
 pub mod detect;
 pub mod families;
 pub mod graph;
 pub mod ledger;
 pub mod manifest;
+pub mod onnx;
 pub mod pipeline;
 pub mod protocol;
 pub mod provider;
@@ -22,6 +24,7 @@ pub mod sources;
 pub mod supervise;
 pub mod tiling;
 pub mod track;
+pub mod whole;
 
 use std::path::{Path, PathBuf};
 
