@@ -306,7 +306,7 @@ impl Ledger {
 
     pub fn survey(&self) -> Survey {
         let total = self.cells.len().max(1) as f64;
-        let share = |count: usize| if self.ring.is_empty() { 0.0 } else { count as f64 / total };
+        let share = |count: usize| if self.ring.is_empty() { 0.0 } else { (count as f64 / total * 1e4).round() / 1e4 };
         let examined: Vec<&Cell> = self.cells.values().filter(|c| c.looks > 0).collect();
         let median = |pick: fn(&Cell) -> f32| {
             let mut values: Vec<f32> = examined.iter().map(|c| pick(c)).collect();
