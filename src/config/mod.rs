@@ -18,7 +18,7 @@ use crate::cases::kinds::{Kind, KindConfig};
 use crate::cases::{Kinds, Register};
 use crate::geo::LatLon;
 use crate::patrol::airspace::{Approval, ApprovalConfig};
-use crate::patrol::config::{Identification, Patrol};
+use crate::patrol::config::{Identification, NoFlyConfig, Patrol};
 use crate::patrol::energy::EnergyConfig;
 use crate::patrol::{PatrolConfig, gates};
 use crate::perception::ledger::Rules;
@@ -43,6 +43,9 @@ pub struct Config {
     /// Approvals to fly; a drone flies only inside one.
     #[serde(default)]
     pub airspace: Vec<ApprovalConfig>,
+    /// What no flight may cross.
+    #[serde(default)]
+    pub no_fly: Vec<NoFlyConfig>,
     /// Where the table stands, the drone must identify itself before anything arms.
     #[serde(default)]
     pub identification: Option<Identification>,
@@ -314,6 +317,13 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
             }
         }
     }
+    let mut exclusions = Vec::new();
+    for (index, no_fly) in c.no_fly.iter().enumerate() {
+        match no_fly.load(&base) {
+            Ok(exclusion) => exclusions.push(exclusion),
+            Err((key, fault)) => faults.add(&format!("no_fly[{index}].{key}"), fault),
+        }
+    }
     if c.identification.as_ref().is_some_and(|i| i.registration.trim().is_empty()) {
         faults.add("identification.registration", "is empty; write the drone's registration number".to_owned());
     }
@@ -344,7 +354,8 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
         if shape_is_fine {
             match patrol.load(&base) {
                 Err((inner, fault)) => faults.add(&key(&inner), fault),
-                Ok(patrol) => {
+                Ok(mut patrol) => {
+                    patrol.exclusions.clone_from(&exclusions);
                     let far = patrol.points().iter().map(|p| p.distance_m(c.station.dock)).fold(0.0, f64::max);
                     if far > 20_000.0 {
                         faults.add(
@@ -396,6 +407,25 @@ mod tests {
         let message = faults_of(&bad);
         for wanted in ["station.timezone", "patrols[0].height_m", "500"] {
             assert!(message.contains(wanted), "{wanted} is missing in:\n{message}");
+        }
+    }
+
+    #[test]
+    fn a_place_not_to_be_flown_over_is_read_whole_or_named() {
+        let with = |table: &str| {
+            let text =
+                EXAMPLE.replace("[perception]", &format!("[[no_fly]]\nname = \"school\"\n{table}\n\n[perception]"));
+            faults_of(&text)
+        };
+        assert!(!with("centre = { lat = 23.051, lon = 113.0 }\nradius_m = 150.0").contains("no_fly"));
+        for (table, key) in [
+            ("", "no_fly[0].area"),
+            ("area = \"none.geojson\"", "none.geojson"),
+            ("centre = { lat = 123.05, lon = 113.0 }\nradius_m = 150.0", "no_fly[0].centre"),
+            ("centre = { lat = 23.051, lon = 113.0 }\nradius_m = -1.0", "no_fly[0].radius_m"),
+        ] {
+            let message = with(table);
+            assert!(message.contains(key), "{key}: {message}");
         }
     }
 

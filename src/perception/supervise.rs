@@ -267,6 +267,7 @@ impl Keeper {
             Ok(Ok((Answer::Ready { model, provider }, _))) => {
                 let pid = running.child.id();
                 let on = provider.provider.name();
+                provider.refused.iter().for_each(|refused| tracing::warn!(%refused, "execution provider refused"));
                 tracing::info!(model = model.name, version = model.version, pid, on, "perception ready");
                 self.state.send_modify(|s| {
                     s.running = true;

@@ -42,8 +42,10 @@ pub enum Habit {
     Yolo,
     /// Bytes as they are, blue first, grey at the right and below.
     Yolox,
-    /// Parts of 255, stretched.
+    /// Parts of 255, stretched by OpenCV.
     Stretched,
+    /// Parts of 255, stretched by Pillow.
+    Pillow,
     /// The same with ImageNet's mean and deviation.
     ImageNet,
     NanoDetPlus,
@@ -92,6 +94,13 @@ pub fn all(outs: &[Out], facts: &Facts) -> Vec<Layout> {
 
 /// Without what stands beside detections in some exports: feature maps of YOLOv5 and v7, counts of selected rows.
 fn without_extras(outs: &[Out]) -> Vec<Out> {
+    // TensorFlow's detectors bring their raw tensors along; the selected ones are called so in all of them.
+    let selected = |o: &&Out| {
+        ["detection_boxes", "detection_classes", "detection_scores"].contains(&o.name.trim_end_matches(":0"))
+    };
+    if outs.iter().filter(selected).count() == 3 {
+        return outs.iter().filter(selected).cloned().collect();
+    }
     let matrices = outs.iter().filter(|o| matrix(&o.shape).is_some_and(|(_, columns)| columns > 1)).count();
     outs.iter()
         .filter(|o| matrices == 0 || (o.shape.len() < 5 && !(outs.len() > 1 && is_count(o, outs))))
@@ -658,7 +667,7 @@ impl Case<'_> {
                 ..Output::default()
             },
             classes: Some(classes),
-            habit: if rf_detr { Habit::ImageNet } else { Habit::Stretched },
+            habit: if rf_detr { Habit::ImageNet } else { Habit::Pillow },
             assumed,
         })
     }
@@ -686,7 +695,7 @@ impl Case<'_> {
             ..Output::default()
         };
         let mut classes = self.facts.classes.or(self.facts.divisor);
-        let mut habit = Habit::Stretched;
+        let mut habit = Habit::Pillow;
         if self.facts.bytes {
             habit = Habit::Bytes;
             (output.boxes, output.unit) = (BoxFormat::Yxyx, Unit::Normalised);
@@ -699,10 +708,8 @@ impl Case<'_> {
             output.background = Background::First;
             let why = "TensorFlow and torchvision number their classes from 1, 0 is the background".to_owned();
             assumed.push(("output.background", "first".to_owned(), why));
-            if classes.is_none() {
-                classes = Some(90);
-                assumed.push(("classes", "COCO's numbers 1 to 90".to_owned(), "the graph does not say".to_owned()));
-            }
+            // COCO's numbers 1 to 90; said where the names are given.
+            classes = classes.or(Some(90));
         }
         Some(Layout { family: Family::Triples, output, classes, habit, assumed })
     }
