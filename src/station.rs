@@ -20,6 +20,7 @@ use crate::patrol::dispatcher::{self, Calendar, Dispatcher};
 use crate::patrol::flight::Order;
 use crate::patrol::holds::{HoldKeeper, Lock};
 use crate::patrol::{OrderRefused, StartRefused, Trigger};
+use crate::perception::ledger::Rules;
 use crate::perception::protocol::CameraModel;
 use crate::perception::{self, Perception, supervise};
 use crate::runtime::clock::{self, Trust};
@@ -117,6 +118,8 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
         kinds: config.cases.kinds(),
         division: config.station.division.clone(),
         camera: CameraModel { horizontal_fov_deg: config.camera.horizontal_fov_deg },
+        aspect: config.camera.aspect,
+        rules: Rules { looks: config.perception.looks, ..Rules::default() },
         media_dir: config.camera.media_dir.clone(),
     };
     let keeper = keeper::spawn(

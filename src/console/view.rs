@@ -127,6 +127,7 @@ pub fn sortie(sortie: &Sortie) -> Value {
         "frames_lost": sortie.frames_lost,
         "cases": sortie.cases,
         "coverage": rounded(sortie.coverage, 1000.0),
+        "survey": sortie.survey,
         "progress": rounded(sortie.progress, 1000.0),
         "route": (sortie.route.len() > 1).then(|| line(&sortie.route)),
         "operator": sortie.operator,

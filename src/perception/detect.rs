@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use super::decode;
+use super::decode::Pixels;
+use super::families::Candidate;
 use super::families::prepare::View;
 use super::graph::{Graph, GraphError, Options};
 use super::manifest::{Manifest, ManifestError};
 use super::provider::Chosen;
-use super::tiling::{self, Seen};
+use super::tiling::{self, Seen, Tile};
 
 #[derive(Debug, thiserror::Error)]
 pub enum DetectError {
@@ -34,16 +35,30 @@ pub struct Detection {
     pub bbox: [f32; 4],
 }
 
+impl Detection {
+    /// Into the pixels of a picture that is `by` times as large.
+    pub fn stretch(&mut self, by: [f32; 2]) {
+        for (side, value) in self.bbox.iter_mut().enumerate() {
+            *value *= by[side % 2];
+        }
+    }
+}
+
+/// The largest thing that is looked for must lie whole in at least one tile.
+const LARGEST_M: f64 = 25.0;
+
 pub struct Detector {
     graph: Graph,
     dir: PathBuf,
     /// Detections down to this share of their class's threshold are given.
     floor: f32,
+    /// What the tile under work gave; kept so that its memory is.
+    candidates: Vec<Candidate>,
 }
 
 impl Detector {
     pub fn load(dir: &Path, options: &Options) -> Result<Detector, DetectError> {
-        Ok(Detector { graph: Graph::load(dir, options)?, dir: dir.to_owned(), floor: 1.0 })
+        Ok(Detector { graph: Graph::load(dir, options)?, dir: dir.to_owned(), floor: 1.0, candidates: Vec::new() })
     }
 
     /// Gives weaker detections too, down to `floor` times their class's threshold: for callers that see a thing several
@@ -62,57 +77,76 @@ impl Detector {
         self.graph.chosen()
     }
 
+    /// Processor time spent in the graph itself so far.
+    pub fn inference_time(&self) -> std::time::Duration {
+        self.graph.inference_time()
+    }
+
     /// Finds things in `picture`. `gsd_m` is the ground size of one of its pixels; without it the picture is taken
     /// as it is, which finds only things that happen to have the size the model knows.
     pub fn detect(&mut self, picture: &RgbImage, gsd_m: Option<f64>) -> Result<Vec<Detection>, DetectError> {
         let (width, height) = picture.dimensions();
+        let (to_width, to_height) = self.scaled_size(width, height, gsd_m)?;
+        let whole = Pixels::from(picture);
+        if (to_width, to_height) == (width, height) {
+            return self.detect_scaled(&whole);
+        }
+        let scaled = whole.resized(to_width, to_height).map_err(|e| DetectError::Resize(e.message))?;
+        let mut found = self.detect_scaled(&scaled.pixels())?;
+        for detection in &mut found {
+            detection.stretch([width as f32 / to_width as f32, height as f32 / to_height as f32]);
+        }
+        Ok(found)
+    }
+
+    /// The size at which a thing in the picture has the size the model knows.
+    pub fn scaled_size(&self, width: u32, height: u32, gsd_m: Option<f64>) -> Result<(u32, u32), DetectError> {
         let scale = match gsd_m {
             // Enlarging more than threefold invents pixels; shrinking below a stride leaves nothing to see.
             Some(gsd) => (gsd / self.manifest().ground_sample_distance(&self.dir)?).clamp(0.02, 3.0),
             None => 1.0,
         };
         let to = |length: u32| ((f64::from(length) * scale).round() as u32).max(1);
-        let scaled = decode::resize(picture, to(width), to(height)).map_err(|e| DetectError::Resize(e.message))?;
-        let seen = self.detect_scaled(&scaled)?;
-        let (back_x, back_y) = (width as f32 / scaled.width() as f32, height as f32 / scaled.height() as f32);
-        Ok(seen
-            .into_iter()
-            .map(|s| Detection {
-                class: s.class,
-                score: s.score,
-                bbox: [s.bbox[0] * back_x, s.bbox[1] * back_y, s.bbox[2] * back_x, s.bbox[3] * back_y],
-            })
-            .collect())
+        Ok((to(width), to(height)))
     }
 
-    fn detect_scaled(&mut self, picture: &RgbImage) -> Result<Vec<Seen>, DetectError> {
-        let (width, height) = picture.dimensions();
-        let input = self.manifest().input.clone();
-        // The largest thing, 25 m, must lie whole in at least one tile.
-        let overlap = self.manifest().gsd_m.map_or(input.width / 4, |gsd| ((25.0 / gsd) as u32).min(input.width / 4));
-        let (mut seen, mut candidates) = (Vec::new(), Vec::new());
-        for tile in tiling::tiles(width, height, input.width, input.height, overlap) {
-            let Some(view) = View::new(picture.as_raw(), width as usize * 3, tile.x, tile.y, tile.width, tile.height)
-            else {
-                continue;
-            };
-            candidates.clear();
-            self.graph.run(&view, self.floor, &mut candidates)?;
-            for candidate in &candidates {
-                let bbox = candidate.bbox;
-                let bbox = [
-                    (bbox[0] + tile.x as f32).clamp(0.0, width as f32),
-                    (bbox[1] + tile.y as f32).clamp(0.0, height as f32),
-                    (bbox[2] + tile.x as f32).clamp(0.0, width as f32),
-                    (bbox[3] + tile.y as f32).clamp(0.0, height as f32),
-                ];
-                if bbox[2] - bbox[0] >= 1.0 && bbox[3] - bbox[1] >= 1.0 {
-                    let cut = tiling::is_cut(&bbox, &tile, width, height);
-                    seen.push(Seen { class: candidate.class, score: candidate.score, bbox, cut });
-                }
+    /// Finds things in a picture that has the model's scale, red first.
+    pub fn detect_scaled(&mut self, picture: &Pixels) -> Result<Vec<Detection>, DetectError> {
+        let manifest = self.manifest();
+        let (wide, tall) = (manifest.input.width, manifest.input.height);
+        let overlap = manifest.gsd_m.map_or(wide / 4, |gsd| ((LARGEST_M / gsd) as u32).min(wide / 4));
+        self.detect_tiles(picture, &tiling::tiles(picture.width, picture.height, wide, tall, overlap))
+    }
+
+    /// The same with tiles that somebody else chose.
+    pub fn detect_tiles(&mut self, picture: &Pixels, tiles: &[Tile]) -> Result<Vec<Detection>, DetectError> {
+        let mut seen = Vec::new();
+        for tile in tiles {
+            self.look_at_tile(picture, tile, &mut seen)?;
+        }
+        let merged = tiling::merge(seen, self.manifest().nms_iou);
+        Ok(merged.into_iter().map(|s| Detection { class: s.class, score: s.score, bbox: s.bbox }).collect())
+    }
+
+    /// One run of the graph; its boxes in the picture's pixels, not merged with any others.
+    pub fn look_at_tile(&mut self, picture: &Pixels, tile: &Tile, seen: &mut Vec<Seen>) -> Result<(), DetectError> {
+        let (width, height) = (picture.width, picture.height);
+        let stride = width as usize * 3;
+        // A tile outside the picture shows nothing.
+        let Some(view) = View::new(picture.bytes, stride, tile.x, tile.y, tile.width, tile.height) else { return Ok(()) };
+        self.candidates.clear();
+        self.graph.run(&view, self.floor, &mut self.candidates)?;
+        let (left, top) = (tile.x as f32, tile.y as f32);
+        for candidate in &self.candidates {
+            let [x1, y1, x2, y2] = candidate.bbox;
+            let across = |x: f32| (x + left).clamp(0.0, width as f32);
+            let down = |y: f32| (y + top).clamp(0.0, height as f32);
+            let bbox = [across(x1), down(y1), across(x2), down(y2)];
+            if bbox[2] - bbox[0] >= 1.0 && bbox[3] - bbox[1] >= 1.0 {
+                seen.push(Seen::new(candidate.class, candidate.score, bbox, *tile, width, height));
             }
         }
-        Ok(tiling::merge(seen, self.manifest().nms_iou))
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use half::f16;
 use ort::environment::Environment;
@@ -15,7 +16,7 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType};
 
 use super::describe::layout::Out;
-use super::families::prepare::{self, Placement, Tables, View};
+use super::families::prepare::{self, Placement, Planes, Tables, View};
 use super::families::{self, Candidate, FamilyError, Tensor};
 use super::manifest::{ExtraValue, Input, Layout, Manifest, ManifestError};
 use super::provider::{Chosen, Provider, Refused};
@@ -78,11 +79,13 @@ pub struct Graph {
     /// What the buffer's padding was laid for.
     laid: Option<Placement>,
     thresholds: Vec<f32>,
+    /// Processor time of this thread in `session.run`, of all runs.
+    inference: Duration,
 }
 
 /// The input in the element the graph wants.
 enum Buffer {
-    F32(Box<Tables<f32>>, Vec<f32>),
+    F32(Box<Tables<f32>>, Option<Planes>, Vec<f32>),
     F16(Box<Tables<f16>>, Vec<f16>),
     U8(Box<Tables<u8>>, Vec<u8>),
 }
@@ -126,6 +129,7 @@ impl Graph {
             buffer,
             laid: None,
             thresholds,
+            inference: Duration::ZERO,
         };
         graph.prove()?;
         Ok(graph)
@@ -155,6 +159,11 @@ impl Graph {
         &self.chosen
     }
 
+    /// Processor time spent in the graph itself so far, by runs with one thread: what is left is ours.
+    pub fn inference_time(&self) -> Duration {
+        self.inference
+    }
+
     /// Looks at a part of a picture that has the model's scale and fits its input. Appends what reaches `floor` times its
     /// class's threshold, in the part's own pixels; what lies in the padding may reach beyond it.
     pub fn run(&mut self, view: &View<'_>, floor: f32, found: &mut Vec<Candidate>) -> Result<(), GraphError> {
@@ -179,7 +188,9 @@ impl Graph {
         for (name, extra) in &self.extras {
             values.push((Cow::Borrowed(name), extra.tensor(placement.input).map_err(failed)?));
         }
+        let started = thread_cpu();
         let answers = self.session.run(values).map_err(failed)?;
+        self.inference += thread_cpu().saturating_sub(started);
         let mut tensors = Vec::with_capacity(self.outputs.len());
         for name in &self.outputs {
             let value = answers.get(name).ok_or_else(|| GraphError::NoOutput {
@@ -206,7 +217,7 @@ impl Graph {
 impl Buffer {
     fn new(input: &Input, element: TensorElementType) -> Option<Buffer> {
         Some(match element {
-            TensorElementType::Float32 => Buffer::F32(Box::new(Tables::new(input, |x| x)), vec![]),
+            TensorElementType::Float32 => Buffer::F32(Box::new(Tables::new(input, |x| x)), Planes::new(input), vec![]),
             TensorElementType::Float16 => Buffer::F16(Box::new(Tables::new(input, f16::from_f32)), vec![]),
             // Saturates, as the graph's own arithmetic would.
             TensorElementType::Uint8 => Buffer::U8(Box::new(Tables::new(input, |x| x.round() as u8)), vec![]),
@@ -229,7 +240,16 @@ impl Buffer {
             tables.write(view, placement, to);
         }
         match self {
-            Buffer::F32(tables, to) => into(tables, to, view, placement, lay),
+            Buffer::F32(tables, Some(planes), to) if Planes::takes(view) => {
+                if lay {
+                    to.resize(Tables::<f32>::length(placement), 0.0);
+                    tables.clear(placement, to);
+                }
+                if planes.write(view, placement, to).is_err() {
+                    tables.write(view, placement, to);
+                }
+            }
+            Buffer::F32(tables, _, to) => into(tables, to, view, placement, lay),
             Buffer::F16(tables, to) => into(tables, to, view, placement, lay),
             Buffer::U8(tables, to) => into(tables, to, view, placement, lay),
         }
@@ -237,7 +257,7 @@ impl Buffer {
 
     fn value(&self, shape: Vec<i64>) -> ort::Result<SessionInputValue<'_>> {
         Ok(match self {
-            Buffer::F32(_, numbers) => TensorRef::from_array_view((shape, numbers.as_slice()))?.into(),
+            Buffer::F32(_, _, numbers) => TensorRef::from_array_view((shape, numbers.as_slice()))?.into(),
             Buffer::F16(_, numbers) => TensorRef::from_array_view((shape, numbers.as_slice()))?.into(),
             Buffer::U8(_, numbers) => TensorRef::from_array_view((shape, numbers.as_slice()))?.into(),
         })
@@ -422,7 +442,7 @@ fn output_names(manifest: &Manifest, session: &Session, path: &Path) -> Result<V
 }
 
 /// A session of the first provider that takes the graph.
-pub(super) fn open(path: &Path, bytes: &[u8], options: &Options) -> Result<(Session, Chosen), GraphError> {
+pub fn open(path: &Path, bytes: &[u8], options: &Options) -> Result<(Session, Chosen), GraphError> {
     let environment = environment()?;
     let mut refused: Vec<Refused> = Vec::new();
     for provider in &options.providers {
@@ -476,6 +496,10 @@ fn environment() -> Result<&'static Environment, GraphError> {
     let built =
         ort::init_from(&path).map_err(|e| unusable(&e))?.with_telemetry(false).build().map_err(|e| unusable(&e))?;
     Ok(ENVIRONMENT.get_or_init(|| built))
+}
+
+fn thread_cpu() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 
 /// What ONNX Runtime says, without the place in its own source that it often puts in front: file, line and signature.

@@ -14,12 +14,17 @@ pub mod describe;
 pub mod detect;
 pub mod families;
 pub mod graph;
+pub mod ledger;
 pub mod manifest;
 pub mod onnx;
+pub mod pipeline;
 pub mod protocol;
 pub mod provider;
+pub mod quality;
+pub mod sources;
 pub mod supervise;
 pub mod tiling;
+pub mod track;
 pub mod whole;
 
 use std::path::{Path, PathBuf};

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::manifest::Manifest;
 use super::protocol::{self, Answer, Look, Mark, ModelName, ProtocolError, Request, SeenFrame};
 use super::provider::{Chosen, Provider};
+use super::quality::Unusable;
 
 /// Looks that may wait: a long sortie's worth, some 300 bytes each.
 const QUEUE: usize = 1024;
@@ -57,7 +58,17 @@ pub enum PerceptionError {
 #[derive(Debug)]
 pub enum Looked {
     Seen { look: Look, frame: SeenFrame },
+    /// It shows nothing that could be judged.
+    Skipped { look: Look, why: Unusable },
     Lost { look: Look, reason: String },
+}
+
+impl Looked {
+    pub fn look(&self) -> &Look {
+        match self {
+            Looked::Seen { look, .. } | Looked::Skipped { look, .. } | Looked::Lost { look, .. } => look,
+        }
+    }
 }
 
 /// The newest frame with its boxes, for the page.
@@ -75,6 +86,8 @@ pub struct PerceptionState {
     pub restarts: u64,
     /// Frames looked at since the start.
     pub frames: u64,
+    /// Blurred or badly exposed ones.
+    pub skipped: u64,
     pub lost: u64,
     /// Looks that wait.
     pub behind: usize,
@@ -322,6 +335,11 @@ impl Keeper {
                 let preview = Preview { taken_at: look.taken_at, frame: look.frame, jpeg: Arc::new(jpeg) };
                 self.preview.send_replace(Some(preview));
                 self.tell(Looked::Seen { look, frame }).await;
+                Ok(())
+            }
+            Ok((Answer::Skipped { why }, _)) => {
+                self.state.send_modify(|s| s.skipped += 1);
+                self.tell(Looked::Skipped { look, why }).await;
                 Ok(())
             }
             Ok((Answer::Failed { error }, _)) => {
