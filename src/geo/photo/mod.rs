@@ -1,37 +1,53 @@
 //! Where a photo was taken from and with which camera: out of its own EXIF and XMP. Pure: bytes in, a pose out.
 //!
-//! What is read: position (XMP before EXIF, which has fewer digits), height above take-off, the **gimbal's** attitude (the
-//! vehicle's is another thing: a drone that leans into the wind looks straight down all the same) and the focal length,
-//! from the maker's calibration, a known sensor, or the 35 mm equivalent, in this order. DJI's XMP only, so far.
+//! What is read: position (XMP before EXIF, which has fewer digits), heights, the **gimbal's** attitude (the vehicle's is
+//! another thing: a drone that leans into the wind looks straight down all the same) and the lens, from a calibration, a
+//! known camera, or the 35 mm equivalent, in this order. Makers are told apart by the words they use, see [`makers`].
 //!
 //! Everything here comes from outside: sizes are bounded, nothing is trusted, and what is missing is named together with
-//! what it is needed for. The height above *sea level* is never taken for one above the ground.
+//! what it is needed for. The height above *sea level* is never taken for one above the ground. A picture that was changed
+//! after its pose was written is refused or flagged, see [`edited`].
 
+mod container;
+mod edited;
 mod exif;
-mod jpeg;
 mod lens;
+mod makers;
 mod xmp;
 
 use std::fmt;
-use std::io::Cursor;
 
-use super::{Attitude, Camera, CoordinateError, LatLon, Pose, PoseSigma};
+use super::level::CameraHeights;
+use super::{Camera, CoordinateError, LatLon, Pose, PoseSigma};
 
 /// One sigma of a drone without corrections, per axis: a satellite fix, a barometer's drift together with ground that is
 /// not quite at take-off height, a compass next to motors, a gimbal.
-const SIGMA: PoseSigma = PoseSigma { horizontal_m: 1.5, vertical_m: 2.0, yaw_deg: 2.0, tilt_deg: 0.5 };
+pub const SIGMA: PoseSigma = PoseSigma { horizontal_m: 1.5, vertical_m: 2.0, yaw_deg: 2.0, tilt_deg: 0.5 };
 /// With an RTK fix the camera's place is known, the ground under it is not better known than before.
 const SIGMA_RTK: PoseSigma = PoseSigma { horizontal_m: 0.1, vertical_m: 1.0, yaw_deg: 1.0, tilt_deg: 0.5 };
 /// DJI's `RtkFlag` for a fixed solution.
 const RTK_FIXED: f64 = 50.0;
 /// Two positions in one file that differ by more than this contradict each other.
 const CONTRADICTION_M: f64 = 20.0;
+/// How much less a picture is believed that an editor had in hands: it may have been cropped by as much without showing.
+const EDITED_FOCAL_SIGMA: f64 = 0.1;
+const EDITED_TILT_DEG: f64 = 3.0;
+const EDITED_YAW_DEG: f64 = 5.0;
 
 /// What a photo says of itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Photo {
     pub camera: Camera,
+    /// One sigma of the focal length, as a share of it.
+    pub focal_sigma: f64,
+    /// Its height is above take-off.
     pub pose: Pose,
+    /// All heights that are stated, for use with a terrain model.
+    pub heights: CameraHeights,
+    /// Metres along the optical axis to what is in the picture's centre, measured.
+    pub laser_range_m: Option<f64>,
+    /// An editor had it in hands; the errors are widened.
+    pub edited: bool,
     /// The camera's name as in EXIF.
     pub model: Option<String>,
     /// As in EXIF, in the camera's own time, whose zone the file does not tell.
@@ -43,7 +59,7 @@ pub struct Photo {
 /// Why a photo has no pose.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PhotoError {
-    #[error("no picture that can be read (JPEG or PNG): {0}")]
+    #[error("no picture that can be read (JPEG, PNG or TIFF): {0}")]
     NotAPicture(String),
     #[error("the XMP metadata is refused: {0}")]
     Xmp(#[from] xmp::XmpError),
@@ -53,6 +69,13 @@ pub enum PhotoError {
     Position(CoordinateError),
     #[error("EXIF orientation {0}: the picture was turned after its pose was written; take the original file")]
     Turned(u32),
+    #[error(
+        "the picture has {width} × {height} pixels, the camera wrote {was_width} × {was_height}: it was {} after its pose was written; take the original file",
+        if *turned { "turned" } else { "cropped or stretched" }
+    )]
+    Reshaped { width: u32, height: u32, was_width: u32, was_height: u32, turned: bool },
+    #[error("the picture was cropped after its pose was written (crs:HasCrop); take the original file")]
+    Cropped,
 }
 
 /// What a pose needs and a photo lacks.
@@ -72,8 +95,8 @@ impl fmt::Display for Missing {
             Self::Height => {
                 "no height above take-off (XMP RelativeAltitude; the height above sea level does not say it)"
             }
-            Self::GimbalYaw => "no gimbal yaw (XMP GimbalYawDegree; the flight yaw does not say it)",
-            Self::GimbalPitch => "no gimbal pitch (XMP GimbalPitchDegree)",
+            Self::GimbalYaw => "no gimbal yaw (XMP GimbalYawDegree or its maker's word for it; the flight yaw does not say it)",
+            Self::GimbalPitch => "no gimbal pitch (XMP GimbalPitchDegree or its maker's word for it)",
             Self::FocalLength => "no focal length (EXIF FocalLength with a known camera, or FocalLengthIn35mmFilm)",
         })
     }
@@ -84,59 +107,53 @@ fn list(missing: &[Missing]) -> String {
     format!("{}; take the file as the drone wrote it, messengers and editors strip metadata", parts.join(", "))
 }
 
-/// Reads pose and camera from the bytes of a whole picture file.
+/// Reads pose and camera from the bytes of a whole picture file; the height above take-off must be told.
 pub fn read(bytes: &[u8]) -> Result<Photo, PhotoError> {
-    let (width_px, height_px) = image::ImageReader::new(Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(|e| PhotoError::NotAPicture(e.to_string()))?
-        .into_dimensions()
-        .map_err(|e| PhotoError::NotAPicture(e.to_string()))?;
-    let segments = jpeg::metadata(bytes);
+    let photo = read_for_terrain(bytes)?;
+    if photo.pose.height_m.is_nan() { Err(PhotoError::Missing(vec![Missing::Height])) } else { Ok(photo) }
+}
+
+/// The same where a terrain model is at hand: an absolute height is enough, and the pose's own is NaN (which nothing accepts)
+/// where the one above take-off is not told.
+pub fn read_for_terrain(bytes: &[u8]) -> Result<Photo, PhotoError> {
+    let (width_px, height_px) = container::dimensions(bytes).map_err(PhotoError::NotAPicture)?;
+    let segments = container::metadata(bytes);
     let exif = exif::read(segments.exif);
     let xmp = match segments.xmp {
-        Some(packet) => xmp::read(packet)?,
-        None => xmp::Dji::default(),
+        Some(packet) => xmp::read(&packet)?,
+        None => xmp::Properties::default(),
     };
-    // Orientation 1 is "as stored"; 0 and absent mean that nobody said otherwise.
-    if let Some(orientation @ 2..) = exif.orientation {
-        return Err(PhotoError::Turned(orientation));
-    }
+    let signs = edited::look(width_px, height_px, &exif, &xmp)?;
+    let said = makers::read(&exif, &xmp);
+    let mut notes = [signs.notes, said.notes.clone()].concat();
 
-    let mut notes = Vec::new();
-    let from_xmp = xmp.number("GpsLatitude").zip(
-        // Spelt wrongly by a generation of cameras (Phantom 4 Pro and RTK, among others).
-        xmp.number("GpsLongitude").or_else(|| xmp.number("GpsLongtitude")),
-    );
-    let from_xmp = from_xmp.map(|(lat, lon)| LatLon { lat, lon }).filter(is_a_fix);
+    let from_xmp = said.at.filter(is_a_fix);
     let from_exif = exif.position.filter(is_a_fix);
     let at = from_xmp.or(from_exif);
     if let Some(at) = at {
         at.validate().map_err(PhotoError::Position)?;
     }
-    let height = xmp.number("RelativeAltitude");
-    let yaw = xmp.number("GimbalYawDegree");
-    let pitch = xmp.number("GimbalPitchDegree");
-    let camera = lens::camera(width_px, height_px, &exif, &xmp, &mut notes);
+    let height = said.above_take_off_m;
+    let lens = lens::lens(width_px, height_px, &exif, &xmp, &mut notes);
+    let told = height.is_some() || !said.absolute.is_empty();
 
-    let (Some(at), Some(height_m), Some(yaw_deg), Some(pitch_deg), Some(camera)) = (at, height, yaw, pitch, camera)
-    else {
+    let (Some(at), true, Some(attitude), Some(lens)) = (at, told, said.attitude(), &lens) else {
         let parts = [
             (at.is_none(), Missing::Position),
             (height.is_none(), Missing::Height),
-            (yaw.is_none(), Missing::GimbalYaw),
-            (pitch.is_none(), Missing::GimbalPitch),
-            (camera.is_none(), Missing::FocalLength),
+            (said.yaw.is_none(), Missing::GimbalYaw),
+            (said.pitch.is_none(), Missing::GimbalPitch),
+            (lens.is_none(), Missing::FocalLength),
         ];
         return Err(PhotoError::Missing(
             parts.into_iter().filter_map(|(absent, part)| absent.then_some(part)).collect(),
         ));
     };
 
-    let roll_deg = xmp.number("GimbalRollDegree").unwrap_or_else(|| {
+    if said.roll.is_none() {
         notes.push("no gimbal roll: taken as level".to_owned());
-        0.0
-    });
-    let mut sigma = if xmp.number("RtkFlag") == Some(RTK_FIXED) { SIGMA_RTK } else { SIGMA };
+    }
+    let (mut sigma, mut focal_sigma) = (said.sigma, lens.focal_sigma);
     if let (Some(a), Some(b)) = (from_xmp, from_exif)
         && b.validate().is_ok()
     {
@@ -146,9 +163,21 @@ pub fn read(bytes: &[u8]) -> Result<Photo, PhotoError> {
             sigma.horizontal_m = sigma.horizontal_m.max(apart);
         }
     }
+    if signs.edited {
+        sigma.tilt_deg = sigma.tilt_deg.max(EDITED_TILT_DEG);
+        sigma.yaw_deg = sigma.yaw_deg.max(EDITED_YAW_DEG);
+        focal_sigma = focal_sigma.max(EDITED_FOCAL_SIGMA);
+    }
+    let ranged = xmp.text(xmp::Words::Dji, "LRFStatus").is_some_and(|status| status.eq_ignore_ascii_case("normal"));
+    let laser_range_m =
+        xmp.number(xmp::Words::Dji, "LRFTargetDistance").filter(|range| ranged && (1.0..=3_000.0).contains(range));
     Ok(Photo {
-        camera,
-        pose: Pose { at, height_m, attitude: Attitude { yaw_deg, pitch_deg, roll_deg }, sigma },
+        camera: lens.camera,
+        focal_sigma,
+        pose: Pose { at, height_m: height.unwrap_or(f64::NAN), attitude, sigma },
+        heights: CameraHeights { absolute: said.absolute, above_take_off_m: height },
+        laser_range_m,
+        edited: signs.edited,
         model: exif.model,
         taken: exif.taken,
         notes,
@@ -328,7 +357,7 @@ mod tests {
         );
         let camera = read_with(&dewarp).unwrap().camera;
         assert_eq!((camera.fx, camera.fy, camera.cx, camera.cy), (250.0, 250.25, 198.0, 154.0));
-        assert_eq!(camera.distortion, Some([-0.26, 0.11, 0.0009, 0.0001, -0.03]));
+        assert_eq!(camera.distortion, Some(crate::geo::Distortion::Brown([-0.26, 0.11, 0.0009, 0.0001, -0.03])));
         let corrected = read_with(&dewarp.replace(r#"DewarpFlag="0""#, r#"DewarpFlag="1""#)).unwrap();
         assert_eq!(corrected.camera.distortion, None);
     }

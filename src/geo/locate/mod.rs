@@ -1,13 +1,21 @@
 //! A pixel's place on the ground, and how sure that is.
 //!
-//! The pixel's ray is turned by the camera's attitude and meets a horizontal plane. The 95 % ellipse is the first-order
-//! propagation of every error that the pose names (position, height, yaw, two tilts), of the pixel and of the seen point's
-//! height. Angular errors are small rotations about the world's axes, so nothing is singular at nadir.
+//! The pixel's ray is turned by the camera's attitude and meets a horizontal plane or a terrain model. The 95 % ellipse comes
+//! out of every error that is named: the pose's (position, height, yaw, two tilts), the lens's, the pixel's, the ground's and
+//! that of the seen point's height. Each is tried one sigma both ways on the real surface, so that a slope, a roof's edge or
+//! a grazing ray shows in the ellipse as it is. Angular errors are small rotations about the world's axes, so nothing is
+//! singular at nadir.
 
-use nalgebra::{Matrix2, Rotation3, Vector2, Vector3};
+mod footprint;
+mod spread;
+
+use nalgebra::Vector3;
 
 use super::camera::positive;
+use super::dem::{Dem, Miss, View};
 use super::{Camera, Ellipse, LatLon, LocalFrame, Located, Pose};
+
+pub use footprint::{footprint, ground_sample_distance, project_ground};
 
 /// Beyond this slant range a place is refused: an object is then a few pixels, and half a degree of yaw is 17 metres.
 pub const DEFAULT_MAX_RANGE_M: f64 = 2_000.0;
@@ -15,8 +23,6 @@ pub const DEFAULT_MAX_RANGE_M: f64 = 2_000.0;
 pub const PIXEL_SIGMA: f64 = 2.0;
 /// The 95 % quantile of a normal distribution, one-sided on both ends.
 const NORMAL_95: f64 = 1.96;
-/// Samples on each edge of the frame for its footprint; distortion bends the edges.
-const FOOTPRINT_STEPS: u32 = 8;
 
 /// Why a pixel has no place on the ground.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -34,13 +40,23 @@ pub enum LocateError {
     #[error("the pixel looks {elevation_deg:.1}° above the horizon, it never meets the ground")]
     AboveHorizon { elevation_deg: f64 },
     #[error(
-        "the pixel looks only {depression_deg:.2}° below the horizon, within the attitude's own error of {error_deg:.2}°"
+        "the pixel looks only {depression_deg:.2}° below the horizon, within the attitude's own error of {error_deg:.2}° from where no ground is"
     )]
     TooGrazing { depression_deg: f64, error_deg: f64 },
     #[error("the point would be behind the camera")]
     BehindCamera,
     #[error("the place would be {slant_m:.0} m away, beyond the limit of {limit_m:.0} m")]
     TooFar { slant_m: f64, limit_m: f64 },
+    #[error(
+        "the camera at {height_m:.0} m would be under the ground ({ground_m:.0} m in the terrain model); do both count heights from the same datum, and in metres?"
+    )]
+    BelowTerrain { height_m: f64, ground_m: f64 },
+    #[error(
+        "the terrain model ({south:.4} to {north:.4} N, {west:.4} to {east:.4} E) does not reach to where the pixel looks; is it the right file?"
+    )]
+    OutsideTerrain { south: f64, north: f64, west: f64, east: f64 },
+    #[error("the pixel looks into a gap of the terrain model; fill it (gdal_fillnodata) or take another model")]
+    TerrainVoid,
 }
 
 impl LocateError {
@@ -55,11 +71,61 @@ impl LocateError {
             Self::TooGrazing { .. } => "too_grazing",
             Self::BehindCamera => "behind_camera",
             Self::TooFar { .. } => "too_far",
+            Self::BelowTerrain { .. } => "below_terrain",
+            Self::OutsideTerrain { .. } => "outside_dem",
+            Self::TerrainVoid => "dem_void",
         }
     }
 }
 
-/// Where the thing at `pixel` stands, within [`DEFAULT_MAX_RANGE_M`]; see [`locate_within`].
+/// What a ray is met with. Heights of the pose and of the ground are counted from the same zero; who brings them together
+/// (see [`super::heights`]) says in `sigma_m` how well that is known.
+#[derive(Debug, Clone, Copy)]
+pub enum Ground<'a> {
+    Flat { height_m: f64, sigma_m: f64 },
+    Terrain { dem: &'a Dem, sigma_m: f64 },
+}
+
+/// What is looked for: its pixel, how well that marks it, and how high it stands above the ground (half a house for the
+/// centre of a house's box).
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    pub pixel: [f64; 2],
+    pub pixel_sigma: f64,
+    pub height_m: f64,
+    pub height_sigma_m: f64,
+}
+
+impl Target {
+    /// A point of the ground itself.
+    pub fn ground(pixel: [f64; 2]) -> Self {
+        Self { pixel, pixel_sigma: PIXEL_SIGMA, height_m: 0.0, height_sigma_m: 0.0 }
+    }
+}
+
+/// One camera at one moment over some ground.
+#[derive(Debug, Clone, Copy)]
+pub struct Look<'a> {
+    pub camera: &'a Camera,
+    /// One sigma of the focal length, as a share of it.
+    pub focal_sigma: f64,
+    pub pose: &'a Pose,
+    pub ground: Ground<'a>,
+    pub max_range_m: f64,
+}
+
+/// A place with its height.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Found {
+    pub place: Located,
+    /// Of the seen point, counted as the ground is.
+    pub height_m: f64,
+    pub height_sigma_m: f64,
+    /// Metres of unknown terrain that had to be bridged; 0 where the terrain is known.
+    pub gap_m: f64,
+}
+
+/// Where the thing at `pixel` stands over flat ground, within [`DEFAULT_MAX_RANGE_M`]; see [`locate_within`].
 pub fn locate(
     camera: &Camera,
     pose: &Pose,
@@ -70,8 +136,8 @@ pub fn locate(
     locate_within(camera, pose, pixel, target_height_m, target_height_sigma_m, DEFAULT_MAX_RANGE_M)
 }
 
-/// Where the thing at `pixel` stands. `target_height_m` is the height of the seen point above the ground plane (half a
-/// house for the centre of a house's box), `target_height_sigma_m` its one-sigma error with that of the ground itself.
+/// Where the thing at `pixel` stands over flat ground. `target_height_m` is the height of the seen point above the ground
+/// plane, `target_height_sigma_m` its one-sigma error with that of the ground itself.
 pub fn locate_within(
     camera: &Camera,
     pose: &Pose,
@@ -80,123 +146,158 @@ pub fn locate_within(
     target_height_sigma_m: f64,
     max_range_m: f64,
 ) -> Result<Located, LocateError> {
-    check(camera, pose)?;
-    for (what, bad) in [
-        ("the pixel", !pixel.iter().all(|v| v.is_finite())),
-        ("the seen point's height", !target_height_m.is_finite()),
-        ("the error of the seen point's height", !(target_height_sigma_m.is_finite() && target_height_sigma_m >= 0.0)),
-        ("the range limit", !positive(max_range_m)),
-    ] {
-        if bad {
-            return Err(LocateError::BadInput { what });
+    let ground = Ground::Flat { height_m: 0.0, sigma_m: 0.0 };
+    let target =
+        Target { height_m: target_height_m, height_sigma_m: target_height_sigma_m, ..Target::ground(pixel) };
+    Ok(Look { camera, focal_sigma: 0.0, pose, ground, max_range_m }.locate(&target)?.place)
+}
+
+impl Look<'_> {
+    /// Where the target stands.
+    pub fn locate(&self, target: &Target) -> Result<Found, LocateError> {
+        check(self.camera, self.pose)?;
+        self.check(target)?;
+        let [x, y] = target.pixel;
+        if !self.camera.contains(target.pixel) {
+            let (width, height) = (self.camera.width_px, self.camera.height_px);
+            return Err(LocateError::OutsidePicture { x, y, width, height });
         }
-    }
-    let [x, y] = pixel;
-    if !camera.contains(pixel) {
-        return Err(LocateError::OutsidePicture { x, y, width: camera.width_px, height: camera.height_px });
+        let ray = self.camera.ray(target.pixel).ok_or(LocateError::BeyondLens { x, y })?;
+        let scene = Scene::new(self, target);
+        let rotation = self.pose.attitude.rotation();
+        let world = rotation * ray;
+        let nominal = scene.meet(Vector3::new(0.0, 0.0, scene.camera_m), world, self.max_range_m)?;
+        let slant_m = (nominal.point - Vector3::new(0.0, 0.0, scene.camera_m)).norm();
+        if slant_m > self.max_range_m {
+            return Err(LocateError::TooFar { slant_m, limit_m: self.max_range_m });
+        }
+        let spread = spread::Spread::new(self, target, &scene, &rotation, world)?;
+        let (covariance, height_sigma_m) = spread.at(&nominal)?;
+        Ok(Found {
+            place: Located {
+                at: scene.to_latlon(nominal.point),
+                uncertainty: Ellipse::from_covariance(&covariance),
+                slant_m,
+            },
+            height_m: scene.height_of(nominal.point) + target.height_m,
+            height_sigma_m,
+            gap_m: nominal.gap_m,
+        })
     }
 
-    let look = Look { camera, rotation: pose.attitude.rotation(), above_m: pose.height_m - target_height_m };
-    if !positive(look.above_m) {
-        return Err(LocateError::BelowTarget { height_m: pose.height_m, target_m: target_height_m });
+    fn check(&self, target: &Target) -> Result<(), LocateError> {
+        let sigma = |v: f64| v.is_finite() && v >= 0.0;
+        let (ground_sigma, ground_fine) = match self.ground {
+            Ground::Flat { height_m, sigma_m } => (sigma_m, height_m.is_finite()),
+            Ground::Terrain { sigma_m, .. } => (sigma_m, true),
+        };
+        for (what, bad) in [
+            ("the pixel", !target.pixel.iter().all(|v| v.is_finite())),
+            ("the pixel's error", !sigma(target.pixel_sigma)),
+            ("the seen point's height", !target.height_m.is_finite()),
+            ("the error of the seen point's height", !sigma(target.height_sigma_m)),
+            ("the ground's height", !(ground_fine && sigma(ground_sigma))),
+            ("the focal length's error", !sigma(self.focal_sigma)),
+            ("the range limit", !positive(self.max_range_m)),
+        ] {
+            if bad {
+                return Err(LocateError::BadInput { what });
+            }
+        }
+        Ok(())
     }
-    let ray = camera.ray(pixel).ok_or(LocateError::BeyondLens { x, y })?;
-    let nominal = look.meet(ray)?;
-    let slant_m = nominal.norm();
-    if slant_m > max_range_m {
-        return Err(LocateError::TooFar { slant_m, limit_m: max_range_m });
-    }
-    // At a grazing ray a first-order ellipse lies: the error's own cone reaches the horizon.
-    let depression_deg = (-nominal.z / slant_m).asin().to_degrees();
-    let error_deg = NORMAL_95 * pose.sigma.tilt_deg;
-    if depression_deg <= error_deg {
-        return Err(LocateError::TooGrazing { depression_deg, error_deg });
-    }
-
-    let covariance = look.covariance(pose, pixel, ray, nominal, target_height_sigma_m)?;
-    Ok(Located {
-        at: LocalFrame::new(pose.at).to_latlon(nominal.x, nominal.y),
-        uncertainty: Ellipse::from_covariance(&covariance),
-        slant_m,
-    })
 }
 
-/// Where a place at `height_m` above the ground plane appears; possibly outside the picture, see [`Camera::contains`].
-pub fn project_ground(camera: &Camera, pose: &Pose, at: LatLon, height_m: f64) -> Option<[f64; 2]> {
-    check(camera, pose).ok()?;
-    at.validate().ok()?;
-    let [east, north] = LocalFrame::new(pose.at).to_enu(at);
-    let point = Vector3::new(east, north, height_m - pose.height_m);
-    camera.project(pose.attitude.rotation().inverse() * point)
+/// A point of the ground that a ray met.
+#[derive(Debug, Clone, Copy)]
+struct Met {
+    point: Vector3<f64>,
+    gap_m: f64,
 }
 
-/// The frame's outline on a ground plane at `ground_m`, an open ring (the first corner is not repeated), clipped where the
-/// slant range passes `max_range_m`. The clip is a chord, so it claims a little less ground than is seen, never more.
-/// `None` where the picture shows no ground within range.
-pub fn footprint(camera: &Camera, pose: &Pose, ground_m: f64, max_range_m: f64) -> Option<Vec<LatLon>> {
-    check(camera, pose).ok()?;
-    let above_m = pose.height_m - ground_m;
-    if !(above_m > 0.0 && max_range_m > above_m) {
-        return None;
-    }
-    let rotation = pose.attitude.rotation();
-    let steepest = above_m / max_range_m;
-    // Positive where the ray meets the ground within range. On unnormalised rays, so that it crosses zero where it should.
-    let margin = |pixel: [f64; 2]| camera.ray(pixel).map(|ray| -(rotation * ray).z - steepest);
+/// The ground around the camera, lowered by the target's height so that the ray may end on the surface itself.
+struct Scene<'a> {
+    /// The camera's height above the (lowered) zero.
+    camera_m: f64,
+    target_m: f64,
+    surface: Surface<'a>,
+}
 
-    let (w, h) = (f64::from(camera.width_px), f64::from(camera.height_px));
-    let corners = [[0.0, 0.0], [w, 0.0], [w, h], [0.0, h]];
-    let mut outline = Vec::new();
-    for (i, from) in corners.iter().enumerate() {
-        let to = corners[(i + 1) % corners.len()];
-        for step in 0..FOOTPRINT_STEPS {
-            let t = f64::from(step) / f64::from(FOOTPRINT_STEPS);
-            let pixel = [from[0] + t * (to[0] - from[0]), from[1] + t * (to[1] - from[1])];
-            // Where the lens model ends, the outline skips on: less ground is claimed, never more.
-            if let Some(m) = margin(pixel) {
-                outline.push((pixel, m));
+enum Surface<'a> {
+    Plane { height_m: f64, frame: LocalFrame },
+    Terrain(View<'a>),
+}
+
+impl<'a> Scene<'a> {
+    fn new(look: &Look<'a>, target: &Target) -> Self {
+        let pose = look.pose;
+        let surface = match look.ground {
+            Ground::Flat { height_m, .. } => Surface::Plane { height_m, frame: LocalFrame::new(pose.at) },
+            Ground::Terrain { dem, .. } => Surface::Terrain(dem.around(pose.at, pose.height_m, look.max_range_m.min(4_000.0))),
+        };
+        Self { camera_m: pose.height_m - target.height_m, target_m: target.height_m, surface }
+    }
+
+    fn meet(&self, from: Vector3<f64>, direction: Vector3<f64>, limit_m: f64) -> Result<Met, LocateError> {
+        match &self.surface {
+            Surface::Plane { height_m, .. } => {
+                let above_m = from.z - height_m;
+                if !positive(above_m) {
+                    let height_m = above_m + self.target_m;
+                    return Err(LocateError::BelowTarget { height_m, target_m: self.target_m });
+                }
+                Ok(Met { point: from + meet(direction, above_m)?, gap_m: 0.0 })
+            }
+            Surface::Terrain(view) => {
+                let hit = view.ray(from, direction, limit_m).map_err(|miss| self.missed(view, miss, from, direction, limit_m))?;
+                Ok(Met { point: hit.point, gap_m: hit.gap_m })
             }
         }
     }
 
-    let mut kept = Vec::new();
-    for (i, &(pixel, m)) in outline.iter().enumerate() {
-        if m >= 0.0 {
-            kept.push(pixel);
-        }
-        let (next, next_m) = outline[(i + 1) % outline.len()];
-        if (m >= 0.0) != (next_m >= 0.0) {
-            let (mut inside, mut outside) = if m >= 0.0 { (pixel, next) } else { (next, pixel) };
-            for _ in 0..40 {
-                let middle = [(inside[0] + outside[0]) / 2.0, (inside[1] + outside[1]) / 2.0];
-                if margin(middle).is_some_and(|m| m >= 0.0) { inside = middle } else { outside = middle }
+    fn missed(&self, view: &View, miss: Miss, from: Vector3<f64>, direction: Vector3<f64>, limit_m: f64) -> LocateError {
+        match miss {
+            Miss::Sky => LocateError::AboveHorizon { elevation_deg: direction.z.clamp(-1.0, 1.0).asin().to_degrees() },
+            Miss::TooFar => LocateError::TooFar { slant_m: limit_m, limit_m },
+            Miss::Void => LocateError::TerrainVoid,
+            Miss::Below => LocateError::BelowTerrain {
+                height_m: from.z + self.target_m,
+                ground_m: view.surface_m(from.x, from.y).unwrap_or(f64::NAN),
+            },
+            Miss::Outside => {
+                let [low, high] = view.dem().bounds();
+                LocateError::OutsideTerrain { south: low.lat, north: high.lat, west: low.lon, east: high.lon }
             }
-            kept.push(inside);
         }
     }
 
-    let frame = LocalFrame::new(pose.at);
-    let look = Look { camera, rotation, above_m };
-    let ring: Vec<LatLon> = kept
-        .into_iter()
-        .filter_map(|pixel| look.meet(camera.ray(pixel)?).ok())
-        .map(|p| frame.to_latlon(p.x, p.y))
-        .collect();
-    (ring.len() >= 3).then_some(ring)
-}
+    fn to_latlon(&self, p: Vector3<f64>) -> LatLon {
+        match &self.surface {
+            Surface::Plane { frame, .. } => frame.to_latlon(p.x, p.y),
+            Surface::Terrain(view) => view.to_latlon(p.x, p.y),
+        }
+    }
 
-/// Metres per pixel across the line of sight at the picture's centre, on the ground plane at take-off height.
-///
-/// Across, not along the ground: that is how large a standing thing appears in an oblique picture, and what a detector's
-/// native scale means. Infinite where the centre looks at no ground.
-pub fn ground_sample_distance(camera: &Camera, pose: &Pose) -> f64 {
-    let centre = [f64::from(camera.width_px) / 2.0, f64::from(camera.height_px) / 2.0];
-    let look = Look { camera, rotation: pose.attitude.rotation(), above_m: pose.height_m.max(0.0) };
-    match camera.ray(centre).map(|ray| look.meet(ray)) {
-        Some(Ok(point)) => point.norm() / (camera.fx * camera.fy).sqrt(),
-        _ => f64::INFINITY,
+    /// The ground's height at a point that was met.
+    fn height_of(&self, p: Vector3<f64>) -> f64 {
+        match &self.surface {
+            Surface::Plane { height_m, .. } => *height_m,
+            Surface::Terrain(_) => p.z + super::dem::drop_m(p.x, p.y),
+        }
+    }
+
+    /// One sigma of the surface itself, beside that of its zero.
+    fn surface_sigma_m(&self, met: &Met) -> f64 {
+        match &self.surface {
+            Surface::Plane { .. } => 0.0,
+            // Unknown ground may rise or fall as much as a moderate slope does.
+            Surface::Terrain(view) => view.sigma_m(met.point.x, met.point.y).hypot(VOID_SLOPE * met.gap_m),
+        }
     }
 }
+
+/// One sigma of the slope that a void of the terrain model may hide.
+const VOID_SLOPE: f64 = 0.3;
 
 fn check(camera: &Camera, pose: &Pose) -> Result<(), LocateError> {
     let s = pose.sigma;
@@ -217,75 +318,12 @@ fn check(camera: &Camera, pose: &Pose) -> Result<(), LocateError> {
     Ok(())
 }
 
-/// One camera over one plane.
-struct Look<'a> {
-    camera: &'a Camera,
-    rotation: Rotation3<f64>,
-    /// The camera's height above the plane.
-    above_m: f64,
-}
-
-impl Look<'_> {
-    /// The point where a ray in camera axes meets the plane, east, north, up of the camera.
-    fn meet(&self, ray: Vector3<f64>) -> Result<Vector3<f64>, LocateError> {
-        if !positive(ray.z) {
-            return Err(LocateError::BehindCamera);
-        }
-        meet(self.rotation * ray, self.above_m)
-    }
-
-    fn covariance(
-        &self,
-        pose: &Pose,
-        pixel: [f64; 2],
-        ray: Vector3<f64>,
-        nominal: Vector3<f64>,
-        target_sigma_m: f64,
-    ) -> Result<Matrix2<f64>, LocateError> {
-        let sigma = pose.sigma;
-        let world = self.rotation * ray;
-        // One step of each error source, both ways: central differences, exact to second order.
-        let turned = |axis: Vector3<f64>| {
-            move |e: f64| {
-                meet(Rotation3::from_axis_angle(&nalgebra::Unit::new_unchecked(axis), e) * world, self.above_m)
-            }
-        };
-        let moved = |dx: f64, dy: f64| {
-            move |e: f64| {
-                let [x, y] = [pixel[0] + dx * e, pixel[1] + dy * e];
-                self.meet(self.camera.ray([x, y]).ok_or(LocateError::BeyondLens { x, y })?)
-            }
-        };
-        let mut covariance = Matrix2::identity() * sigma.horizontal_m.powi(2);
-        let mut add = |slope: Vector2<f64>, sigma: f64| covariance += slope * slope.transpose() * sigma.powi(2);
-
-        // The camera's height and the seen point's act alike, with opposite sign.
-        let height = sigma.vertical_m.hypot(target_sigma_m);
-        add(slope(|e| meet(world, self.above_m + e), self.above_m * 1e-6)?, height);
-        // Small against the ray's own depression, so that no step crosses the horizon.
-        let angle = 1e-3 * (-nominal.z / nominal.norm());
-        add(slope(turned(Vector3::z()), angle)?, sigma.yaw_deg.to_radians());
-        add(slope(turned(Vector3::x()), angle)?, sigma.tilt_deg.to_radians());
-        add(slope(turned(Vector3::y()), angle)?, sigma.tilt_deg.to_radians());
-        let step = angle * self.camera.fx.min(self.camera.fy);
-        add(slope(moved(1.0, 0.0), step)?, PIXEL_SIGMA);
-        add(slope(moved(0.0, 1.0), step)?, PIXEL_SIGMA);
-        Ok(covariance)
-    }
-}
-
 /// Where a direction (east, north, up) from `above_m` over the plane meets it.
 fn meet(direction: Vector3<f64>, above_m: f64) -> Result<Vector3<f64>, LocateError> {
     if !positive(-direction.z) {
         return Err(LocateError::AboveHorizon { elevation_deg: direction.z.clamp(-1.0, 1.0).asin().to_degrees() });
     }
     Ok(direction * (above_m / -direction.z))
-}
-
-/// The derivative of a place on the plane by one error source.
-fn slope(place: impl Fn(f64) -> Result<Vector3<f64>, LocateError>, step: f64) -> Result<Vector2<f64>, LocateError> {
-    let (ahead, behind) = (place(step)?, place(-step)?);
-    Ok((ahead.xy() - behind.xy()) / (2.0 * step))
 }
 
 #[cfg(test)]
@@ -295,13 +333,15 @@ mod tests {
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
+    use nalgebra::Vector2;
+
     use super::*;
-    use crate::geo::{Attitude, PoseSigma};
+    use crate::geo::{Attitude, Distortion, PoseSigma};
 
     const HERE: LatLon = LatLon { lat: 23.03, lon: 112.9 };
 
     fn camera() -> Camera {
-        Camera { distortion: Some([-0.08, 0.1, 0.001, 0.0002, -0.03]), ..Camera::from_fov(4000, 3000, 70.0) }
+        Camera { distortion: Some(Distortion::Brown([-0.08, 0.1, 0.001, 0.0002, -0.03])), ..Camera::from_fov(4000, 3000, 70.0) }
     }
 
     fn pose(yaw_deg: f64, pitch_deg: f64, roll_deg: f64, height_m: f64) -> Pose {
