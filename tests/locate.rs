@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use aerie::cli::locate::world::{Surroundings, World};
 use aerie::cli::locate::{LocateArgs, batch};
 use aerie::geo::{self, Camera, LatLon, LocalFrame};
 
@@ -200,9 +201,9 @@ fn a_measured_range_gives_the_grounds_height_and_the_place_that_the_drone_itself
         ("DJI_20220602143614_0218_T.JPG", 51.3674660, 12.3090782, 1.217),
         ("DJI_20220602143554_0204_T.JPG", 51.3668175, 12.3090086, 31.617),
     ] {
-        let photo = geo::photo::read(&std::fs::read(folder.join(name)).unwrap()).unwrap();
-        let world = aerie::cli::locate::world::World::read(None, None, &[]).unwrap();
-        let shot = aerie::cli::locate::shot::Shot::of_photo(&photo, None, &world).unwrap();
+        let world = World::read(None, None, &[]).unwrap();
+        let around = Surroundings { world, ground_m: None };
+        let (photo, shot) = around.shot(&std::fs::read(folder.join(name)).unwrap()).unwrap();
         let centre = [f64::from(photo.camera.width_px) / 2.0, f64::from(photo.camera.height_px) / 2.0];
         let found = shot.locate(&geo::Target::ground(centre), None).unwrap();
         let apart = found.place.at.distance_m(LatLon { lat, lon });

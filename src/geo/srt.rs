@@ -10,7 +10,8 @@
 //! The file comes from outside: lines, blocks and their lengths are bounded, a block that cannot be used is counted and
 //! passed over, times that run backwards are put in order.
 
-use super::{Attitude, LatLon};
+use super::track::{Timed, Track};
+use super::{Attitude, LatLon, Pose, PoseSigma};
 
 const MAX_BYTES: usize = 256 * 1024 * 1024;
 const MAX_BLOCKS: usize = 1_000_000;
@@ -54,6 +55,18 @@ pub enum SrtError {
 }
 
 const GAP_S: f64 = 2.0;
+
+impl Subtitles {
+    /// The poses of a video's camera, by seconds from its start: of every fix that tells its height above take-off, with the
+    /// gimbal's attitude, or `looks` where the drone does not write one (a camera that hangs straight down, say).
+    pub fn track(&self, sigma: PoseSigma, looks: Option<Attitude>) -> Track {
+        let poses = self.fixes.iter().filter_map(|fix| {
+            let pose = Pose { at: fix.at, height_m: fix.above_take_off_m?, attitude: fix.gimbal.or(looks)?, sigma };
+            Some(Timed { t_s: fix.start_s, pose })
+        });
+        Track::new(poses.collect())
+    }
+}
 
 pub fn read(bytes: &[u8]) -> Result<Subtitles, SrtError> {
     if bytes.len() > MAX_BYTES {
@@ -230,6 +243,21 @@ mod tests {
         );
         assert_eq!((newer.at.lon, newer.above_take_off_m, newer.altitude_m), (112.9, Some(99.5), Some(120.1)));
         assert_eq!(newer.gimbal.unwrap().pitch_deg, -60.0);
+    }
+
+    #[test]
+    fn subtitles_with_an_attitude_become_a_track_and_those_without_need_one() {
+        let line = |s: u32, lon: f64| {
+            format!("1\n00:00:0{s},000 --> 00:00:0{},000\nGPS ({lon}, 23.0, 15), H 80.0m, G.PRY (-60.0°, 0.0°, 90.0°)\n\n", s + 1)
+        };
+        let found = read([line(0, 113.0), line(1, 113.0001)].concat().as_bytes()).unwrap();
+        let track = found.track(crate::geo::photo::SIGMA, None);
+        let pose = track.at(0.5, 2.0).unwrap();
+        assert!((pose.at.lon - 113.00005).abs() < 1e-9 && pose.height_m == 80.0 && pose.attitude.yaw_deg == 90.0, "{pose:?}");
+        let blind = read(b"1\n00:00:00,000 --> 00:00:01,000\nGPS(149.0,-20.0,16) Hb:1.9\n").unwrap();
+        assert!(blind.track(crate::geo::photo::SIGMA, None).poses().is_empty());
+        let down = Attitude { yaw_deg: 0.0, pitch_deg: -90.0, roll_deg: 0.0 };
+        assert_eq!(blind.track(crate::geo::photo::SIGMA, Some(down)).poses().len(), 1);
     }
 
     #[test]

@@ -10,13 +10,12 @@ use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::{Value, json};
 
-use self::shot::Shot;
-use self::world::World;
+use self::world::{Surroundings, World};
 use crate::geo::heights::HeightDatum;
-use crate::geo::{LatLon, Target, datum, photo};
+use crate::geo::{LatLon, Target, datum};
 
 pub use table::{TABLE_SIGMA, batch};
 
@@ -108,20 +107,14 @@ pub fn run(args: LocateArgs) -> anyhow::Result<ExitCode> {
 fn one(image: &Path, (x, y): Pixel, args: &LocateArgs, mut out: impl Write) -> anyhow::Result<bool> {
     let bytes = std::fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
     let world = World::read(args.dem.as_deref(), args.dem_datum, &args.geoid)?;
-    let read = if world.dem.is_some() { photo::read_for_terrain(&bytes) } else { photo::read(&bytes) };
-    let photo = read.with_context(|| format!("{}", image.display()))?;
+    let around = Surroundings { world, ground_m: args.ground };
+    let (photo, shot) = around.shot(&bytes).map_err(|reason| anyhow!("{}: {reason}", image.display()))?;
     let mut notes: Vec<Value> = photo.notes.iter().map(|n| json!(n)).collect();
     let target = Target { height_m: args.above_ground, ..Target::ground([x, y]) };
-    let shot = Shot::of_photo(&photo, args.ground, &world);
-    if let Some(shot) = &shot {
-        notes.extend(shot.assumed.iter().map(|a| json!(a.text())));
-    }
-    let result = match &shot {
-        Some(shot) => shot.locate(&target, world.dem.as_ref()).map(|found| (shot, found)),
-        None => bail!("{}: the terrain model does not reach under the camera, and no height of it can be compared", image.display()),
-    };
+    notes.extend(shot.assumed.iter().map(|a| json!(a.text())));
+    let result = shot.locate(&target, around.world.dem.as_ref());
     let answer = match &result {
-        Ok((shot, found)) => json!({
+        Ok(found) => json!({
             "lat": round(found.place.at.lat, 8),
             "lon": round(found.place.at.lon, 8),
             "datum": "WGS 84",

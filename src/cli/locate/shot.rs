@@ -96,6 +96,13 @@ impl Shot {
         look.locate(target)
     }
 
+    /// Metres per pixel across the line of sight at the picture's centre; infinite where it looks at no ground.
+    pub fn ground_sample_distance(&self, dem: Option<&Dem>) -> f64 {
+        let centre = [f64::from(self.camera.width_px) / 2.0, f64::from(self.camera.height_px) / 2.0];
+        let focal = (self.camera.fx * self.camera.fy).sqrt();
+        self.locate(&Target::ground(centre), dem).map_or(f64::INFINITY, |found| found.place.slant_m / focal)
+    }
+
     /// "ok" and what has to be known with it.
     pub fn status(&self, found_gap_m: f64) -> String {
         let mut status = "ok".to_owned();

@@ -8,11 +8,10 @@ use anyhow::{Context, ensure};
 
 use super::csv::{join, quote, split};
 use super::shot::{Below, Shot};
-use super::world::World;
+use super::world::{Surroundings, World};
 use super::{LocateArgs, sortie};
 use crate::geo::heights::HeightDatum;
 use crate::geo::level::{Assumed, CameraHeights, Stated};
-use crate::geo::photo::{self, Photo};
 use crate::geo::{Attitude, Camera, Distortion, Ellipse, LatLon, Pose, PoseSigma, Target};
 
 /// Poses in a table come without their errors: those of a drone without corrections are assumed, see `docs/accuracy.md`.
@@ -44,13 +43,15 @@ pub struct Row {
 /// A whole table; whether any row has a place. A row that cannot be used says why and stops nothing.
 pub fn batch(table: impl BufRead, args: &LocateArgs, mut out: impl Write) -> anyhow::Result<bool> {
     let world = World::read(args.dem.as_deref(), args.dem_datum, &args.geoid)?;
+    let around = Surroundings { world, ground_m: args.ground };
+    let world = &around.world;
     let mut lines = table.lines();
     let first = lines.next().context("the table is empty; it needs a header")??;
     let header = split(first.trim_start_matches('\u{feff}'));
     let columns = Columns::new(&header, args)?;
     writeln!(out, "{},out_lat,out_lon,out_height_m,semi_major_m,semi_minor_m,bearing_deg,status", join(&header))?;
 
-    let mut reader = Reader { columns, args, world: &world, photos: HashMap::new() };
+    let mut reader = Reader { columns, args, around: &around, photos: HashMap::new() };
     let mut told = Told::default();
     let mut write = |row: &[String], answer: Result<Answer, String>| -> anyhow::Result<()> {
         told.note(&answer);
@@ -92,11 +93,11 @@ pub fn batch(table: impl BufRead, args: &LocateArgs, mut out: impl Write) -> any
             ensure!(kept.len() < MAX_ROWS, "more than {MAX_ROWS} rows are too many to adjust together");
             kept.push((fields, row));
         } else {
-            write(&fields, row.and_then(|row| alone(&row, &world)))?;
+            write(&fields, row.and_then(|row| alone(&row, world)))?;
         }
     }
     if args.adjust {
-        for (fields, answer) in sortie::adjust(kept, &world, args)? {
+        for (fields, answer) in sortie::adjust(kept, world, args)? {
             write(&fields, answer)?;
         }
     }
@@ -157,8 +158,8 @@ impl Told {
 struct Reader<'a> {
     columns: Columns,
     args: &'a LocateArgs,
-    world: &'a World,
-    photos: HashMap<String, Result<Photo, String>>,
+    around: &'a Surroundings,
+    photos: HashMap<String, Result<Shot, String>>,
 }
 
 /// Which column holds what.
@@ -265,19 +266,15 @@ impl Reader<'_> {
         let (shot, flat) = match &columns.source {
             Source::Pictures { image, folder } => {
                 let name = text(Some(*image));
-                let on_terrain = self.world.dem.is_some();
-                let photo = self.photos.entry(name.clone()).or_insert_with(|| {
+                let shot = self.photos.entry(name.clone()).or_insert_with(|| {
                     // A name is one, and no way out of the folder.
                     if name.is_empty() || name.split(['/', '\\']).any(|part| part == "..") {
                         return Err("no_picture: the name is empty or leaves the folder".to_owned());
                     }
                     let bytes = std::fs::read(folder.join(&name)).map_err(|e| format!("no_picture: {e}"))?;
-                    let read = if on_terrain { photo::read_for_terrain(&bytes) } else { photo::read(&bytes) };
-                    read.map_err(|e| format!("no_pose: {e}"))
+                    self.around.shot(&bytes).map(|(_, shot)| shot).map_err(|e| format!("no_pose: {e}"))
                 });
-                let photo = photo.as_ref().map_err(Clone::clone)?;
-                let shot = Shot::of_photo(photo, self.args.ground, self.world).ok_or("outside_dem")?;
-                (shot, None)
+                (shot.clone()?, None)
             }
             Source::Rows(c) => {
                 let (camera, pose, heights) = c.read(&number)?;
@@ -288,9 +285,9 @@ impl Reader<'_> {
                 let (height_m, datum) = heights.absolute.first().map_or((f64::NAN, HeightDatum::Unstated), |s| (s.m, s.datum));
                 let flat = flat_ground
                     .map(|ground| Shot::flat(camera, 0.0, Pose { height_m, ..pose }, ground, datum));
-                match (&self.world.dem, flat) {
+                match (&self.around.world.dem, flat) {
                     (Some(dem), flat) => {
-                        let shot = Shot::on_terrain(camera, 0.0, pose, &heights, dem, self.world).ok_or("outside_dem")?;
+                        let shot = Shot::on_terrain(camera, 0.0, pose, &heights, dem, &self.around.world).ok_or("outside_dem")?;
                         (shot, flat)
                     }
                     (None, Some(flat)) => {

@@ -7,6 +7,9 @@ use anyhow::{Context, bail};
 use crate::geo::dem::Dem;
 use crate::geo::geoid::Geoid;
 use crate::geo::heights::{Geoids, HeightDatum};
+use crate::geo::photo::{self, Photo};
+
+use super::shot::Shot;
 
 /// Where packages put geoid grids: Debian's proj-data, GeographicLib's geoids.
 const USUAL_PLACES: &[&str] = &[
@@ -68,5 +71,23 @@ impl World {
         // Over flat ground nothing is compared.
         let geoids = if dem.is_some() { geoids(geoid)? } else { Geoids::default() };
         Ok(Self { dem, geoids })
+    }
+}
+
+/// What photos are placed on: the terrain model, or flat ground at a height above take-off.
+pub struct Surroundings {
+    pub world: World,
+    pub ground_m: Option<f64>,
+}
+
+impl Surroundings {
+    /// A photo ready to be located, or why it has no place.
+    pub fn shot(&self, bytes: &[u8]) -> Result<(Photo, Shot), String> {
+        let read = if self.world.dem.is_some() { photo::read_for_terrain(bytes) } else { photo::read(bytes) };
+        let photo = read.map_err(|e| e.to_string())?;
+        let shot = Shot::of_photo(&photo, self.ground_m, &self.world).ok_or(
+            "the terrain model does not reach under the camera, and no height of it can be compared",
+        )?;
+        Ok((photo, shot))
     }
 }

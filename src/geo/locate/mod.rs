@@ -519,4 +519,111 @@ mod tests {
             }
         }
     }
+
+    /// Hills of 20 m over 300 m; heights count as the pose's do.
+    fn hills(e: f64, n: f64) -> f64 {
+        10.0 * (e / 48.0).sin() + 8.0 * (n / 61.0).cos()
+    }
+
+    fn on(dem: &Dem, pose: &Pose, pixel: [f64; 2]) -> Result<Found, LocateError> {
+        let ground = Ground::Terrain { dem, sigma_m: 0.0 };
+        Look { camera: &camera(), focal_sigma: 0.0, pose, ground, max_range_m: 2_000.0 }.locate(&Target::ground(pixel))
+    }
+
+    #[test]
+    fn over_level_terrain_the_answer_is_that_of_flat_ground() {
+        let dem = crate::geo::dem::tests::model(1.0, 600, |_, _| 30.0);
+        for (pitch, pixel) in [(-90.0, [100.0, 200.0]), (-60.0, [2000.0, 1500.0]), (-40.0, [3500.0, 2000.0])] {
+            let pose = pose(70.0, pitch, 2.0, 130.0);
+            let flat = Look {
+                camera: &camera(),
+                focal_sigma: 0.0,
+                pose: &pose,
+                ground: Ground::Flat { height_m: 30.0, sigma_m: 0.5 },
+                max_range_m: 2_000.0,
+            }
+            .locate(&Target::ground(pixel))
+            .unwrap();
+            let terrain = on(&dem, &pose, pixel).unwrap();
+            // The Earth's curve and the metre up here are all that differs.
+            assert!(flat.place.at.distance_m(terrain.place.at) < 0.02, "{flat:?} {terrain:?}");
+            let ratio = terrain.place.uncertainty.semi_major_m / flat.place.uncertainty.semi_major_m;
+            assert!((0.97..1.03).contains(&ratio), "{ratio}");
+            assert!((terrain.height_m - 30.0).abs() < 1e-3);
+        }
+    }
+
+    #[test]
+    fn at_a_slope_seen_from_above_the_ellipse_is_longer_than_on_the_level() {
+        let level = crate::geo::dem::tests::model(2.0, 400, |_, _| 0.0);
+        // Falling away from the camera: the ray grazes it.
+        let falling = crate::geo::dem::tests::model(2.0, 400, |_, n| if n > 20.0 { -0.4 * (n - 20.0) } else { 0.0 });
+        let pose = pose(0.0, -40.0, 0.0, 60.0);
+        let (a, b) = (on(&level, &pose, [2000.0, 1500.0]).unwrap(), on(&falling, &pose, [2000.0, 1500.0]).unwrap());
+        assert!(b.place.uncertainty.semi_major_m > 1.8 * a.place.uncertainty.semi_major_m, "{a:?} {b:?}");
+        assert!(b.height_sigma_m > a.height_sigma_m);
+    }
+
+    #[test]
+    fn a_ray_that_may_as_well_pass_over_the_ridge_into_the_sky_is_refused() {
+        // A hill's crest 150 m ahead, and nothing behind it that is as high as the camera.
+        let dem = crate::geo::dem::tests::model(2.0, 400, |_, n| 38.0 - 0.002 * (n - 150.0).powi(2).min(15_000.0));
+        let found = |pitch| on(&dem, &pose(0.0, pitch, 0.0, 40.0), [2000.0, 1500.0]);
+        let refused = found(-1.0).unwrap_err();
+        assert!(matches!(refused, LocateError::TooGrazing { .. } | LocateError::OutsideTerrain { .. }), "{refused:?}");
+        assert!(found(-40.0).is_ok());
+    }
+
+    #[test]
+    fn a_terrain_model_of_another_country_or_another_datum_is_told_apart_from_a_miss() {
+        let dem = crate::geo::dem::tests::model(2.0, 200, |_, _| 500.0);
+        let under = on(&dem, &pose(0.0, -60.0, 0.0, 130.0), [2000.0, 1500.0]).unwrap_err();
+        assert!(under.to_string().contains("same datum") && under.code() == "below_terrain", "{under}");
+        let far = Pose { at: LatLon { lat: 31.6, lon: -110.4 }, ..pose(0.0, -60.0, 0.0, 630.0) };
+        let elsewhere = on(&dem, &far, [2000.0, 1500.0]).unwrap_err();
+        assert!(elsewhere.to_string().contains("right file") && elsewhere.code() == "outside_dem", "{elsewhere}");
+    }
+
+    #[test]
+    fn over_hills_too_the_ellipse_holds_what_the_errors_make_of_it() {
+        let dem = crate::geo::dem::tests::model(2.0, 500, hills);
+        let mut rng = ChaCha8Rng::seed_from_u64(23);
+        let mut normal = move || {
+            let (u, v): (f64, f64) = (rng.random_range(f64::MIN_POSITIVE..1.0), rng.random());
+            (-2.0 * u.ln()).sqrt() * (v * std::f64::consts::TAU).cos()
+        };
+        let mut shares = Vec::new();
+        for (yaw, pitch) in [(20.0, -80.0), (140.0, -60.0), (250.0, -45.0), (330.0, -38.0)] {
+            let nominal_pose = pose(yaw, pitch, 0.0, 100.0);
+            let nominal = on(&dem, &nominal_pose, [2300.0, 1700.0]).unwrap();
+            let information = nominal.place.uncertainty.covariance().try_inverse().unwrap();
+            let frame = LocalFrame::new(HERE);
+            let [e0, n0] = frame.to_enu(nominal.place.at);
+            let s = nominal_pose.sigma;
+            let inside = (0..600)
+                .filter(|_| {
+                    let error = nalgebra::Rotation3::from_scaled_axis(Vector3::new(
+                        s.tilt_deg.to_radians() * normal(),
+                        s.tilt_deg.to_radians() * normal(),
+                        s.yaw_deg.to_radians() * normal(),
+                    ));
+                    let pixel = [2300.0 + PIXEL_SIGMA * normal(), 1700.0 + PIXEL_SIGMA * normal()];
+                    let d = error * nominal_pose.attitude.rotation() * camera().ray(pixel).unwrap();
+                    let from = Vector3::new(
+                        s.horizontal_m * normal(),
+                        s.horizontal_m * normal(),
+                        100.0 + s.vertical_m * normal() + 1.2 * normal(),
+                    );
+                    let Ok(hit) = dem.around(HERE, 100.0, 2_000.0).ray(from, d, 2_000.0) else {
+                        return false;
+                    };
+                    let miss = Vector2::new(hit.point.x - e0, hit.point.y - n0);
+                    (miss.transpose() * information * miss)[0] <= crate::geo::ellipse::CHI2_95
+                })
+                .count();
+            shares.push(inside as f64 / 600.0);
+        }
+        let mean = shares.iter().sum::<f64>() / shares.len() as f64;
+        assert!((0.92..=0.985).contains(&mean) && shares.iter().all(|s| *s > 0.88), "{shares:?}");
+    }
 }

@@ -192,6 +192,8 @@ fn is_a_fix(at: &LatLon) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::geo::heights::HeightDatum;
+    use crate::geo::{Attitude, Distortion};
 
     const FULL: &str = r#"d:GpsLatitude="+24.68027804" d:GpsLongtitude="+120.95170160" d:AbsoluteAltitude="+186.57"
         d:RelativeAltitude="+99.96" d:GimbalRollDegree="+0.50" d:GimbalYawDegree="+92.90" d:GimbalPitchDegree="-60.00"
@@ -229,7 +231,7 @@ mod tests {
         let data_at = sub_at + 2 + sub.len() * 12 + 4;
         for (i, (tag, (top, _))) in sub.iter().enumerate() {
             match tag {
-                0xa405 => entry(&mut b, *tag, 3, 1, *top),
+                0xa405 | 0xa002 | 0xa003 => entry(&mut b, *tag, 3, 1, *top),
                 _ => entry(&mut b, *tag, 5, 1, (data_at + 8 * i) as u32),
             }
         }
@@ -339,7 +341,7 @@ mod tests {
     #[test]
     fn a_sixteen_to_nine_picture_of_a_four_to_three_sensor_has_the_same_focal_length_in_pixels() {
         let at = |h| read(&jpeg(400, h, Some(&mavic_exif()), Some(&packet(FULL)))).unwrap().camera;
-        assert!((at(300).fx - 4.73 / 6.17 * 400.0).abs() < 1e-9);
+        assert!((at(300).fx - 4.73 / 6.3269 * 400.0).abs() < 1e-9);
         assert_eq!(at(225).fx, at(300).fx);
         assert_eq!(at(225).cy, 112.5);
         // And so by the 35 mm equivalent, for a camera that no table knows.
@@ -357,9 +359,143 @@ mod tests {
         );
         let camera = read_with(&dewarp).unwrap().camera;
         assert_eq!((camera.fx, camera.fy, camera.cx, camera.cy), (250.0, 250.25, 198.0, 154.0));
-        assert_eq!(camera.distortion, Some(crate::geo::Distortion::Brown([-0.26, 0.11, 0.0009, 0.0001, -0.03])));
+        assert_eq!(camera.distortion, Some(Distortion::Brown([-0.26, 0.11, 0.0009, 0.0001, -0.03])));
         let corrected = read_with(&dewarp.replace(r#"DewarpFlag="0""#, r#"DewarpFlag="1""#)).unwrap();
         assert_eq!(corrected.camera.distortion, None);
+    }
+
+    /// A packet with attributes in a namespace of its own, and elements inside.
+    fn other(namespace: &str, attributes: &str, inside: &str) -> String {
+        format!(
+            r#"<x:xmpmeta xmlns:x="adobe:ns:meta/"><r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><r:Description
+            xmlns:n="{namespace}" {attributes}>{inside}</r:Description></r:RDF></x:xmpmeta>"#
+        )
+    }
+
+    /// EXIF with a position, which some makers write nowhere else: 46° 50' N, 91° 59' W, 198.6 m.
+    fn exif_with_position() -> Vec<u8> {
+        // One IFD with the model, the EXIF IFD and the GPS IFD behind it.
+        let mut b = b"II*\0\x08\0\0\0".to_vec();
+        let entry = |b: &mut Vec<u8>, tag: u16, kind: u16, count: u32, value: u32| {
+            b.extend(tag.to_le_bytes());
+            b.extend(kind.to_le_bytes());
+            b.extend(count.to_le_bytes());
+            b.extend(value.to_le_bytes());
+        };
+        b.extend(3_u16.to_le_bytes());
+        entry(&mut b, 0x110, 2, 4, u32::from_le_bytes(*b"NEW\0"));
+        entry(&mut b, 0x8769, 4, 1, 50);
+        entry(&mut b, 0x8825, 4, 1, 68);
+        b.extend([0; 4]);
+        assert_eq!(b.len(), 50);
+        b.extend(1_u16.to_le_bytes());
+        entry(&mut b, 0xa405, 3, 1, 24);
+        b.extend([0; 4]);
+        assert_eq!(b.len(), 68);
+        let data = 68 + 2 + 5 * 12 + 4;
+        b.extend(5_u16.to_le_bytes());
+        entry(&mut b, 1, 2, 2, u32::from(b'N'));
+        entry(&mut b, 2, 5, 3, data);
+        entry(&mut b, 3, 2, 2, u32::from(b'W'));
+        entry(&mut b, 4, 5, 3, data + 24);
+        entry(&mut b, 6, 5, 1, data + 48);
+        b.extend([0; 4]);
+        for (top, bottom) in [(46, 1), (50, 1), (0, 1), (91, 1), (59, 1), (0, 1), (1986, 10)] {
+            b.extend(u32::to_le_bytes(top));
+            b.extend(u32::to_le_bytes(bottom));
+        }
+        b
+    }
+
+    #[test]
+    fn a_sensefly_pitch_of_ten_looks_ten_degrees_ahead_of_straight_down() {
+        let attributes = r#"n:Yaw="30.0" n:Pitch="10.0" n:Roll="0.0" n:AboveGroundAltitude="80.0" n:GPSXYAccuracy="2.5""#;
+        for namespace in ["http://pix4d.com/camera/1.0/", "Camera/"] {
+            let packet = other(namespace, attributes, "");
+            let photo = read(&jpeg(400, 300, Some(&exif_with_position()), Some(&packet))).unwrap();
+            let a = photo.pose.attitude;
+            assert!((a.pitch_deg + 80.0).abs() < 1e-9 && (a.yaw_deg - 30.0).abs() < 1e-9, "{a:?}");
+            assert_eq!((photo.pose.height_m, photo.pose.sigma.horizontal_m), (80.0, 2.5));
+            assert!((photo.pose.at.lon + 91.983_333).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn skydios_structures_are_read_with_their_datum_and_their_lens() {
+        let inside = r#"<n:CameraOrientationNED n:Roll="0.2" n:Pitch="-47.5" n:Yaw="127.4"/>
+            <n:VehicleOrientationNED n:Roll="1.5" n:Pitch="-1.5" n:Yaw="126.8"/><n:CameraPositionFLU n:X="1.1" n:Y="-2.0" n:Z="52.6"/>
+            <n:CalibratedFocalLength n:X="237.8" n:Y="237.7"/><n:CalibratedOpticalCenter n:X="203.0" n:Y="152.0"/>"#;
+        let attributes = r#"n:Latitude="32.5" n:Longitude="-110.9" n:AbsoluteAltitude="1034.4" n:DewarpData="0.12,-0.23,0.09""#;
+        let packet = other("https://www.skydio.com/drone-skydio/1.0/", attributes, inside);
+        let photo = read(&jpeg(406, 304, Some(&mavic_exif()), Some(&packet))).unwrap();
+        assert_eq!(photo.pose.attitude, Attitude { yaw_deg: 127.4, pitch_deg: -47.5, roll_deg: 0.2 });
+        assert_eq!((photo.pose.height_m, photo.heights.absolute[0].datum), (52.6, HeightDatum::Egm96));
+        assert_eq!(photo.camera.distortion, Some(Distortion::Brown([0.12, -0.23, 0.0, 0.0, 0.09])));
+        assert_eq!((photo.camera.fx, photo.camera.cx), (237.8, 203.0));
+    }
+
+    #[test]
+    fn parrots_own_angles_come_before_pix4ds_beside_them() {
+        let packet = r#"<x:xmpmeta xmlns:x="adobe:ns:meta/"><r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><r:Description
+            xmlns:p="http://www.parrot.com/drone-parrot/1.0/" xmlns:c="http://pix4d.com/camera/1.0/" p:CameraRollDegree="-0.3"
+            p:CameraPitchDegree="-78.4" p:CameraYawDegree="176.3" c:Pitch="11.6" c:Yaw="176.3" c:Roll="0" c:AboveGroundAltitude="40"
+            /></r:RDF></x:xmpmeta>"#;
+        let photo = read(&jpeg(400, 300, Some(&exif_with_position()), Some(packet))).unwrap();
+        assert_eq!(photo.pose.attitude.pitch_deg, -78.4);
+        assert_eq!(photo.pose.height_m, 40.0);
+    }
+
+    #[test]
+    fn with_a_terrain_model_an_absolute_height_is_enough_and_without_one_it_is_not() {
+        let absolute_only = FULL.replace("RelativeAltitude", "SomethingElse");
+        let bytes = jpeg(400, 300, Some(&mavic_exif()), Some(&packet(&absolute_only)));
+        let photo = read_for_terrain(&bytes).unwrap();
+        assert!(photo.pose.height_m.is_nan() && photo.heights.absolute[0].m == 186.57);
+        assert_eq!(photo.heights.absolute[0].datum, HeightDatum::Unstated);
+        assert_eq!(read(&bytes).unwrap_err(), PhotoError::Missing(vec![Missing::Height]));
+        let rtk = read_with(&format!(r#"{FULL} d:RtkFlag="50""#)).unwrap();
+        assert_eq!(rtk.heights.absolute[0].datum, HeightDatum::Ellipsoid);
+    }
+
+    #[test]
+    fn a_picture_that_was_cropped_stretched_or_turned_is_refused() {
+        let was = |w, h| exif(&[(0x112, 1)], "FC220", &[(0x920a, (473, 100)), (0xa002, (w, 1)), (0xa003, (h, 1))]);
+        let refuse = |w, h, exif: &[u8]| read(&jpeg(w, h, Some(exif), Some(&packet(FULL)))).unwrap_err();
+        assert!(matches!(refuse(400, 300, &was(400, 400)), PhotoError::Reshaped { turned: false, .. }));
+        assert!(matches!(refuse(300, 400, &was(400, 300)), PhotoError::Reshaped { turned: true, .. }));
+        assert!(matches!(refuse(300, 400, &mavic_exif()), PhotoError::Reshaped { turned: true, .. }), "no camera writes portraits");
+        // A smaller copy of the whole is the same picture.
+        let copy = read(&jpeg(400, 300, Some(&was(4000, 3000)), Some(&packet(FULL)))).unwrap();
+        assert!(!copy.edited && (copy.camera.fx - 4.73 / 6.3269 * 400.0).abs() < 1e-9);
+        let cropped = format!(r#"{FULL} xmlns:crs="http://ns.adobe.com/camera-raw-settings/1.0/" crs:HasCrop="True""#);
+        assert_eq!(read_with(&cropped).unwrap_err(), PhotoError::Cropped);
+    }
+
+    #[test]
+    fn a_picture_that_an_editor_had_in_hands_is_flagged_and_believed_less() {
+        let plain = read_with(FULL).unwrap();
+        assert!(!plain.edited);
+        let edited = read_with(&format!(
+            r#"{FULL} xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:CreatorTool="Adobe Photoshop 22.1 (Macintosh)""#
+        ))
+        .unwrap();
+        assert!(edited.edited && edited.notes.iter().any(|n| n.contains("Photoshop")), "{:?}", edited.notes);
+        assert!(edited.focal_sigma > plain.focal_sigma && edited.pose.sigma.tilt_deg > plain.pose.sigma.tilt_deg);
+        // What DJI itself writes of crops and settings is no editor's trace.
+        let dji = format!(
+            r#"{FULL} xmlns:crs="http://ns.adobe.com/camera-raw-settings/1.0/" crs:HasCrop="False" crs:HasSettings="False" crs:AlreadyApplied="False""#
+        );
+        assert!(!read_with(&dji).unwrap().edited);
+        let odd = read(&jpeg(400, 260, Some(&mavic_exif()), Some(&packet(FULL)))).unwrap();
+        assert!(odd.edited, "no drone camera writes 400 × 260");
+    }
+
+    #[test]
+    fn a_laser_range_is_taken_only_where_the_range_finder_vouches_for_it() {
+        let with = |status: &str| {
+            read_with(&format!(r#"{FULL} d:LRFStatus="{status}" d:LRFTargetDistance="93.752""#)).unwrap().laser_range_m
+        };
+        assert_eq!((with("Normal"), with("TooFar")), (Some(93.752), None));
     }
 
     #[test]
