@@ -102,7 +102,7 @@ mod tests {
     #[tokio::test]
     async fn each_part_that_fails_is_named_with_a_remedy() {
         type Break = fn(&mut Snapshot);
-        let table: [(&str, &str, Break); 9] = [
+        let table: [(&str, &str, Break); 10] = [
             ("vehicle", "not heard", |s| s.vehicle.linked = false),
             ("weather", "has not been heard", |s| s.weather = None),
             ("weather", "more than 30 s", |s| s.now += Duration::from_secs(31)),
