@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::airspace::{self, Approval, Use};
 use super::config::{Identification, Patrol};
 use super::energy::EnergyConfig;
+use super::requests::RequestConfig;
 use super::gates::{self, Air, DockFacts, Facts, Gate, Holds, Limits, Needs};
 use super::states::Sortie;
 use super::sun;
@@ -32,6 +33,7 @@ pub struct Crew {
     pub horizontal_fov_deg: f64,
     pub aspect: f64,
     pub limits: Limits,
+    pub requests: RequestConfig,
     pub energy: EnergyConfig,
     pub approvals: Arc<Vec<Approval>>,
     pub identification: Option<Identification>,

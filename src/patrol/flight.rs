@@ -287,6 +287,7 @@ fn event_data(sortie: &Sortie) -> Value {
         "coverage": (sortie.coverage * 1000.0).round() / 1000.0,
         "progress": (sortie.progress * 1000.0).round() / 1000.0,
         "continues": sortie.continues,
+        "request": sortie.request,
         "approval": sortie.approval,
         "identification": sortie.identification,
         "gates": sortie.gates,
