@@ -31,17 +31,17 @@ const STRIKES: u32 = 3;
 const SUSPECT_ATTEMPTS: u32 = 6;
 
 /// What was published and is not yet answered.
-enum Sent {
+pub(super) enum Sent {
     Record { seq: i64, attempts: u32, bytes: u64, note: Option<String> },
     Answer(Answer),
     Status,
 }
 
-type Answered = (Sent, Result<PublishResult, PublishNoticeError>, Timestamp);
+pub(super) type Answered = (Sent, Result<PublishResult, PublishNoticeError>, Timestamp);
 
 /// What a batch of settlements adds to the counters once it is on disk.
 #[derive(Default)]
-struct Tally {
+pub(super) struct Tally {
     delivered: u64,
     unheard: u64,
     refused: u64,
