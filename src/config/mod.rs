@@ -245,6 +245,10 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
     ] {
         *file = file.as_ref().map(|file| base.join(file));
     }
+    if let Some(objects) = &mut c.uplink.objects {
+        objects.secret_key_file = base.join(&objects.secret_key_file);
+        objects.ca_file = objects.ca_file.as_ref().map(|file| base.join(file));
+    }
     match c.console.listen.parse::<std::net::SocketAddr>() {
         Err(_) => faults.add(
             "console.listen",

@@ -11,19 +11,27 @@
 //! How it stands together: each connection gets a client of its own ([`link`]), because the outbox, not the MQTT
 //! library, remembers what is unacknowledged: nothing is replayed twice and no packet id outlives its connection.
 //! [`session`] keeps one connection after another, [`flow`] publishes over one; [`judge`], [`budget`] and [`shrink`] are
-//! pure; [`commands`] is the one door for commands, whichever way they come.
+//! pure; [`commands`] is the one door for commands, whichever way they come. Pictures may go into an object store instead
+//! ([`objects`]), and all of it to a [`webhook`] where there is no MQTT; [`city_event`] is a case as other platforms keep it.
 
 mod budget;
+mod carrier;
+pub mod city_event;
 pub mod cloudevents;
 pub mod commands;
 mod flow;
+mod hmac;
+mod http;
 mod judge;
 mod link;
+pub mod objects;
 mod session;
 mod shrink;
+pub mod webhook;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -33,7 +41,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::outbox::{self, Outbox};
+use crate::outbox::{self, Class, Outbox};
 
 /// Why a broker cannot be reached as configured.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +66,8 @@ pub enum UplinkError {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The broker: `mqtt://HOST:PORT`, or `mqtts://HOST:PORT` with TLS. Ports default to 1883 and 8883.
+    /// The broker: `mqtt://HOST:PORT`, or `mqtts://HOST:PORT` with TLS. Ports default to 1883 and 8883. Or a webhook,
+    /// `https://HOST/PATH`, with the shared secret in `password_file`: then no commands come from upstream.
     pub url: String,
     #[serde(default)]
     pub username: Option<String>,
@@ -79,7 +88,10 @@ pub struct Config {
     /// How long the broker keeps commands for an absent station.
     #[serde(default = "default_session_expiry_s")]
     pub session_expiry_s: u32,
-    /// Bytes sent per second, at most, over any longer time: for a link that others need too.
+    /// Where evidence pictures go instead of over MQTT.
+    #[serde(default)]
+    pub objects: Option<objects::Config>,
+    /// Bytes sent per second, at most, over any longer time: for a link that others need too. MQTT only.
     #[serde(default)]
     pub bytes_per_second: Option<u64>,
     /// 10^6 bytes sent per month (UTC), for a metered link: telemetry stops at 80 % of it, pictures at 90 %, sortie
@@ -108,6 +120,7 @@ impl Config {
             client_key_file: None,
             in_flight: default_in_flight(),
             session_expiry_s: default_session_expiry_s(),
+            objects: None,
             bytes_per_second: None,
             month_mb: None,
         }
@@ -121,7 +134,17 @@ impl Config {
         if self.month_mb == Some(0) {
             return Err(UplinkError::Setting { key: "month_mb", why: "must be at least 1" });
         }
+        if let Some(objects) = &self.objects {
+            objects.check()?;
+        }
+        if self.is_webhook() {
+            return webhook::Webhook::new(self, "check").map(|_| ());
+        }
         link::options(self, "check", 1).map(|_| ())
+    }
+
+    fn is_webhook(&self) -> bool {
+        self.url.starts_with("http://") || self.url.starts_with("https://")
     }
 }
 
@@ -196,6 +219,33 @@ pub fn spawn(
     });
     let (telemetry, telemetry_rx) = mpsc::channel(TELEMETRY);
     let (answers, answers_rx) = mpsc::channel(ANSWERS);
+    let mut classes = outbox::ALL;
+    if let Some(objects) = config.objects.clone() {
+        match objects::Objects::new(objects) {
+            Ok(objects) => {
+                classes = Class::Loss..=Class::Sortie;
+                let pictures = Class::Evidence..=Class::Evidence;
+                // Pictures that cannot be put are seen by the queue; the state of the uplink is that of its broker.
+                let (own, _) = watch::channel(published.borrow().clone());
+                tokio::spawn(carrier::run(outbox.clone(), pictures, Arc::new(objects), own, cancel.clone()));
+            }
+            Err(error) => tracing::error!(%error, "pictures go over MQTT: the object store cannot be used"),
+        }
+    }
+    if config.is_webhook() {
+        let task = match webhook::Webhook::new(&config, station) {
+            Ok(hook) => tokio::spawn(carrier::run(outbox, classes, Arc::new(hook), published, cancel)),
+            Err(error) => {
+                published.send_modify(|state| state.last_error = Some(error.to_string()));
+                // Kept, so that the reason can be read: nothing else can be done without a configuration.
+                tokio::spawn(async move {
+                    cancel.cancelled().await;
+                    drop(published);
+                })
+            }
+        };
+        return Uplink { station: station.to_owned(), state, telemetry, answers, task };
+    }
     let month = budget::month_of(Timestamp::now());
     let limits = budget::Limits {
         per_second: config.bytes_per_second,
@@ -205,7 +255,7 @@ pub fn spawn(
         prefix: prefix(station),
         station: station.to_owned(),
         outbox,
-        classes: outbox::ALL,
+        classes,
         status,
         doors: session::Doors { incoming, telemetry: telemetry_rx, answers: answers_rx },
         state: published,

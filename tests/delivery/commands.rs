@@ -31,23 +31,42 @@ fn config(key: &ed25519_dalek::SigningKey) -> commands::Config {
             kid: "ops".into(),
             public_key: commands::public_key_text(key),
             may: vec!["patrol.start".into()],
+            roles: Vec::new(),
+            patrols: None,
+            departments: None,
         }],
+        ..commands::Config::default()
+    }
+}
+
+/// Does every command, and says which one in a row it was.
+async fn counting(acted: Arc<AtomicUsize>, mut inbox: mpsc::Receiver<Execute>) {
+    while let Some(execute) = inbox.recv().await {
+        if let Some(running) = execute.begin().await {
+            let n = acted.fetch_add(1, Ordering::SeqCst) + 1;
+            running.finish(Outcome::Done(json!({ "n": n })));
+        }
     }
 }
 
 impl DoorTest {
     fn open(dir: &Path) -> Self {
-        Self::with_executor(dir, |acted, mut inbox| async move {
-            while let Some(execute) = inbox.recv().await {
-                if let Some(running) = execute.begin().await {
-                    let n = acted.fetch_add(1, Ordering::SeqCst) + 1;
-                    running.finish(Outcome::Done(json!({ "n": n })));
-                }
-            }
-        })
+        Self::with_executor(dir, counting)
     }
 
     fn with_executor<F>(dir: &Path, executor: impl FnOnce(Arc<AtomicUsize>, mpsc::Receiver<Execute>) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self::with(dir, config, None, executor)
+    }
+
+    fn with<F>(
+        dir: &Path,
+        config: impl FnOnce(&ed25519_dalek::SigningKey) -> commands::Config,
+        trust: Option<watch::Receiver<Trust>>,
+        executor: impl FnOnce(Arc<AtomicUsize>, mpsc::Receiver<Execute>) -> F,
+    ) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -56,7 +75,7 @@ impl DoorTest {
         let clock = Arc::new(AtomicI64::new(NOW));
         let now = Arc::clone(&clock);
         let now = Arc::new(move || Timestamp::from_second(now.load(Ordering::SeqCst)).unwrap());
-        let (door, interrupted) = Door::open_with(dir, "s1", &config(&key), tx, now).unwrap();
+        let (door, interrupted) = Door::open_with(dir, "s1", &config(&key), tx, now, trust).unwrap();
         let acted = Arc::new(AtomicUsize::new(0));
         tokio::spawn(executor(Arc::clone(&acted), rx));
         Self { door, acted, key, clock, interrupted }
@@ -302,4 +321,140 @@ async fn a_command_over_mqtt_is_answered_once_where_it_asks_to_be() {
     serving.abort();
     let _ = serving.await;
     station.cancel.cancel();
+}
+
+#[tokio::test]
+async fn a_clock_that_is_not_trusted_starts_no_flight_and_says_so_but_calls_home() {
+    let dir = tempfile::tempdir().unwrap();
+    let (trust_out, trust) = watch::channel(Trust::Stepped { seconds: -3600.0 });
+    let may_fly_and_return = |key: &ed25519_dalek::SigningKey| {
+        let mut config = config(key);
+        config.keys[0].may.push("patrol.cancel".into());
+        config
+    };
+    let test = DoorTest::with(dir.path(), may_fly_and_return, Some(trust), counting);
+    for (id, doubt, words) in [
+        ("1", Trust::Stepped { seconds: -3600.0 }, "jumped by -3600 s"),
+        ("2", Trust::Off { seconds: 40.0 }, "40 s off"),
+        ("3", Trust::Unsynced, "nothing tells it"),
+    ] {
+        trust_out.send_replace(doubt);
+        let reply = test.send(&test.envelope(id)).await;
+        assert_eq!(reply.status, Status::Refused);
+        assert!(reply.reason.as_deref().unwrap().contains(words), "{reply:?}");
+    }
+    let home = Envelope { name: "patrol.cancel".into(), ..test.envelope("4") };
+    assert_eq!(test.send_as(&home, "command/patrol.cancel").await.status, Status::Done);
+    trust_out.send_replace(Trust::Synced { by: "a test" });
+    // That refusal was its one reply.
+    assert_eq!(test.send(&test.envelope("1")).await.status, Status::Refused);
+    assert_eq!(test.send(&test.envelope("5")).await.status, Status::Done);
+    assert_eq!(test.acted(), 2);
+}
+
+#[tokio::test]
+async fn a_role_gives_its_rights_and_no_others_and_a_scope_goes_with_the_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let officer = |key: &ed25519_dalek::SigningKey| {
+        let mut config = config(key);
+        config.keys[0].may.clear();
+        config.keys[0].roles = vec!["officer".into(), "night".into()];
+        config.keys[0].departments = Some(vec!["water".into()]);
+        config.roles.insert("night".into(), vec!["station.hold".into()]);
+        config
+    };
+    let (scopes_out, mut scopes) = mpsc::channel(4);
+    let test = DoorTest::with(dir.path(), officer, None, |_, mut inbox| async move {
+        while let Some(execute) = inbox.recv().await {
+            let running = execute.begin().await.unwrap();
+            scopes_out.send(running.scope.clone()).await.unwrap();
+            running.finish(Outcome::Done(Value::Null));
+        }
+    });
+    for (name, topic, status) in [
+        ("verdict", "verdict", Status::Done),
+        ("station.hold", "command/station.hold", Status::Done),
+        ("patrol.start", "command/patrol.start", Status::Refused),
+    ] {
+        let envelope = Envelope { name: name.into(), ..test.envelope(name) };
+        assert_eq!(test.send_as(&envelope, topic).await.status, status, "{name}");
+    }
+    assert_eq!(scopes.recv().await.unwrap().departments, Some(vec!["water".to_owned()]));
+}
+
+#[test]
+fn a_key_with_a_role_that_nobody_knows_or_with_no_right_at_all_is_a_fault_of_the_configuration() {
+    let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
+    let mut faulty = config(&key);
+    faulty.keys[0].roles = vec!["admiral".into()];
+    let fault = faulty.check().unwrap_err().to_string();
+    assert!(fault.contains("admiral") && fault.contains("officer") && fault.contains("keys.ops"), "{fault}");
+    faulty.keys[0].roles.clear();
+    faulty.keys[0].may.clear();
+    assert!(faulty.check().unwrap_err().to_string().contains("neither roles nor may"));
+}
+
+/// 10,000 things that are no command, or none that may be acted on; none acts, none stops the door, each has one reply.
+#[tokio::test]
+async fn ten_thousand_hostile_payloads_act_on_nothing_and_stop_nobody() {
+    use rand::{RngExt, SeedableRng};
+
+    let dir = tempfile::tempdir().unwrap();
+    let test = DoorTest::open(dir.path());
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(7);
+    let good = commands::sign(&test.envelope("spent"), &test.key, "ops");
+    assert_eq!(test.send(&test.envelope("spent")).await.status, Status::Done);
+    let stranger = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
+    let late = Envelope {
+        issued_at: Timestamp::from_second(NOW - 100).unwrap(),
+        deadline: Timestamp::from_second(NOW - 40).unwrap(),
+        ..test.envelope("late")
+    };
+    let mut replies = std::collections::HashMap::new();
+    for number in 0..10_000u32 {
+        let mut topic = "command/patrol.start".to_owned();
+        let kind = number % 10;
+        let token: Vec<u8> = match kind {
+            0 => (0..random.random_range(0..400)).map(|_| random.random()).collect(),
+            1 => {
+                // A genuine one with one byte changed.
+                let mut bent = good.clone().into_bytes();
+                let at = random.random_range(0..bent.len());
+                bent[at] = bent[at].wrapping_add(random.random_range(1..=255));
+                bent
+            }
+            2 => good.as_bytes()[..random.random_range(0..good.len())].to_vec(),
+            3 => commands::sign(&test.envelope(&format!("f{number}")), &stranger, "ops").into_bytes(),
+            4 => {
+                let header = json!({"alg": ["none", "HS256", "eddsa", "RS256"][number as usize / 10 % 4], "kid": "ops"});
+                let parts = [header.to_string(), json!({"id": "x"}).to_string(), String::new()];
+                use base64::Engine;
+                parts.map(|part| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(part)).join(".").into_bytes()
+            }
+            5 => good.clone().into_bytes(),
+            6 => {
+                // JSON that nests as deep as it may.
+                let depth = random.random_range(1..20_000);
+                format!("{}{}", "[".repeat(depth), "]".repeat(depth)).into_bytes()
+            }
+            7 => vec![b'a'; 64 * 1024 + random.random_range(0..100_000)],
+            8 => {
+                topic = ["command/patrol.cancel", "verdict", "request", "command/", "command/../x", "\u{0}"]
+                    [random.random_range(0..6)]
+                .to_owned();
+                good.clone().into_bytes()
+            }
+            _ => commands::sign(&late, &test.key, "ops").into_bytes(),
+        };
+        let submission = Submission::Signed { topic, token, reply_to: ReplyTo::default() };
+        let reply = test.door.submit(submission).await;
+        assert!(reply.status != Status::Done || kind == 5 || kind == 1, "{kind}: {reply:?}");
+        *replies.entry((kind, reply.status)).or_insert(0) += 1;
+    }
+    assert_eq!(replies[&(5, Status::Done)], 1000, "the same reply as the first time, each time");
+    assert_eq!(replies[&(9, Status::Expired)], 1000);
+    assert_eq!(test.acted(), 1, "and acted on once, before all of this");
+    assert_eq!(test.send(&test.envelope("after")).await.status, Status::Done);
+    let journal = test.door.list(100).await.unwrap();
+    assert_eq!(journal.len(), 3, "forgeries leave no trace: {journal:?}");
 }

@@ -198,3 +198,193 @@ async fn delivered_records_give_way_before_anything_that_is_owed() {
     let listed = outbox.list(10).await.unwrap();
     assert_eq!(listed.iter().map(|one| (one.id.as_str(), one.state)).collect::<Vec<_>>(), [("new", "queued")]);
 }
+
+#[tokio::test]
+async fn what_a_broker_forgot_comes_again_in_its_order_under_its_ids() {
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(dir.path()).unwrap();
+    let digest = outbox.store_picture(b"a picture").await.unwrap();
+    let mut picture = note(&format!("evidence/{digest}"), Class::Evidence, "", 0);
+    picture.payload = Payload::File(digest.clone());
+    outbox.accept(vec![case_record("c1", 1), case_record("c1", 2), case_record("c10", 1), picture]).await.unwrap();
+    let all = async || -> Vec<String> {
+        let mut ids = Vec::new();
+        loop {
+            let next = outbox.next(10, u64::MAX).await.unwrap();
+            if next.is_empty() {
+                return ids;
+            }
+            for queued in next {
+                ids.push(queued.record.id.clone());
+                deliver(&outbox, queued.seq).await;
+            }
+        }
+    };
+    let before = Timestamp::now();
+    assert_eq!(all().await.len(), 4);
+
+    let case = Resend::Stream { key: "c1".into(), ids: vec![format!("evidence/{digest}")] };
+    assert_eq!(outbox.resend(case.clone()).await.unwrap(), 3);
+    assert_eq!(outbox.stats().borrow().queued, 3);
+    // Once more while it waits: nothing to add.
+    assert_eq!(outbox.resend(case).await.unwrap(), 0);
+    assert_eq!(all().await, ["c1/1".to_owned(), format!("evidence/{digest}"), "c1/2".to_owned()]);
+
+    assert_eq!(outbox.resend(Resend::Since(before)).await.unwrap(), 4);
+    assert_eq!(all().await.len(), 4);
+    assert_eq!(outbox.resend(Resend::Since(Timestamp::now() + SignedDuration::from_secs(1))).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn records_are_counted_too_and_the_oldest_of_the_least_class_goes_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open_with(dir.path(), Options { budget_records: 100, ..Options::default() }).unwrap();
+    let pictures = (0..60).map(|n| note(&format!("p{n}"), Class::Evidence, "", 10));
+    outbox.accept(pictures.chain((0..40).map(|n| case_record(&format!("c{n}"), 1))).collect()).await.unwrap();
+    assert_eq!(outbox.stats().borrow().evicted, 0);
+    outbox.accept(vec![case_record("last", 1)]).await.unwrap();
+    let listed = outbox.list(200).await.unwrap();
+    let evicted: Vec<&str> = listed.iter().rev().filter(|r| r.state == "evicted").map(|r| r.id.as_str()).collect();
+    assert_eq!(evicted, ["p0", "p1", "p2", "p3", "p4", "p5"], "down to 95 of 100");
+    assert_eq!(listed.iter().filter(|row| row.class == Class::Loss).count(), 1);
+}
+
+#[tokio::test]
+async fn a_database_that_breaks_in_use_is_begun_anew_and_what_is_under_way_settles_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(dir.path()).unwrap();
+    outbox.accept((1..=200).map(|n| case_record(&format!("c{n}"), 1)).collect()).await.unwrap();
+    let out = outbox.next(1, u64::MAX).await.unwrap().remove(0);
+    // Into the file itself, and nothing is left that could repair it.
+    let db = dir.path().join("outbox.db");
+    let other = rusqlite::Connection::open(&db).unwrap();
+    other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    drop(other);
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::OpenOptions::new().write(true).open(&db).unwrap();
+    let pages = file.metadata().unwrap().len() / 4096;
+    for page in 4..pages {
+        file.write_all_at(&[0x5a; 4096], page * 4096).unwrap();
+    }
+    // The owner's cache may hide it for a while; by the time it is seen, nothing has been refused.
+    for n in 0..200 {
+        outbox.accept(vec![case_record(&format!("d{n}"), 1)]).await.unwrap();
+        outbox.next(100, u64::MAX).await.unwrap();
+        if outbox.stats().borrow().quarantined == 1 {
+            break;
+        }
+    }
+    let stats = outbox.stats().borrow().clone();
+    assert_eq!(stats.quarantined, 1, "{stats:?}");
+    assert!(outbox.list(1000).await.unwrap().iter().any(|row| row.class == Class::Loss), "the loss is reported");
+    // The acknowledgement of before: its number belongs to nobody else now.
+    let before = outbox.list(1000).await.unwrap().iter().filter(|row| row.state == "delivered").count();
+    deliver(&outbox, out.seq).await;
+    let rows = outbox.list(1000).await.unwrap();
+    let delivered: Vec<&str> = rows.iter().filter(|r| r.state == "delivered").map(|r| r.id.as_str()).collect();
+    assert!(delivered.len() - before <= 1 && delivered.iter().all(|id| *id == out.record.id), "{delivered:?}");
+}
+
+#[tokio::test]
+async fn pictures_may_take_a_way_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(dir.path()).unwrap();
+    outbox.accept(vec![case_record("c1", 1), note("p", Class::Evidence, "", 10)]).await.unwrap();
+    let ids = async |classes| -> Vec<String> {
+        let next = outbox.next_of(Ask { classes, limit: 10, bytes: u64::MAX }).await.unwrap();
+        next.into_iter().map(|queued| queued.record.id).collect()
+    };
+    assert_eq!(ids(Class::Loss..=Class::Sortie).await, ["c1/1"]);
+    assert_eq!(ids(Class::Evidence..=Class::Evidence).await, ["p"]);
+    // A new session of the one leaves the other's alone.
+    outbox.restart_session(Class::Loss..=Class::Sortie, None).await.unwrap();
+    assert_eq!(ids(Class::Evidence..=Class::Evidence).await, [""; 0]);
+    assert_eq!(ids(Class::Loss..=Class::Sortie).await, ["c1/1"]);
+}
+
+/// A file system of its own, so small that it can be filled. None where this machine does not allow it.
+struct SmallDisk(std::path::PathBuf, #[expect(dead_code, reason = "the folder goes with it")] tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(megabytes: u32) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("disk");
+        std::fs::create_dir(&path).unwrap();
+        let size = format!("size={megabytes}m");
+        let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&path).status();
+        mounted.is_ok_and(|status| status.success()).then(|| Self(path, dir))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_fills_up_costs_pictures_and_no_case_is_reported_and_is_overcome() {
+    let Some(disk) = SmallDisk::mount(24) else {
+        eprintln!("skipped: no tmpfs can be mounted here");
+        return;
+    };
+    let state = disk.0.join("state");
+    let options = Options { reserve_bytes: 4 << 20, source: "aerie/v1/s1".into(), ..Options::default() };
+    let outbox = Outbox::open_with(&state, options.clone()).unwrap();
+    let mut accepted = Vec::new();
+    // Somebody else takes the rest, in the middle of it all.
+    let hog = disk.0.join("hog");
+    for n in 0u32..120 {
+        if n == 30 {
+            let free = aerie::runtime::disk::free_bytes(&state).unwrap();
+            std::fs::write(&hog, vec![1; usize::try_from(free).unwrap() - 200_000]).unwrap();
+        }
+        let picture: Vec<u8> = n.to_le_bytes().into_iter().cycle().take(100_000).collect();
+        let mut records = vec![case_record(&format!("c{}", n % 10), u64::from(n / 10) + 1)];
+        // A picture for which there is no room at all is missed by its case, which goes without.
+        if let Ok(digest) = outbox.store_picture(&picture).await {
+            let mut evidence = note(&format!("evidence/{digest}"), Class::Evidence, "", 0);
+            evidence.payload = Payload::File(digest);
+            records.push(evidence);
+        }
+        accepted.extend(records.iter().map(|record| (record.class, record.id.clone())));
+        outbox.accept(records).await.unwrap_or_else(|error| panic!("event {n} was refused: {error}"));
+    }
+    let rows = outbox.list(usize::MAX).await.unwrap();
+    let state_of = |id: &str| rows.iter().find(|row| row.id == id).map_or("absent", |row| row.state);
+    let lost: std::collections::HashSet<String> = losses(&outbox).await;
+    for (class, id) in &accepted {
+        match state_of(id) {
+            "queued" => assert!(!lost.contains(id)),
+            "evicted" => assert!(*class == Class::Evidence && lost.contains(id), "{id} went, and nobody was told"),
+            other => panic!("{id} is {other}"),
+        }
+    }
+    assert!(!lost.is_empty(), "the disk was never full");
+    assert!(outbox.check().await.unwrap().is_sound());
+
+    // Space returns; so does the reserve.
+    std::fs::remove_file(&hog).unwrap();
+    drop(outbox);
+    let outbox = reopen_with(&state, options).await;
+    outbox.accept(vec![case_record("after", 1)]).await.unwrap();
+    assert_eq!(std::fs::metadata(state.join("outbox.reserve")).unwrap().len(), 4 << 20);
+}
+
+/// The ids that loss reports name.
+async fn losses(outbox: &Outbox) -> std::collections::HashSet<String> {
+    let mut lost = std::collections::HashSet::new();
+    loop {
+        let next = outbox.next_of(Ask { classes: Class::Loss..=Class::Loss, limit: 10, bytes: u64::MAX }).await.unwrap();
+        if next.is_empty() {
+            return lost;
+        }
+        for queued in next {
+            let Payload::Bytes(body) = &queued.record.payload else { panic!("a report travels in the database") };
+            let event: Value = serde_json::from_slice(body).unwrap();
+            let named = event["data"]["lost"].as_array().unwrap();
+            lost.extend(named.iter().map(|one| one["id"].as_str().unwrap().to_owned()));
+            deliver(outbox, queued.seq).await;
+        }
+    }
+}

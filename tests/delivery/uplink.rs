@@ -206,3 +206,109 @@ async fn telemetry_passes_by_the_outbox() {
     assert_eq!(outbox.stats().borrow().queued, 0);
     station.stop().await;
 }
+
+#[tokio::test]
+async fn a_broker_that_takes_two_at_a_time_gets_two_at_a_time_and_everything() {
+    let broker = Broker::start("max_inflight_messages 2").await;
+    let subscriber = Subscriber::start(&broker, "aerie/v1/s1/case/#").await;
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(dir.path()).unwrap();
+    outbox.accept((0..50).map(|case| case_record(&format!("c{case}"), 1)).collect()).await.unwrap();
+    let station = Station::start(&broker.url(), &outbox);
+    queued(&outbox, 0).await;
+    eventually("all of them", || async { subscriber.event_ids().len() == 50 }).await;
+    station.stop().await;
+}
+
+#[tokio::test]
+async fn a_picture_too_large_for_the_broker_arrives_smaller_and_says_so() {
+    let noise = |x: u32, y: u32| (x.wrapping_mul(2_654_435_761) ^ y.wrapping_mul(40_503)) as u8;
+    let picture = image::RgbImage::from_fn(900, 600, |x, y| image::Rgb([noise(x, y), noise(y, x), 90]));
+    let mut jpeg = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut jpeg, image::ImageFormat::Jpeg).unwrap();
+    let jpeg = jpeg.into_inner();
+    let limit = jpeg.len() / 2;
+    let broker = Broker::start(Box::leak(format!("max_packet_size {limit}").into_boxed_str())).await;
+    let subscriber = Subscriber::start(&broker, "aerie/v1/s1/#").await;
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(dir.path()).unwrap();
+    let digest = outbox.store_picture(&jpeg).await.unwrap();
+    let mut record = note(&format!("evidence/{digest}"), Class::Evidence, "", 0);
+    record.topic = format!("evidence/{digest}");
+    record.payload = Payload::File(digest.clone());
+    outbox.accept(vec![record]).await.unwrap();
+    let station = Station::start(&broker.url(), &outbox);
+    queued(&outbox, 0).await;
+    let topic = format!("aerie/v1/s1/evidence/{digest}");
+    eventually("the picture", || async { !subscriber.on(&topic).is_empty() }).await;
+    let small = image::load_from_memory(&subscriber.on(&topic)[0].payload).unwrap();
+    assert!(small.width() < 900 && small.width() >= 320);
+    let row = outbox.list(1).await.unwrap().remove(0);
+    assert!(row.state == "delivered" && row.reason.as_deref().unwrap().contains("scaled to"), "{row:?}");
+    station.stop().await;
+}
+
+#[tokio::test]
+async fn a_picture_that_the_disk_has_damaged_is_set_aside_and_reported_not_sent() {
+    let broker = Broker::start("").await;
+    let subscriber = Subscriber::start(&broker, "aerie/v1/s1/#").await;
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(dir.path()).unwrap();
+    let digest = outbox.store_picture(&[7; 5_000]).await.unwrap();
+    let mut record = note("evidence", Class::Evidence, "", 0);
+    record.payload = Payload::File(digest.clone());
+    outbox.accept(vec![record]).await.unwrap();
+    std::fs::write(outbox.picture_path(&digest), [8; 5_000]).unwrap();
+    assert_eq!(outbox.check().await.unwrap().damaged_pictures, ["evidence"]);
+    let station = Station::start(&broker.url(), &outbox);
+    eventually("the report", || async { !subscriber.on("aerie/v1/s1/loss").is_empty() }).await;
+    assert!(subscriber.on("aerie/v1/s1/test/evidence").is_empty());
+    station.stop().await;
+}
+
+#[tokio::test]
+async fn a_month_that_is_used_up_holds_pictures_back_and_lets_cases_through_also_after_a_restart() {
+    let broker = Broker::start("").await;
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(dir.path()).unwrap();
+    let month = Timestamp::now().strftime("%Y-%m").to_string();
+    outbox.set_note(&format!("sent/{month}"), 950_000).await.unwrap();
+    outbox.accept(vec![note("picture", Class::Evidence, "", 100), case_record("c1", 1)]).await.unwrap();
+    let mut config = aerie::uplink::Config::new(broker.url());
+    config.month_mb = Some(1);
+    let station = Station::start_with(config, &outbox);
+    queued(&outbox, 1).await;
+    outbox.accept(vec![case_record("c1", 2)]).await.unwrap();
+    eventually("the case again", || async { outbox.stats().borrow().delivered == 2 }).await;
+    let rows = outbox.list(10).await.unwrap();
+    assert_eq!(rows.iter().find(|row| row.id == "picture").unwrap().state, "queued");
+    station.stop().await;
+    assert!(outbox.note(&format!("sent/{month}")).await.unwrap().unwrap() > 950_000, "the account outlives the process");
+}
+
+#[tokio::test]
+async fn a_broker_that_allows_nothing_is_told_by_name_and_gets_everything_once_it_allows() {
+    let files = tempfile::tempdir().unwrap();
+    let acl = files.path().join("acl");
+    std::fs::write(&acl, "topic read aerie/#\n").unwrap();
+    // Read by whichever user the broker becomes.
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(&acl, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let mut broker = Broker::start(Box::leak(format!("acl_file {}", acl.display()).into_boxed_str())).await;
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(dir.path()).unwrap();
+    outbox.accept((1..=3).map(|n| case_record("c1", n)).collect()).await.unwrap();
+    let station = Station::start(&broker.url(), &outbox);
+    eventually("a refusal", || async { outbox.list(3).await.unwrap().iter().any(|row| row.attempts > 0) }).await;
+    let rows = outbox.list(3).await.unwrap();
+    let first = rows.iter().find(|row| row.id == "c1/1").unwrap();
+    assert!(first.reason.as_deref().unwrap().contains("NotAuthorized"), "{first:?}");
+    assert_eq!(outbox.stats().borrow().queued, 3, "all are still owed, and none has overtaken the first");
+    station.stop().await;
+    std::fs::write(&acl, "topic readwrite aerie/#\n").unwrap();
+    broker.kill();
+    broker.launch().await;
+    let station = Station::start(&broker.url(), &outbox);
+    queued(&outbox, 0).await;
+    station.stop().await;
+}
