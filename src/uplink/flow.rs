@@ -21,6 +21,8 @@ use crate::outbox::{Ask, OutboxError, Payload, Queued, Settlement, pictures};
 
 /// Payload bytes on the wire at once. On a slow link this is how long a case event waits behind pictures.
 const BYTES_IN_FLIGHT: u64 = 1 << 20;
+/// Fetched ahead, in windows: a commit and a fetch take longer than a window on the wire.
+const WINDOWS_AHEAD: usize = 4;
 /// An MQTT packet beyond its payload: headers and properties, generously.
 const PACKET_OVERHEAD: u64 = 256;
 /// A broker that is connected and answers nothing for so long is asked anew.
@@ -207,10 +209,10 @@ impl Task {
         Ok(())
     }
 
-    /// Asks for as much as is published at once, so that the wire never waits for the disk; no more, so that what
-    /// comes in meanwhile and matters more does not wait behind it.
+    /// Asks ahead, so that the wire never waits for the disk; no more than [`BYTES_IN_FLIGHT`], so that what comes in
+    /// meanwhile and matters more does not wait long behind it.
     fn fetch(&self, session: &mut Session, window: usize) {
-        let ahead = if self.careful { usize::from(session.records_out.is_empty()) } else { window };
+        let ahead = if self.careful { usize::from(session.records_out.is_empty()) } else { window * WINDOWS_AHEAD };
         let limit = ahead.saturating_sub(session.ready.len());
         let bytes = BYTES_IN_FLIGHT.saturating_sub(session.bytes_out);
         let idle = session.records_out.is_empty() && session.ready.is_empty();

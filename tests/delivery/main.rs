@@ -2,6 +2,7 @@
 //!
 //! The broker is a real mosquitto on a free port, the subscriber a client that shares nothing with the uplink.
 
+mod carriers;
 mod commands;
 mod faults;
 mod outbox;

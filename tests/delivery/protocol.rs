@@ -12,6 +12,7 @@ use crate::support::*;
 
 /// What the program makes, for each file in docs/protocol/examples. Fixed inputs, so that the files are stable.
 fn examples() -> Vec<(&'static str, &'static str, Value)> {
+    use aerie::cases::verdict::Verdict;
     use aerie::cases::{Case, CaseState, Kind, Kinds, event};
     use aerie::geo::{Ellipse, LatLon, Located};
     use aerie::perception::protocol::ModelName;
@@ -34,6 +35,7 @@ fn examples() -> Vec<(&'static str, &'static str, Value)> {
         count: 2,
         sortie: "01KAQ2Y0000000000000000001".into(),
         experimental: false,
+        verdict: None,
         sequence: 2,
         evidence: vec!["0f".repeat(32)],
         event: None,
@@ -42,6 +44,19 @@ fn examples() -> Vec<(&'static str, &'static str, Value)> {
         event::Division { town: Some("丹灶镇".into()), district: Some("南海区".into()), village: None };
     let model = ModelName { name: "town-8".into(), version: "0.1.0".into(), sha256: "a1".repeat(32) };
     let feature = event::feature(&case, &Kinds::default(), &division, Some(&model));
+    let judged = Case {
+        state: CaseState::Rejected,
+        verdict: Some(Verdict {
+            verdict: CaseState::Rejected,
+            operator: "li.wei".into(),
+            reason: "临时施工围挡，已核实许可".into(),
+            at: at(7200),
+            command: "01KAQ9Z000000000000000000V".into(),
+        }),
+        sequence: 3,
+        ..case
+    };
+    let judged_feature = event::feature(&judged, &Kinds::default(), &division, Some(&model));
 
     let sortie = json!({
         "id": "01KAQ2Y0000000000000000001",
@@ -69,6 +84,23 @@ fn examples() -> Vec<(&'static str, &'static str, Value)> {
         deadline: at(120),
         operator: "li.wei".into(),
     };
+    let verdict = Envelope {
+        id: "01KAQ9Z000000000000000000V".into(),
+        name: "verdict".into(),
+        args: json!({ "case": case_id, "verdict": "rejected", "reason": "临时施工围挡，已核实许可" }),
+        ..envelope.clone()
+    };
+    let request = Envelope {
+        id: "01KAQB0000000000000000000Q".into(),
+        name: "request".into(),
+        args: json!({
+            "point": { "lat": 23.0412, "lon": 112.9046 },
+            "why": "citizen",
+            "note": "12345 热线：村口倾倒垃圾",
+            "until": at(6 * 3600),
+        }),
+        ..envelope.clone()
+    };
     let reply = Reply {
         id: Some(envelope.id.clone()),
         status: Status::Refused,
@@ -79,7 +111,14 @@ fn examples() -> Vec<(&'static str, &'static str, Value)> {
     vec![
         ("case-event.json", "case-event", cloudevents::case_event("danzao-1", case_id, 2, at(601), feature)),
         ("sortie-event.json", "sortie-event", cloudevents::sortie_event("danzao-1", sortie_id, 2, at(0), sortie)),
+        (
+            "case-event-judged.json",
+            "case-event",
+            cloudevents::case_event("danzao-1", case_id, 3, at(7201), judged_feature),
+        ),
         ("envelope.json", "envelope", serde_json::to_value(envelope).unwrap()),
+        ("verdict.json", "envelope", serde_json::to_value(verdict).unwrap()),
+        ("request.json", "envelope", serde_json::to_value(request).unwrap()),
         ("reply.json", "reply", serde_json::to_value(reply).unwrap()),
     ]
 }
@@ -110,9 +149,64 @@ fn assert_fits(schema: &str, instance: &Value) {
 fn documented_schemas_and_examples_are_what_the_program_makes() {
     assert_on_disk("envelope.schema.json", schemars::schema_for!(Envelope).as_value());
     assert_on_disk("reply.schema.json", schemars::schema_for!(Reply).as_value());
+    let request_args = schemars::schema_for!(aerie::patrol::requests::RequestArgs);
+    assert_on_disk("request-args.schema.json", request_args.as_value());
     for (file, schema, made) in examples() {
         assert_on_disk(&format!("examples/{file}"), &made);
         assert_fits(schema, &made);
+        if made["name"] == "request" {
+            assert_fits("request-args", &made["args"]);
+        }
+    }
+}
+
+/// The AsyncAPI document names the topics that the program uses, and nothing in it leads nowhere.
+#[test]
+fn the_asyncapi_document_has_every_topic_and_every_reference_in_it_leads_somewhere() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/protocol");
+    let text = std::fs::read_to_string(folder.join("asyncapi.json")).unwrap();
+    let document: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(document["asyncapi"], "3.0.0");
+    let prefix = aerie::uplink::prefix("{station}");
+    let mut topics: Vec<&str> = document["channels"].as_object().unwrap().values().map(|c| &c["address"]).map(|address| {
+        address.as_str().unwrap().strip_prefix(&prefix).unwrap_or_else(|| panic!("{address} is not below {prefix}"))
+    }).collect();
+    topics.sort_unstable();
+    assert_eq!(
+        topics,
+        [
+            "case/{case}", "command/{name}", "evidence/{sha256}", "loss", "model/desired", "reply/{id}", "request",
+            "sortie/{sortie}", "status", "telemetry", "verdict",
+        ]
+    );
+    // What README.md lists is the same.
+    let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    for topic in &topics {
+        let stem = topic.split('{').next().unwrap();
+        assert!(readme.contains(&format!("`{stem}")), "README.md does not know {topic}");
+    }
+    let mut references = Vec::new();
+    collect_references(&document, &mut references);
+    assert!(references.len() > 20);
+    for reference in references {
+        match reference.strip_prefix('#') {
+            Some(pointer) => assert!(document.pointer(pointer).is_some(), "{reference}"),
+            None => assert!(folder.join(&reference).is_file(), "{reference}"),
+        }
+    }
+    for operation in document["operations"].as_object().unwrap().values() {
+        assert!(matches!(operation["action"].as_str(), Some("send" | "receive")));
+    }
+}
+
+fn collect_references(value: &Value, into: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            into.extend(fields.get("$ref").and_then(Value::as_str).map(str::to_owned));
+            fields.values().for_each(|field| collect_references(field, into));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_references(item, into)),
+        _ => {}
     }
 }
 
