@@ -426,7 +426,8 @@ async fn ten_thousand_hostile_payloads_act_on_nothing_and_stop_nobody() {
             2 => good.as_bytes()[..random.random_range(0..good.len())].to_vec(),
             3 => commands::sign(&test.envelope(&format!("f{number}")), &stranger, "ops").into_bytes(),
             4 => {
-                let header = json!({"alg": ["none", "HS256", "eddsa", "RS256"][number as usize / 10 % 4], "kid": "ops"});
+                let algorithm = ["none", "HS256", "eddsa", "RS256"][number as usize / 10 % 4];
+                let header = json!({"alg": algorithm, "kid": "ops"});
                 let parts = [header.to_string(), json!({"id": "x"}).to_string(), String::new()];
                 use base64::Engine;
                 parts.map(|part| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(part)).join(".").into_bytes()

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use aerie::outbox::{ALL, Ask, Class, Options, Outbox, OutboxError, Payload, Record, Resend, Settlement};
+use aerie::outbox::{ALL, Ask, Class, Options, Outbox, OutboxError, Payload, Resend, Settlement};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 

@@ -10,10 +10,16 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
+use tokio::time::Instant;
 
 use super::SoakError;
 use super::feed::STATION;
 use super::witness::{Counts, Witness};
+
+/// Share of the lives that are counted from the start of the process.
+const FROM_THE_START: f64 = 0.2;
+/// The last life, which brings out what is left, and one that never says anything.
+const LONGEST_LIFE: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Clone)]
 pub struct KillOptions {
@@ -68,26 +74,34 @@ pub async fn run(options: KillOptions) -> Result<KillReport, SoakError> {
         let Some(out) = child.stdout.take() else { return Err(SoakError::Failed("no pipe to the station".to_owned())) };
         let mut lines = BufReader::new(out).lines();
         let before = accepted.len();
-        let live = async {
-            while let Ok(Some(line)) = lines.next_line().await {
-                accepted.extend(line.strip_prefix("accepted ").map(str::to_owned));
+        // Most lives are counted from the first event on, so that they end while cases are made; some from their very
+        // start, so that they end while databases are opened and old events offered again.
+        let span = Duration::from_micros(random.random_range(0..=options.longest_ms * 1000));
+        let mut until = random.random_bool(FROM_THE_START).then(|| Instant::now() + span);
+        if last {
+            until = Some(Instant::now() + LONGEST_LIFE);
+        }
+        loop {
+            let end = until.unwrap_or_else(|| Instant::now() + LONGEST_LIFE);
+            let line = tokio::select! {
+                line = lines.next_line() => line,
+                () = tokio::time::sleep_until(end) => break,
+            };
+            match line {
+                Ok(Some(line)) => accepted.extend(line.strip_prefix("accepted ").map(str::to_owned)),
+                _ if last => break,
+                _ => return Err(SoakError::Failed(format!("life {life} ended by itself: see what it says of it"))),
             }
-        };
-        let limit = match last {
-            true => Duration::from_secs(120),
-            false => Duration::from_micros(random.random_range(0..=options.longest_ms * 1000)),
-        };
-        if tokio::time::timeout(limit, live).await.is_err() {
-            // Whatever it said until it died counts.
+            until = until.or_else(|| Some(Instant::now() + span));
+        }
+        if !last {
             let _ = child.start_kill();
+            // Whatever it said until it died counts.
             while let Ok(Some(line)) = lines.next_line().await {
                 accepted.extend(line.strip_prefix("accepted ").map(str::to_owned));
             }
-            if last {
-                return Err(SoakError::Failed("the queue did not become empty within 120 s".to_owned()));
-            }
-        } else if !last {
-            return Err(SoakError::Failed(format!("life {life} ended by itself: see what `aerie soak feed` says")));
+        } else if !matches!(tokio::time::timeout(LONGEST_LIFE, child.wait()).await, Ok(Ok(_))) {
+            return Err(SoakError::Failed("the queue did not become empty".to_owned()));
         }
         let _ = child.wait().await;
         fruitful += u32::from(accepted.len() > before);

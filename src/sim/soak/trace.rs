@@ -354,7 +354,7 @@ pub async fn run(options: TraceOptions) -> Result<TraceReport, SoakError> {
     let mut report = TraceReport { calls: calls.len(), cuts: options.cuts, ..TraceReport::default() };
     let mut random = ChaCha8Rng::seed_from_u64(options.seed);
     let cuts: HashSet<usize> = (0..options.cuts).map(|_| random.random_range(0..calls.len().max(1))).collect();
-    let again = out.join("after");
+    let mut again = Again { out, opened: 0 };
     for ignore_syncs in [false, true] {
         let mut disk = Disk { ignore_syncs, ..Disk::default() };
         for (index, call) in calls.iter().enumerate() {
@@ -367,15 +367,15 @@ pub async fn run(options: TraceOptions) -> Result<TraceReport, SoakError> {
             if ignore_syncs {
                 // Without a database there is nothing to open: all of it is lost.
                 if at_the_end || report.lost_without_syncs == 0 {
-                    report.lost_without_syncs += missing_after(&again, disk.after_the_cut(&root, None), &accepted).await?.0;
+                    report.lost_without_syncs += again.missing(disk.after_the_cut(&root, None), &accepted).await?.0;
                 }
                 continue;
             }
-            let (lost, broken) = missing_after(&again, disk.after_the_cut(&root, None), &accepted).await?;
+            let (lost, broken) = again.missing(disk.after_the_cut(&root, None), &accepted).await?;
             report.lost += lost;
             report.quarantined += broken;
             let left = disk.after_the_cut(&root, Some(&mut random));
-            let (lost, broken) = missing_after(&again, left, &accepted).await?;
+            let (lost, broken) = again.missing(left, &accepted).await?;
             report.lost_some_kept += lost;
             report.quarantined += broken;
             report.accepted = accepted.len() as u64;
@@ -384,30 +384,38 @@ pub async fn run(options: TraceOptions) -> Result<TraceReport, SoakError> {
     Ok(report)
 }
 
-/// Opens the real outbox on what is left. How many of the accepted are not there, and how many databases were broken.
-async fn missing_after(
-    dir: &Path,
-    left: Vec<(PathBuf, Vec<u8>)>,
-    accepted: &[&str],
-) -> Result<(u64, u64), SoakError> {
-    let _ = std::fs::remove_dir_all(dir);
-    std::fs::create_dir_all(dir.join("evidence")).map_err(SoakError::io("create", dir))?;
-    for (path, content) in left {
-        // Its index is made anew from the log.
-        if !path.to_string_lossy().ends_with("-shm") {
-            let path = dir.join(path);
-            std::fs::write(&path, content).map_err(SoakError::io("write", &path))?;
+/// Where what is left is opened: each time in a folder of its own, for an outbox that closes removes files by name.
+struct Again {
+    out: PathBuf,
+    opened: u32,
+}
+
+impl Again {
+    /// Opens the real outbox on what is left. How many of the accepted are not there, and how many databases were broken.
+    async fn missing(&mut self, left: Vec<(PathBuf, Vec<u8>)>, accepted: &[&str]) -> Result<(u64, u64), SoakError> {
+        self.opened += 1;
+        let dir = self.out.join(format!("after-{}", self.opened));
+        std::fs::create_dir_all(dir.join("evidence")).map_err(SoakError::io("create", &dir))?;
+        for (path, content) in left {
+            // The log's index is made anew from the log.
+            if !path.to_string_lossy().ends_with("-shm") {
+                let path = dir.join(path);
+                std::fs::write(&path, content).map_err(SoakError::io("write", &path))?;
+            }
         }
+        let outbox = Outbox::open(&dir)?;
+        let listed = outbox.list(usize::MAX).await?;
+        let check = outbox.check().await?;
+        let damaged: HashSet<&String> = check.missing_pictures.iter().chain(&check.damaged_pictures).collect();
+        let there: HashSet<&str> =
+            listed.iter().filter(|row| !damaged.contains(&row.id)).map(|row| row.id.as_str()).collect();
+        let lost = accepted.iter().filter(|id| !there.contains(**id)).count() as u64;
+        let quarantined = outbox.stats().borrow().quarantined;
+        drop(outbox);
+        // The files of the log vanish meanwhile, when the database is closed.
+        let _ = std::fs::remove_dir_all(&dir);
+        Ok((lost, quarantined))
     }
-    let outbox = Outbox::open(dir)?;
-    let listed = outbox.list(usize::MAX).await?;
-    let check = outbox.check().await?;
-    let damaged: HashSet<&String> = check.missing_pictures.iter().chain(&check.damaged_pictures).collect();
-    let there: HashSet<&str> =
-        listed.iter().filter(|row| !damaged.contains(&row.id)).map(|row| row.id.as_str()).collect();
-    let lost = accepted.iter().filter(|id| !there.contains(**id)).count() as u64;
-    let quarantined = outbox.stats().borrow().quarantined;
-    Ok((lost, quarantined))
 }
 
 #[cfg(test)]
