@@ -36,9 +36,9 @@ impl Need {
         }
     }
 
-    /// Which rows help.
-    fn condition(&self) -> &'static str {
-        if self.bytes == 0 && self.records == 0 { "AND file IS NOT NULL" } else { "" }
+    /// Whether dropping such a record helps: one without a file gives no space back.
+    fn helped_by(&self, is_file: bool) -> bool {
+        is_file || self.bytes > 0 || self.records > 0
     }
 }
 
@@ -109,7 +109,7 @@ impl Context<'_> {
         if !need.is_some() {
             return Ok(chosen);
         }
-        let mut query = self.rows.prepare(&format!("{sql} {} ORDER BY seq", need.condition()))?;
+        let mut query = self.rows.prepare(&format!("{sql} ORDER BY seq"))?;
         let mut found = query.query([class.code()])?;
         while need.is_some() {
             let Some(row) = found.next()? else { break };
@@ -118,7 +118,7 @@ impl Context<'_> {
                 break;
             }
             let row = Row { seq: row.get(0)?, bytes: row.get::<_, i64>(1)?.unsigned_abs(), file: row.get(2)? };
-            if self.out.contains_key(&row.seq) {
+            if self.out.contains_key(&row.seq) || !need.helped_by(row.file.is_some()) {
                 continue;
             }
             need.freed(row.bytes, row.file.is_some());
@@ -159,15 +159,15 @@ impl Context<'_> {
     ) -> rusqlite::Result<u64> {
         let mut gone = Vec::new();
         if need.is_some() {
-            let sql = format!(
-                "SELECT seq, bytes, file FROM records WHERE state = ?1 AND class = ?2 {} ORDER BY ended_at",
-                need.condition()
-            );
-            let mut query = self.rows.prepare(&sql)?;
+            let sql = "SELECT seq, bytes, file FROM records WHERE state = ?1 AND class = ?2 ORDER BY ended_at";
+            let mut query = self.rows.prepare(sql)?;
             let mut found = query.query(params![state, class.code()])?;
             while need.is_some() {
                 let Some(row) = found.next()? else { break };
                 let row = Row { seq: row.get(0)?, bytes: row.get::<_, i64>(1)?.unsigned_abs(), file: row.get(2)? };
+                if !need.helped_by(row.file.is_some()) {
+                    continue;
+                }
                 need.freed(row.bytes, row.file.is_some());
                 gone.push(row);
             }

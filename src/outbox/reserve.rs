@@ -27,6 +27,11 @@ impl Reserve {
         released
     }
 
+    /// What has to be free before it can be taken again.
+    pub(super) fn wanted(&self) -> u64 {
+        if self.held { 0 } else { self.bytes.saturating_mul(MARGIN) }
+    }
+
     /// Takes the space back once `free` bytes are plenty.
     pub(super) fn take(&mut self, free: Option<u64>) {
         if self.held || self.bytes == 0 || free.is_none_or(|free| free < self.bytes.saturating_mul(MARGIN)) {

@@ -271,7 +271,8 @@ impl Store {
     /// The disk is full: gives the reserve away, then drops records by policy. Whether there is reason to try again.
     fn make_room(&mut self, bytes: u64, now: Timestamp) -> bool {
         let released = self.reserve.release();
-        let need = Need { bytes, ..Need::default() };
+        // Also what the reserve needs to be taken again: pictures would soon fill what is free.
+        let need = Need { bytes, files: self.reserve.wanted(), ..Need::default() };
         let dropped = self.evict_now(need, "disk_full", "the disk is full", now).unwrap_or_else(|error| {
             tracing::warn!(%error, "no records could be dropped on a full disk");
             0
@@ -282,8 +283,17 @@ impl Store {
         released || dropped > 0
     }
 
-    /// Drops records in a transaction of its own. How many.
+    /// Drops records in a transaction of its own, for which the reserve is there. How many.
     fn evict_now(&mut self, need: Need, cause: &str, why: &str, now: Timestamp) -> rusqlite::Result<u64> {
+        match self.evict_once(need, cause, why, now) {
+            Err(error) if sqlite::fault(&error) == Fault::Full && self.reserve.release() => {
+                self.evict_once(need, cause, why, now)
+            }
+            dropped => dropped,
+        }
+    }
+
+    fn evict_once(&mut self, need: Need, cause: &str, why: &str, now: Timestamp) -> rusqlite::Result<u64> {
         let mut totals = self.totals;
         let mut unneeded = Vec::new();
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -299,11 +309,11 @@ impl Store {
 
     /// For a picture that found no room.
     pub(super) fn make_room_for_picture(&mut self, bytes: u64, now: Timestamp) {
-        self.reserve.release();
-        let need = Need { files: bytes, ..Need::default() };
+        let need = Need { files: bytes + self.reserve.wanted(), ..Need::default() };
         if let Err(error) = self.evict_now(need, "disk_full", "the disk is full", now) {
             tracing::warn!(%error, "no pictures could be dropped on a full disk");
         }
+        self.reserve.take(disk::free_bytes(&self.dir));
     }
 
     /// Keeps the space that others were promised, and the reserve.
