@@ -42,10 +42,11 @@ impl Broker {
     pub async fn launch(&mut self) {
         let dir = self.dir.path().display();
         // Saved at each change, so that a killed broker knows what it had acknowledged.
-        let window = if self.extra.contains("max_inflight_messages") { "" } else { "max_inflight_messages 0\n" };
+        let unless_said = |key: &str| if self.extra.contains(key) { String::new() } else { format!("{key} 0\n") };
+        let (window, queue) = (unless_said("max_inflight_messages"), unless_said("max_queued_messages"));
         let config = format!(
             "listener {} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {dir}/\n\
-             autosave_on_changes true\nautosave_interval 1\n{window}max_queued_messages 0\n{}\n",
+             autosave_on_changes true\nautosave_interval 1\n{window}{queue}{}\n",
             self.port, self.extra
         );
         let path = self.dir.path().join("mosquitto.conf");

@@ -294,8 +294,8 @@ async fn a_broker_that_allows_nothing_is_told_by_name_and_gets_everything_once_i
     // Read by whichever user the broker becomes.
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(&acl, std::fs::Permissions::from_mode(0o644)).unwrap();
-    // Without a limit in flight, mosquitto 2.0.11 hangs up after each refusal.
-    let rules = format!("max_inflight_messages 20\nacl_file {}", acl.display());
+    // Without a limit to its queues, mosquitto 2.0.11 hangs up after each refusal.
+    let rules = format!("max_queued_messages 1000\nacl_file {}", acl.display());
     let mut broker = Broker::start(Box::leak(rules.into_boxed_str())).await;
     let dir = tempfile::tempdir().unwrap();
     let outbox = Outbox::open(dir.path()).unwrap();
