@@ -139,9 +139,9 @@ impl Orders {
             command: envelope.id.clone(),
         };
         match self.station.keeper.verdict(args.case.clone(), verdict, scope.departments.clone()).await {
-            Ok(sequence) => {
-                Outcome::Done(json!({"case": args.case, "state": args.verdict, "event": format!("{}/{sequence}", args.case)}))
-            }
+            Ok(sequence) => Outcome::Done(
+                json!({"case": args.case, "state": args.verdict, "event": format!("{}/{sequence}", args.case)}),
+            ),
             Err(VerdictRefused::Failed(why)) => Outcome::Failed(why),
             Err(refused) => Outcome::Refused(refused.to_string()),
         }
@@ -152,7 +152,9 @@ impl Orders {
         let which = match (args["since"].as_str(), args["case"].as_str()) {
             (Some(since), None) => match since.parse() {
                 Ok(since) => Resend::Since(since),
-                Err(_) => return Outcome::Refused(format!("args.since {since:?} is no time like 2026-11-24T07:00:00Z")),
+                Err(_) => {
+                    return Outcome::Refused(format!("args.since {since:?} is no time like 2026-11-24T07:00:00Z"));
+                }
             },
             (None, Some(case)) => {
                 let cases = latest(&self.station.keeper.cases());
@@ -170,7 +172,9 @@ impl Orders {
 
     fn rules_hint(&self, envelope: &Envelope) -> Outcome {
         let Some(wanted) = envelope.args["sha256"].as_str().filter(|text| text.len() == 64) else {
-            return Outcome::Refused("args.sha256 is missing: 64 hexadecimal digits of the rules that are wanted".to_owned());
+            return Outcome::Refused(
+                "args.sha256 is missing: 64 hexadecimal digits of the rules that are wanted".to_owned(),
+            );
         };
         let same = wanted == self.rules;
         self.hints.send_modify(|hints| hints.rules = (!same).then(|| envelope.args.clone()));

@@ -586,7 +586,8 @@ mod tests {
 
     #[test]
     fn what_is_seen_again_after_it_was_resolved_is_suspected_again_and_a_confirmed_case_stays_confirmed() {
-        for (said, then) in [(CaseState::Resolved, CaseState::Suspected), (CaseState::Confirmed, CaseState::Confirmed)] {
+        for (said, then) in [(CaseState::Resolved, CaseState::Suspected), (CaseState::Confirmed, CaseState::Confirmed)]
+        {
             let (mut book, mut id) = (Book::default(), ids());
             fly_over(&mut book, "first", 5.0, 0, &mut id);
             let first = book.cases()[0].id.clone();

@@ -83,9 +83,15 @@ pub struct CaseKeeper {
 }
 
 enum Request {
-    Begin { sortie: String, area: Vec<LatLon>, reply: oneshot::Sender<Option<u32>> },
+    Begin {
+        sortie: String,
+        area: Vec<LatLon>,
+        reply: oneshot::Sender<Option<u32>>,
+    },
     Picture(Picture),
-    Finish { reply: oneshot::Sender<Harvest> },
+    Finish {
+        reply: oneshot::Sender<Harvest>,
+    },
     Verdict {
         case: String,
         verdict: Verdict,

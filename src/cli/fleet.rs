@@ -62,7 +62,11 @@ pub fn run(args: FleetArgs) -> anyhow::Result<ExitCode> {
     let Command::Simulate(args) = args.command;
     let runtime = tokio::runtime::Runtime::new()?;
     let report = runtime.block_on(simulate(&args))?;
-    if args.json { say_json(&serde_json::to_value(&report)?)? } else { say(&words(&report))? }
+    if args.json {
+        say_json(&serde_json::to_value(&report)?)?
+    } else {
+        say(&words(&report))?
+    }
     Ok(if report.delivered == report.accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -112,11 +116,29 @@ fn address(url: &str) -> Option<(String, u16)> {
 
 fn words(r: &FleetReport) -> String {
     let rows = [
-        ("stations", format!("{} ({} connected), {:.2} simulated hours in {:.0} s", r.stations, r.connected, r.simulated_hours, r.seconds)),
+        (
+            "stations",
+            format!(
+                "{} ({} connected), {:.2} simulated hours in {:.0} s",
+                r.stations, r.connected, r.simulated_hours, r.seconds
+            ),
+        ),
         ("records", format!("{} accepted, {} arrived ({:.4} %)", r.accepted, r.delivered, r.delivered_share * 100.0)),
-        ("latency", format!("p50 {:.0} ms, p99 {:.0} ms, from the event to the subscriber", r.latency_p50_ms, r.latency_p99_ms)),
-        ("a station", format!("{:.3} % of a core, {:.2} MB of memory", r.cpu_share_a_station * 100.0, r.memory_mb_a_station)),
-        ("a day", format!("{:.2} MB of events, {:.1} MB of pictures; {:.1} MB of telemetry while a drone is linked", r.event_mb_a_day, r.picture_mb_a_day, r.telemetry_mb_a_day)),
+        (
+            "latency",
+            format!("p50 {:.0} ms, p99 {:.0} ms, from the event to the subscriber", r.latency_p50_ms, r.latency_p99_ms),
+        ),
+        (
+            "a station",
+            format!("{:.3} % of a core, {:.2} MB of memory", r.cpu_share_a_station * 100.0, r.memory_mb_a_station),
+        ),
+        (
+            "a day",
+            format!(
+                "{:.2} MB of events, {:.1} MB of pictures; {:.1} MB of telemetry while a drone is linked",
+                r.event_mb_a_day, r.picture_mb_a_day, r.telemetry_mb_a_day
+            ),
+        ),
     ];
     rows.iter().map(|(key, value)| format!("{key:<10} {value}\n")).collect()
 }

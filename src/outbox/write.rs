@@ -31,12 +31,7 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
-    pub(super) fn accept(
-        &self,
-        totals: &mut Totals,
-        records: &[Record],
-        sizes: &[u64],
-    ) -> rusqlite::Result<u64> {
+    pub(super) fn accept(&self, totals: &mut Totals, records: &[Record], sizes: &[u64]) -> rusqlite::Result<u64> {
         let mut insert = self.rows.prepare_cached(
             "INSERT INTO records (id, class, key, topic, content_type, body, file, bytes, captured_at, accepted_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO NOTHING",
@@ -109,13 +104,7 @@ impl Context<'_> {
         Ok(())
     }
 
-    pub(super) fn report(
-        &self,
-        totals: &mut Totals,
-        cause: &str,
-        detail: &str,
-        lost: &[Lost],
-    ) -> rusqlite::Result<()> {
+    pub(super) fn report(&self, totals: &mut Totals, cause: &str, detail: &str, lost: &[Lost]) -> rusqlite::Result<()> {
         let record = loss::report(&self.options.source, ulid::Ulid::generate(), self.now, cause, detail, lost);
         let Payload::Bytes(body) = &record.payload else { return Ok(()) };
         let bytes = body.len() as u64;
@@ -124,12 +113,11 @@ impl Context<'_> {
 
     /// Each goes back to the place it had: `seq` is the order.
     pub(super) fn resend(&self, totals: &mut Totals, which: &Resend) -> rusqlite::Result<u64> {
-        const AGAIN: &str = "UPDATE records SET state = 0, ended_at = NULL, reason = NULL, attempts = 0, retry_at = NULL
+        const AGAIN: &str =
+            "UPDATE records SET state = 0, ended_at = NULL, reason = NULL, attempts = 0, retry_at = NULL
              WHERE state = 1 AND";
         let again = match which {
-            Resend::Since(since) => {
-                self.rows.execute(&format!("{AGAIN} ended_at >= ?1"), [since.as_microsecond()])?
-            }
+            Resend::Since(since) => self.rows.execute(&format!("{AGAIN} ended_at >= ?1"), [since.as_microsecond()])?,
             Resend::Stream { key, ids } => {
                 // Ids of a stream are `{key}/{sequence}`, and '0' is what follows '/': found by the index of ids.
                 let mut again = self.rows.execute(&format!("{AGAIN} id > ?1 || '/' AND id < ?1 || '0'"), [key])?;

@@ -192,7 +192,10 @@ mod tests {
             (late, "has passed"),
             (neither, "either"),
             (line, "Polygon"),
-            (json!({"point": {"lat": 23.05, "lon": 113.0}, "why": "boredom", "until": "2026-01-01T00:00:00Z"}), "boredom"),
+            (
+                json!({"point": {"lat": 23.05, "lon": 113.0}, "why": "boredom", "until": "2026-01-01T00:00:00Z"}),
+                "boredom",
+            ),
             (json!(null), "args"),
         ] {
             let fault = read(args).unwrap_err();

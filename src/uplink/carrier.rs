@@ -43,7 +43,9 @@ pub(super) fn judge_status(answer: Result<ureq::http::Response<ureq::Body>, ureq
         200..=299 => Ok(()),
         // These speak of the record, not of the moment.
         400 | 409 | 413 | 415 | 422 => Err(Refused::Never(format!("it was refused with HTTP {status}"))),
-        401 | 403 | 404 | 407 => Err(Refused::Down(format!("nobody lets us in: HTTP {status}; check address and secret"))),
+        401 | 403 | 404 | 407 => {
+            Err(Refused::Down(format!("nobody lets us in: HTTP {status}; check address and secret")))
+        }
         _ => Err(Refused::Later(format!("HTTP {status}"))),
     }
 }

@@ -22,8 +22,7 @@ pub(super) fn host<'a>(key: &'static str, url: &'a str) -> Result<&'a str, Uplin
 }
 
 pub(super) fn secret(key: &'static str, path: &Path) -> Result<Vec<u8>, UplinkError> {
-    let mut secret =
-        std::fs::read(path).map_err(|source| UplinkError::File { key, path: path.to_owned(), source })?;
+    let mut secret = std::fs::read(path).map_err(|source| UplinkError::File { key, path: path.to_owned(), source })?;
     while secret.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
         secret.pop();
     }

@@ -266,8 +266,9 @@ fn is_refusal(error: &ConnectionError) -> bool {
         )
     };
     match error {
-        ConnectionError::ConnectionRefused(reason)
-        | ConnectionError::MqttState(StateError::ConnFail { reason }) => code(reason),
+        ConnectionError::ConnectionRefused(reason) | ConnectionError::MqttState(StateError::ConnFail { reason }) => {
+            code(reason)
+        }
         ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) => matches!(
             reason_code,
             // Another client has our name: each would throw the other out for ever.

@@ -146,7 +146,9 @@ mod tests {
     fn what_is_signed_is_what_is_sent() {
         let put = Put { host: "store:9000", path: "/b/p/x.jpg", digest: "abc", now: Timestamp::UNIX_EPOCH };
         let one = put.sign("us-east-1", "id", b"secret");
-        assert!(one.starts_with("AWS4-HMAC-SHA256 Credential=id/19700101/us-east-1/s3/aws4_request, SignedHeaders=host;"));
+        assert!(
+            one.starts_with("AWS4-HMAC-SHA256 Credential=id/19700101/us-east-1/s3/aws4_request, SignedHeaders=host;")
+        );
         assert_ne!(one, Put { path: "/b/p/y.jpg", ..put }.sign("us-east-1", "id", b"secret"));
     }
 }

@@ -39,12 +39,7 @@ type Answer = fn(&[Heard], &HeaderMap) -> StatusCode;
 impl Server {
     async fn start(answer: Answer) -> Self {
         type Shared = (Arc<Mutex<Vec<Heard>>>, Answer);
-        async fn hear(
-            State((heard, answer)): State<Shared>,
-            uri: Uri,
-            headers: HeaderMap,
-            body: Bytes,
-        ) -> StatusCode {
+        async fn hear(State((heard, answer)): State<Shared>, uri: Uri, headers: HeaderMap, body: Bytes) -> StatusCode {
             let mut heard = heard.lock().unwrap();
             let answered = answer(&heard, &headers);
             heard.push(Heard { path: uri.path().to_owned(), headers, body, answered });

@@ -18,8 +18,7 @@ fn program() -> std::path::PathBuf {
 #[tokio::test]
 async fn a_station_killed_at_random_moments_loses_nothing_and_keeps_the_order_of_its_cases() {
     let dir = tempfile::tempdir().unwrap();
-    let options =
-        KillOptions { program: program(), out: dir.path().to_owned(), kills: 12, longest_ms: 400, seed: 1 };
+    let options = KillOptions { program: program(), out: dir.path().to_owned(), kills: 12, longest_ms: 400, seed: 1 };
     let report = kill::run(options).await.unwrap();
     assert!(report.is_good(), "{report:?}");
     assert!(report.fruitful > 3 && report.accepted > 20, "it was killed too early to prove anything: {report:?}");

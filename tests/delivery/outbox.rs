@@ -311,7 +311,8 @@ impl SmallDisk {
         let path = dir.path().join("disk");
         std::fs::create_dir(&path).unwrap();
         let size = format!("size={megabytes}m");
-        let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&path).status();
+        let mounted =
+            std::process::Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&path).status();
         mounted.is_ok_and(|status| status.success()).then(|| Self(path, dir))
     }
 }
@@ -375,7 +376,8 @@ async fn a_disk_that_fills_up_costs_pictures_and_no_case_is_reported_and_is_over
 async fn losses(outbox: &Outbox) -> std::collections::HashSet<String> {
     let mut lost = std::collections::HashSet::new();
     loop {
-        let next = outbox.next_of(Ask { classes: Class::Loss..=Class::Loss, limit: 10, bytes: u64::MAX }).await.unwrap();
+        let next =
+            outbox.next_of(Ask { classes: Class::Loss..=Class::Loss, limit: 10, bytes: u64::MAX }).await.unwrap();
         if next.is_empty() {
             return lost;
         }

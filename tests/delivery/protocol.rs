@@ -168,15 +168,30 @@ fn the_asyncapi_document_has_every_topic_and_every_reference_in_it_leads_somewhe
     let document: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(document["asyncapi"], "3.0.0");
     let prefix = aerie::uplink::prefix("{station}");
-    let mut topics: Vec<&str> = document["channels"].as_object().unwrap().values().map(|c| &c["address"]).map(|address| {
-        address.as_str().unwrap().strip_prefix(&prefix).unwrap_or_else(|| panic!("{address} is not below {prefix}"))
-    }).collect();
+    let mut topics: Vec<&str> = document["channels"]
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|c| &c["address"])
+        .map(|address| {
+            address.as_str().unwrap().strip_prefix(&prefix).unwrap_or_else(|| panic!("{address} is not below {prefix}"))
+        })
+        .collect();
     topics.sort_unstable();
     assert_eq!(
         topics,
         [
-            "case/{case}", "command/{name}", "evidence/{sha256}", "loss", "model/desired", "reply/{id}", "request",
-            "sortie/{sortie}", "status", "telemetry", "verdict",
+            "case/{case}",
+            "command/{name}",
+            "evidence/{sha256}",
+            "loss",
+            "model/desired",
+            "reply/{id}",
+            "request",
+            "sortie/{sortie}",
+            "status",
+            "telemetry",
+            "verdict",
         ]
     );
     // What README.md lists is the same.

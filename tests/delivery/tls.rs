@@ -96,7 +96,8 @@ async fn a_certificate_that_runs_out_is_named_and_its_renewal_on_the_disk_is_eno
     outbox.accept(vec![case_record("c1", 1)]).await.unwrap();
     queued(&outbox, 0).await;
 
-    let expire = "x509 -req -in client.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days -1 -extfile client.ext -out old.pem";
+    let expire =
+        "x509 -req -in client.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days -1 -extfile client.ext -out old.pem";
     let made = Command::new("openssl").args(expire.split(' ')).current_dir(certs.path()).stderr(Stdio::null()).status();
     assert!(made.unwrap().success());
     std::fs::copy(path("old.pem"), path("now.pem")).unwrap();

@@ -283,7 +283,10 @@ async fn a_month_that_is_used_up_holds_pictures_back_and_lets_cases_through_also
     let rows = outbox.list(10).await.unwrap();
     assert_eq!(rows.iter().find(|row| row.id == "picture").unwrap().state, "queued");
     station.stop().await;
-    assert!(outbox.note(&format!("sent/{month}")).await.unwrap().unwrap() > 950_000, "the account outlives the process");
+    assert!(
+        outbox.note(&format!("sent/{month}")).await.unwrap().unwrap() > 950_000,
+        "the account outlives the process"
+    );
 }
 
 #[tokio::test]

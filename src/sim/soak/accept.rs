@@ -51,7 +51,8 @@ pub async fn run(options: AcceptOptions) -> Result<Vec<AcceptReport>, SoakError>
         let raw = bare(&out).map_err(|error| SoakError::Failed(format!("bare SQLite: {error}")))?;
         let outbox = Outbox::open(out.join("state"))?;
         let mut number = 0;
-        let mut batches = |count: u32| -> Vec<Vec<Record>> { (0..count).map(|_| records(batch, &mut number)).collect() };
+        let mut batches =
+            |count: u32| -> Vec<Vec<Record>> { (0..count).map(|_| records(batch, &mut number)).collect() };
         let (mut raw_ms, mut alone_ms, mut two_s) = (Vec::new(), Vec::new(), 0.0);
         let failed = |error: rusqlite::Error| SoakError::Failed(format!("bare SQLite: {error}"));
         for _ in 0..options.commits.div_ceil(TURN) {
@@ -116,7 +117,8 @@ fn bare(out: &std::path::Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(out.join("raw.db"))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.execute_batch("CREATE TABLE raw (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, body BLOB NOT NULL)")?;
+    connection
+        .execute_batch("CREATE TABLE raw (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, body BLOB NOT NULL)")?;
     Ok(connection)
 }
 

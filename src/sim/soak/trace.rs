@@ -266,7 +266,9 @@ impl Disk {
         let mut chance = chance;
         let mut left = Vec::new();
         for (path, file) in &self.synced_names {
-            let (Ok(relative), Some(file)) = (Path::new(path).strip_prefix(root), self.files.get(*file)) else { continue };
+            let (Ok(relative), Some(file)) = (Path::new(path).strip_prefix(root), self.files.get(*file)) else {
+                continue;
+            };
             let mut content = file.synced.clone();
             if let Some(chance) = chance.as_deref_mut() {
                 for change in &file.unsynced {
@@ -333,7 +335,10 @@ pub async fn run(options: TraceOptions) -> Result<TraceReport, SoakError> {
     let (state_dir, trace) = (out.join("state"), out.join("trace.txt"));
     let ended = tokio::process::Command::new("strace")
         .args(["-f", "-xx", "-s", "4000000", "-e", "signal=none"])
-        .args(["-e", "trace=openat,close,write,pwrite64,ftruncate,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat"])
+        .args([
+            "-e",
+            "trace=openat,close,write,pwrite64,ftruncate,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat",
+        ])
         .arg("-o")
         .arg(&trace)
         .arg(&options.program)

@@ -188,7 +188,9 @@ pub(super) fn authorise(opened: &Opened, station: &str, topic: &str, keys: &Keyr
     let key = keys.get(kid).filter(|key| key.may.iter().any(|may| covers(may, name)));
     let Some(key) = key else { return Err(Refusal::NotAllowed { kid: kid.clone(), name: name.to_owned() }) };
     match &key.scope.patrols {
-        Some(patrols) if name == "patrol.start" && !patrols.iter().any(|one| envelope.args["patrol"] == one.as_str()) => {
+        Some(patrols)
+            if name == "patrol.start" && !patrols.iter().any(|one| envelope.args["patrol"] == one.as_str()) =>
+        {
             Err(Refusal::Patrol { kid: kid.clone(), patrols: patrols.clone() })
         }
         _ => Ok(()),
@@ -346,13 +348,9 @@ pub(super) mod tests {
             ("not allowed", signed(|e| e.name = "patrol.cancel".into()).into(), "command/patrol.cancel", 1001, |r| {
                 matches!(r, Refusal::NotAllowed { .. })
             }),
-            (
-                "another patrol",
-                signed(|e| e.args = serde_json::json!({"patrol": "north"})).into(),
-                topic,
-                1001,
-                |r| matches!(r, Refusal::Patrol { .. }),
-            ),
+            ("another patrol", signed(|e| e.args = serde_json::json!({"patrol": "north"})).into(), topic, 1001, |r| {
+                matches!(r, Refusal::Patrol { .. })
+            }),
             ("from the future", good.clone().into(), topic, 939, |r| matches!(r, Refusal::FromTheFuture(_))),
             ("late", good.into(), topic, 1061, |r| matches!(r, Refusal::Expired(_))),
             ("deadline too far", signed(|e| e.deadline = at(1001 + 24 * 3600)).into(), topic, 1001, |r| {
