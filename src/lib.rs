@@ -37,8 +37,8 @@
 //! 2. **A stale command never flies: every command has an id, a deadline, an author and exactly one terminal reply; the
 //!    same id twice acts once.** [`uplink::commands`]: one door, one journal.
 //! 3. **Before arming, the drone itself holds all that brings it home without us, read back and compared.**
-//!    [`vehicle::mission`] and its transfer: mission and geofence; [`vehicle::safety`]: failsafe parameters.
-//!    Not yet: rally points are not looked at.
+//!    [`vehicle::mission`] and its transfer: mission and geofence, rally points cleared; [`vehicle::safety`]: failsafe
+//!    parameters.
 //! 4. **Our crash at any moment cannot strand the drone; on restart with the drone in the air we adopt the flight.**
 //!    3 above, and [`patrol::flight::adopt`], which neither arms nor uploads. Not yet proven on a real autopilot.
 //! 5. **An alert that was accepted is delivered at least once under a stable id, in the order of its case; what must be

@@ -19,7 +19,7 @@ use crate::cases::verdict::Peace;
 use crate::cases::{Kinds, Register};
 use crate::geo::LatLon;
 use crate::patrol::airspace::{Approval, ApprovalConfig};
-use crate::patrol::config::{Identification, Patrol};
+use crate::patrol::config::{Identification, NoFlyConfig, Patrol};
 use crate::patrol::energy::EnergyConfig;
 use crate::patrol::requests::RequestConfig;
 use crate::patrol::{PatrolConfig, gates};
@@ -43,6 +43,9 @@ pub struct Config {
     /// Approvals to fly; a drone flies only inside one.
     #[serde(default)]
     pub airspace: Vec<ApprovalConfig>,
+    /// What no flight may cross.
+    #[serde(default)]
+    pub no_fly: Vec<NoFlyConfig>,
     /// Where the table stands, the drone must identify itself before anything arms.
     #[serde(default)]
     pub identification: Option<Identification>,
@@ -186,8 +189,18 @@ pub fn load(path: &Path) -> Result<Checked, Faults> {
 }
 
 pub fn parse(path: &Path, text: &str) -> Result<Checked, Faults> {
-    let config = faults::typed::<Config>(path, text)?;
-    check(path, config)
+    let faults::Read { content, mut faults } = faults::typed::<Config>(path, text);
+    let Some(config) = content else { return Err(faults) };
+    match check(path, config) {
+        Ok(checked) => faults.none().map(|()| checked),
+        Err(more) => {
+            // What was left out for its form is not missed once more.
+            let known = |fault: &Fault| faults.faults.iter().any(|f| f.key == fault.key);
+            let more: Vec<Fault> = more.faults.into_iter().filter(|fault| !known(fault)).collect();
+            faults.faults.extend(more);
+            Err(faults)
+        }
+    }
 }
 
 /// The JSON Schema that `aerie config schema` prints.
@@ -315,6 +328,13 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
             }
         }
     }
+    let mut exclusions = Vec::new();
+    for (index, no_fly) in c.no_fly.iter().enumerate() {
+        match no_fly.load(&base) {
+            Ok(exclusion) => exclusions.push(exclusion),
+            Err((key, fault)) => faults.add(&format!("no_fly[{index}].{key}"), fault),
+        }
+    }
     if c.identification.as_ref().is_some_and(|i| i.registration.trim().is_empty()) {
         faults.add("identification.registration", "is empty; write the drone's registration number".to_owned());
     }
@@ -345,7 +365,8 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
         if shape_is_fine {
             match patrol.load(&base) {
                 Err((inner, fault)) => faults.add(&key(&inner), fault),
-                Ok(patrol) => {
+                Ok(mut patrol) => {
+                    patrol.exclusions.clone_from(&exclusions);
                     let far = patrol.points().iter().map(|p| p.distance_m(c.station.dock)).fold(0.0, f64::max);
                     if far > 20_000.0 {
                         faults.add(
@@ -388,7 +409,8 @@ mod tests {
             .replace("timezone = \"Asia/Shanghai\"", "timezone = \"China\"")
             .replace("height_m = 80.0", "height_m = 800.0");
         let message = faults_of(&bad);
-        for wanted in ["station.toml: gates", "wind_ms", "gates.rain_mm_h"] {
+        // A wrong word hides neither a wrong type nor a wrong number.
+        for wanted in ["gates.wind_ms", "gates.rain_mm_h", "station.timezone", "patrols[0].height_m", "500"] {
             assert!(message.contains(wanted), "{wanted} is missing in:\n{message}");
         }
         let bad = EXAMPLE
@@ -398,6 +420,38 @@ mod tests {
         for wanted in ["station.timezone", "patrols[0].height_m", "500"] {
             assert!(message.contains(wanted), "{wanted} is missing in:\n{message}");
         }
+    }
+
+    #[test]
+    fn a_place_not_to_be_flown_over_is_read_whole_or_named() {
+        let with = |table: &str| {
+            let text =
+                EXAMPLE.replace("[perception]", &format!("[[no_fly]]\nname = \"school\"\n{table}\n\n[perception]"));
+            faults_of(&text)
+        };
+        assert!(!with("centre = { lat = 23.051, lon = 113.0 }\nradius_m = 150.0").contains("no_fly"));
+        for (table, key) in [
+            ("", "no_fly[0].area"),
+            ("area = \"none.geojson\"", "none.geojson"),
+            ("centre = { lat = 123.05, lon = 113.0 }\nradius_m = 150.0", "no_fly[0].centre"),
+            ("centre = { lat = 23.051, lon = 113.0 }\nradius_m = -1.0", "no_fly[0].radius_m"),
+        ] {
+            let message = with(table);
+            assert!(message.contains(key), "{key}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_fault_inside_an_optional_table_is_named_where_it_stands() {
+        let message = faults_of(&EXAMPLE.replace("\"mon\", ", "\"monday\", "));
+        assert!(message.contains("patrols[0].schedule.weekdays[0]") && message.contains("\"mon\""), "{message}");
+        let message = faults_of(&EXAMPLE.replace("window_min", "window_minutes"));
+        assert!(
+            message.contains("patrols[0].schedule.window_minutes") && message.contains("\"window_min\""),
+            "{message}"
+        );
+        let message = faults_of(&EXAMPLE.replace("rain_mm_h = 0.5", "rain_mm_h = \"0.5 mm\""));
+        assert!(message.contains("gates.rain_mm_h") && message.contains("without quotes"), "{message}");
     }
 
     #[test]

@@ -48,6 +48,7 @@ impl<'a> Follow<'a> {
             energy: crew.energy,
             red: Duration::from_secs_f64(crew.limits.in_flight_red_s),
             fence: mission.fence.clone().unwrap_or_default(),
+            exclusions: mission.exclusions.clone(),
             ceiling_m: crew.ceiling_m(sortie.approval.as_deref()),
             speed_m_s: mission.speed_m_s,
             home: crew.dock_at,
@@ -133,7 +134,9 @@ impl<'a> Follow<'a> {
     /// What is seen of the flight, and whether it has to turn round.
     async fn look(&mut self, now: &Telemetry, cancel: &CancellationToken) -> Result<(), FlightError> {
         let place = now.position.filter(|p| now.linked && p.received.elapsed() < FRESH).map(|p| (p.at, p.height_m));
-        if now.linked && self.sortie.state == State::Airborne && now.mode == Some(FlightMode::Auto) {
+        // Also while an order to return is on its way to a drone that has not heard it.
+        let under_way = matches!(self.sortie.state, State::Airborne | State::Returning);
+        if now.linked && under_way && now.mode == Some(FlightMode::Auto) {
             // The autopilot says some items twice; what was covered stays covered.
             let along = self.crew.vehicle.along(&self.mission);
             self.sortie.covered = along.filter(|a| self.sortie.covered.is_none_or(|c| *a > c)).or(self.sortie.covered);
@@ -300,6 +303,12 @@ impl<'a> Follow<'a> {
         let step = match self.sortie.state {
             State::Airborne | State::Paused if now.mode == Some(FlightMode::Return) => {
                 (State::Returning, self.of_its_own(now, "returns"))
+            }
+            // An autopilot that flies home by its mission's last item does not change its mode for that.
+            State::Airborne
+                if now.mode == Some(FlightMode::Auto) && !self.mission.waypoints.is_empty() && self.flown_whole() =>
+            {
+                (State::Returning, "flown to its end".to_owned())
             }
             State::Airborne | State::Paused if landing && self.was_up => {
                 (State::Landing, self.of_its_own(now, "lands"))
