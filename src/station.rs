@@ -135,6 +135,7 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
         aspect: config.camera.aspect,
         limits: config.gates.clone(),
         requests: config.requests,
+        exclusions: checked.exclusions.clone(),
         energy: config.energy,
         approvals: Arc::new(checked.approvals.clone()),
         identification: config.identification.clone(),

@@ -23,6 +23,7 @@ use crate::patrol::config::{Identification, NoFlyConfig, Patrol};
 use crate::patrol::energy::EnergyConfig;
 use crate::patrol::requests::RequestConfig;
 use crate::patrol::{PatrolConfig, gates};
+use crate::vehicle::Exclusion;
 use crate::{outbox, uplink, vehicle};
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -176,6 +177,8 @@ pub struct Checked {
     pub base: PathBuf,
     pub patrols: Vec<Patrol>,
     pub approvals: Vec<Approval>,
+    /// Where nothing flies, whatever is asked for.
+    pub exclusions: Vec<Exclusion>,
     pub register: Register,
     pub zone: TimeZone,
     pub holidays: Vec<Date>,
@@ -383,7 +386,7 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
         }
     }
     faults.none()?;
-    Ok(Checked { config, base, patrols, approvals, register, zone, holidays })
+    Ok(Checked { config, base, patrols, approvals, exclusions, register, zone, holidays })
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use crate::runtime::clock::Trust;
 use crate::runtime::store::Store;
 use crate::runtime::{disk, latest};
 use crate::vehicle::mission;
-use crate::vehicle::{Dock, Hatch, LandedState, Mission, Telemetry, Vehicle, Weather};
+use crate::vehicle::{Dock, Exclusion, Hatch, LandedState, Mission, Telemetry, Vehicle, Weather};
 
 #[derive(Clone)]
 pub struct Crew {
@@ -35,6 +35,8 @@ pub struct Crew {
     pub aspect: f64,
     pub limits: Limits,
     pub requests: RequestConfig,
+    /// Where nothing flies; patrols have theirs from the configuration.
+    pub exclusions: Vec<Exclusion>,
     pub energy: EnergyConfig,
     pub approvals: Arc<Vec<Approval>>,
     pub identification: Option<Identification>,

@@ -444,7 +444,7 @@ impl Task {
             return None;
         }
         // Looked at before there is a sortie: a request that waits for a day leaves no trail of refused ones.
-        let patrol = wanted.patrol(&self.crew.requests);
+        let patrol = wanted.patrol(&self.crew.requests, &self.crew.exclusions);
         let (gates, _) = self.crew.gates_for(&patrol, &self.crew.mission(&patrol));
         if let Some(closed) = gates::closed(&gates) {
             *why = closed;
@@ -484,7 +484,7 @@ impl Task {
         while let Some(index) = self.wanted.iter().position(|(wanted, _)| wanted.args.until < now) {
             let (wanted, why) = self.wanted.remove(index);
             self.forget_request(&wanted.id).await;
-            let patrol = wanted.patrol(&self.crew.requests);
+            let patrol = wanted.patrol(&self.crew.requests, &self.crew.exclusions);
             let sortie = request_sortie(&wanted, &patrol, now);
             self.record_missed(sortie, &format!("wanted until {}, not flown: {why}", wanted.args.until)).await;
         }

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::config::{Ground, Patrol, PatrolConfig, points_of};
 use crate::geo::{LatLon, LocalFrame};
+use crate::vehicle::Exclusion;
 
 /// Beyond this a place is somebody else's, or its coordinates are swapped.
 const FARTHEST_M: f64 = 20_000.0;
@@ -128,7 +129,7 @@ impl Wanted {
     }
 
     /// As a patrol that is flown once.
-    pub fn patrol(&self, config: &RequestConfig) -> Patrol {
+    pub fn patrol(&self, config: &RequestConfig, exclusions: &[Exclusion]) -> Patrol {
         let name = self.args.note.clone().unwrap_or_else(|| format!("{:?}", self.args.why).to_lowercase());
         let config = PatrolConfig {
             id: "request".to_owned(),
@@ -143,7 +144,7 @@ impl Wanted {
             daylight: config.daylight,
             schedule: None,
         };
-        Patrol { config, ground: Ground::Area(self.ground.clone()) }
+        Patrol { config, ground: Ground::Area(self.ground.clone()), exclusions: exclusions.to_vec() }
     }
 }
 
@@ -175,7 +176,9 @@ mod tests {
     #[test]
     fn a_point_becomes_a_square_that_is_flown_like_a_patrol() {
         let wanted = read(point(23.051, 113.001)).unwrap();
-        let mission = wanted.patrol(&RequestConfig::default()).mission(DOCK, 66.0, 4.0 / 3.0);
+        let no_fly = [Exclusion::Circle { centre: DOCK, radius_m: 5.0 }];
+        let mission = wanted.patrol(&RequestConfig::default(), &no_fly).mission(DOCK, 66.0, 4.0 / 3.0);
+        assert_eq!(mission.exclusions, no_fly, "a request goes nowhere that a patrol may not");
         assert!(mission.waypoints.len() >= 2);
         let place = LatLon { lat: 23.051, lon: 113.001 };
         assert!(mission.waypoints.iter().all(|w| w.at.distance_m(place) < 80.0));
