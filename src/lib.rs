@@ -10,6 +10,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`station`] | the only wiring: builds every part of `aerie run` and connects them |
+//! | [`orders`] | carries out commands, whoever gave them |
 //! | [`cli`] | the command line, one file a command |
 //! | [`config`] | strict configuration; every fault at once |
 //! | [`runtime`] | task supervisor, where things lie, `aerie.db` |
@@ -60,6 +61,7 @@ pub mod cli;
 pub mod config;
 pub mod console;
 pub mod geo;
+pub mod orders;
 pub mod outbox;
 pub mod patrol;
 pub mod perception;

@@ -75,6 +75,10 @@ pub fn of(now: &Snapshot) -> Vec<Problem> {
         let remedy = "check the disk; the files beside outbox.db in station.state_dir can be sent to the makers";
         found.push(problem("outbox", message, remedy));
     }
+    if now.outbox.disk_full {
+        let message = "the disk is full and nothing is left to drop: what is found now is lost";
+        found.push(problem("outbox", message, "free space where station.state_dir is"));
+    }
     if now.outbox.aside > 0 {
         let message = format!("{} record(s) were set aside because no broker could take them", now.outbox.aside);
         found.push(problem("outbox", message, "`aerie outbox list --state aside` says which and why"));
@@ -121,6 +125,7 @@ mod tests {
             }),
             ("outbox", "moved aside", |s| s.outbox.quarantined = 1),
             ("outbox", "set aside", |s| s.outbox.aside = 3),
+            ("outbox", "disk is full", |s| s.outbox.disk_full = true),
         ];
         for (part, words, broken) in table {
             let mut now = at_rest();
