@@ -45,7 +45,7 @@
 //!    dropped is dropped by a stated policy and reported.** [`outbox`] and [`uplink`]; [`cases::keeper`] offers again at
 //!    start what a crash kept from the outbox.
 //! 6. **No model looks at a live frame before its signature, its hash and its probe passed; the last committed model always
-//!    remains loadable.** [`perception::manifest`] checks the hash, [`perception::detect`] runs the graph once before it is
+//!    remains loadable.** [`perception::manifest`] checks the hash, [`perception::graph`] runs the graph once before it is
 //!    used. Not yet: signatures, and updates over the air at all.
 //! 7. **Every position carries its uncertainty, and says which datum it is in.** [`geo::locate()`] returns both or a reason;
 //!    [`geo::datum`] names them; [`cases::event`] says them.
