@@ -106,7 +106,7 @@ mod tests {
     #[tokio::test]
     async fn each_part_that_fails_is_named_with_a_remedy() {
         type Break = fn(&mut Snapshot);
-        let table: [(&str, &str, Break); 10] = [
+        let table: &[(&str, &str, Break)] = &[
             ("vehicle", "not heard", |s| s.vehicle.linked = false),
             ("weather", "has not been heard", |s| s.weather = None),
             ("weather", "more than 30 s", |s| s.now += Duration::from_secs(31)),
@@ -127,7 +127,7 @@ mod tests {
             ("outbox", "set aside", |s| s.outbox.aside = 3),
             ("outbox", "disk is full", |s| s.outbox.disk_full = true),
         ];
-        for (part, words, broken) in table {
+        for &(part, words, broken) in table {
             let mut now = at_rest();
             broken(&mut now);
             let found = of(&now);
