@@ -124,9 +124,7 @@ impl Geoids {
     /// The undulation of a model, or of the other one with the difference as its error.
     fn undulation(&self, model: HeightDatum, at: LatLon) -> Option<(f64, f64)> {
         let other = if model == HeightDatum::Egm96 { HeightDatum::Egm2008 } else { HeightDatum::Egm96 };
-        self.exact(model, at)
-            .map(|n| (n, 0.0))
-            .or_else(|| self.exact(other, at).map(|n| (n, BETWEEN_MODELS_M)))
+        self.exact(model, at).map(|n| (n, 0.0)).or_else(|| self.exact(other, at).map(|n| (n, BETWEEN_MODELS_M)))
     }
 }
 
@@ -145,7 +143,7 @@ mod tests {
         for v in [41_u32, 80] {
             b.extend(v.to_be_bytes());
         }
-        b.extend([-28.62_f32.to_be_bytes(); 41 * 80].concat());
+        b.extend([(-28.62_f32).to_be_bytes(); 41 * 80].concat());
         let mut geoids = Geoids::default();
         geoids.put(Geoid::read(&b, "egm96").unwrap());
         geoids
