@@ -10,6 +10,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`station`] | the only wiring: builds every part of `aerie run` and connects them |
+//! | [`orders`] | carries out commands, whoever gave them |
 //! | [`cli`] | the command line, one file a command |
 //! | [`config`] | strict configuration; every fault at once |
 //! | [`runtime`] | task supervisor, where things lie, `aerie.db` |
@@ -36,15 +37,16 @@
 //! 2. **A stale command never flies: every command has an id, a deadline, an author and exactly one terminal reply; the
 //!    same id twice acts once.** [`uplink::commands`]: one door, one journal.
 //! 3. **Before arming, the drone itself holds all that brings it home without us, read back and compared.**
-//!    [`vehicle::mission`] and its transfer: mission and geofence; [`vehicle::safety`]: failsafe parameters.
-//!    Not yet: rally points are not looked at.
+//!    [`vehicle::mission`] and its transfer: mission and geofence, rally points cleared; [`vehicle::safety`]: failsafe
+//!    parameters.
 //! 4. **Our crash at any moment cannot strand the drone; on restart with the drone in the air we adopt the flight.**
-//!    3 above, and [`patrol::flight::adopt`], which neither arms nor uploads. Not yet proven on a real autopilot.
+//!    3 above, and [`patrol::flight::adopt`], which neither arms nor uploads. Shown on ArduPilot and PX4
+//!    in software-in-the-loop, not in the air.
 //! 5. **An alert that was accepted is delivered at least once under a stable id, in the order of its case; what must be
 //!    dropped is dropped by a stated policy and reported.** [`outbox`] and [`uplink`]; [`cases::keeper`] offers again at
 //!    start what a crash kept from the outbox.
 //! 6. **No model looks at a live frame before its signature, its hash and its probe passed; the last committed model always
-//!    remains loadable.** [`perception::manifest`] checks the hash, [`perception::detect`] runs the graph once before it is
+//!    remains loadable.** [`perception::manifest`] checks the hash, [`perception::graph`] runs the graph once before it is
 //!    used. Not yet: signatures, and updates over the air at all.
 //! 7. **Every position carries its uncertainty, and says which datum it is in.** [`geo::locate()`] returns both or a reason;
 //!    [`geo::datum`] names them; [`cases::event`] says them.
@@ -60,6 +62,7 @@ pub mod cli;
 pub mod config;
 pub mod console;
 pub mod geo;
+pub mod orders;
 pub mod outbox;
 pub mod patrol;
 pub mod perception;

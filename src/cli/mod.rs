@@ -6,14 +6,17 @@ mod common;
 mod config;
 mod demo;
 mod detect;
+mod fleet;
 pub mod inspect;
 pub mod locate;
+mod model;
 mod outbox;
 mod patrol;
 mod perceive;
 mod run;
 mod service;
 mod sim;
+mod soak;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -43,6 +46,8 @@ enum Command {
     Locate(locate::LocateArgs),
     /// Boxes in pictures, in pixels
     Detect(detect::DetectArgs),
+    /// Describe and try models of your own
+    Model(model::ModelArgs),
     /// Check a configuration, print its schema or an example
     Config(config::ConfigArgs),
     /// List, start, cancel and watch patrols
@@ -54,8 +59,13 @@ enum Command {
     /// Make keys and sign commands for MQTT
     #[command(name = "command")]
     Signed(command::CommandArgs),
+    /// Simulate many stations against a broker, for sizing what is upstream
+    Fleet(fleet::FleetArgs),
     /// What the station says of itself
     Service(service::ServiceArgs),
+    /// Break delivery on purpose and measure it; for `make soak` and the tests
+    #[command(hide = true)]
+    Soak(soak::SoakArgs),
     /// The station's perception child; not for people
     #[command(hide = true)]
     Perceive(perceive::PerceiveArgs),
@@ -76,11 +86,14 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Locate(args) => locate::run(args),
         Command::Detect(args) => detect::run(args),
+        Command::Model(args) => model::run(args),
         Command::Config(args) => config::run(args),
         Command::Patrol(args) => patrol::run(args),
         Command::Case(args) => case::run(args),
         Command::Outbox(args) => outbox::run(args),
         Command::Signed(args) => command::run(args),
+        Command::Fleet(args) => fleet::run(args),
+        Command::Soak(args) => soak::run(args),
         Command::Service(args) => service::run(args),
         Command::Perceive(args) => perceive::run(args),
     };

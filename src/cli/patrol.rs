@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Subcommand;
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use super::common::{StationArgs, list, moment, number, plain, say, say_json, table, text};
+use super::common::{StationArgs, list, moment, moment_in, number, plain, say, say_json, table, text};
 use crate::config;
 use crate::geo::LatLon;
 use crate::patrol::config::{Ground, Patrol};
 use crate::patrol::plan;
-use crate::vehicle::Mission;
+use crate::vehicle::{Autopilot, Exclusion, Mission};
 
 /// What is assumed of a drone going up and down, for the estimate of a flight's duration alone.
 const CLIMB_M_S: f64 = 2.5;
@@ -180,7 +181,9 @@ fn patrol_table(patrols: &Value) -> String {
                 Value::Null => "–".to_owned(),
                 last => format!("{} {}", moment(&last["ended_at"]), text(&last["state"])),
             };
-            vec![text(&p["id"]), text(&p["name"]), text(&p["schedule"]), moment(&p["next_at"]), last]
+            // The schedule is in the station's time, so its next turn is too.
+            let zone = p["timezone"].as_str().and_then(|name| TimeZone::get(name).ok()).unwrap_or(TimeZone::UTC);
+            vec![text(&p["id"]), text(&p["name"]), text(&p["schedule"]), moment_in(&p["next_at"], &zone), last]
         })
         .collect();
     if rows.is_empty() {
@@ -205,12 +208,35 @@ fn sortie_words(s: &Value) -> String {
         ("ended", moment(&s["ended_at"])),
         ("progress", percent(&s["progress"])),
         ("coverage", percent(&s["coverage"])),
-        ("pictures", text(&s["frames"])),
+        ("seen well", survey(&s["survey"])),
+        ("pictures", pictures(s)),
         ("cases", text(&s["cases"])),
     ];
     let mut out: String = rows.iter().map(|(key, value)| format!("{key:<11} {value}\n")).collect();
     out.push_str(&steps_words(list(&s["steps"])));
     out
+}
+
+/// How much was looked at as often as demanded, and from how near.
+fn survey(survey: &Value) -> String {
+    let words = |key: &str, per: f64, unit: &str| {
+        survey[key].as_f64().map(|v| format!(", {:.0} {unit}", v * per)).unwrap_or_default()
+    };
+    let looks = text(&survey["looks"]);
+    let examined = percent(&survey["examined"]);
+    format!("{examined} by {looks} looks{}{}", words("gsd_m", 1e3, "mm a pixel"), words("off_nadir_deg", 1.0, "° off the vertical"))
+}
+
+/// Those looked at, and why the others were not.
+fn pictures(sortie: &Value) -> String {
+    let mut words = text(&sortie["frames"]);
+    for (key, word) in [("redundant", "redundant"), ("blurred", "blurred"), ("badly_exposed", "badly exposed"), ("off_target", "beside the area")] {
+        match sortie["survey"][key].as_u64() {
+            Some(count) if count > 0 => words.push_str(&format!(", {count} {word}")),
+            _ => {}
+        }
+    }
+    words
 }
 
 /// Each step with how long the one before it took.
@@ -291,13 +317,16 @@ fn show_plan(id: &str, config: &std::path::Path, json: bool) -> anyhow::Result<E
         .find(|p| p.config.id == id)
         .with_context(|| format!("{}: there is no patrol {id:?}; known are: {}", config.display(), known()))?;
     let (dock, camera) = (checked.config.station.dock, &checked.config.camera);
-    let plan = Plan::of(patrol, dock, patrol.mission(dock, camera.horizontal_fov_deg, camera.aspect));
+    let mut plan = Plan::of(patrol, dock, patrol.mission(dock, camera.horizontal_fov_deg, camera.aspect));
+    // Which autopilot it will be is not known here; the two differ by a few items.
+    let checked = checked.config.vehicle.check_mission(&plan.mission, dock, Autopilot::ArduPilot);
+    plan.refused = checked.err().map(|fault| fault.to_string());
     if json {
         say_json(&plan.geojson(patrol))?
     } else {
         say(&plan.words(patrol))?
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if plan.refused.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// How a patrol would be flown.
@@ -309,6 +338,8 @@ struct Plan {
     whole_m: f64,
     duration_s: f64,
     pictures: u64,
+    /// Why the station would not fly it.
+    refused: Option<String>,
 }
 
 impl Plan {
@@ -321,12 +352,13 @@ impl Plan {
         let pictures =
             if way.is_empty() { 0 } else { (length_m / mission.camera.trigger_distance_m).floor() as u64 + 1 };
         let duration_s = whole_m / patrol.config.speed_m_s + vertical_s;
-        Plan { mission, dock, length_m, whole_m, duration_s, pictures }
+        Plan { mission, dock, length_m, whole_m, duration_s, pictures, refused: None }
     }
 
     fn words(&self, patrol: &Patrol) -> String {
         let c = &patrol.config;
         let (minutes, seconds) = ((self.duration_s / 60.0).floor(), self.duration_s % 60.0);
+        let refused = self.refused.iter().map(|why| ("REFUSED", why.clone()));
         let rows = [
             ("patrol", format!("{} ({})", plain(&c.name), c.id)),
             ("waypoints", self.mission.waypoints.len().to_string()),
@@ -337,7 +369,7 @@ impl Plan {
             ),
             ("pictures", format!("{}, one every {:.1} m", self.pictures, self.mission.camera.trigger_distance_m)),
         ];
-        rows.iter().map(|(key, value)| format!("{key:<10} {value}\n")).collect()
+        rows.into_iter().chain(refused).map(|(key, value)| format!("{key:<10} {value}\n")).collect()
     }
 
     fn geojson(&self, patrol: &Patrol) -> Value {
@@ -358,6 +390,7 @@ impl Plan {
             "trigger_distance_m": (self.mission.camera.trigger_distance_m * 100.0).round() / 100.0,
             "height_m": patrol.config.height_m,
             "speed_m_s": patrol.config.speed_m_s,
+            "refused": self.refused,
         });
         let mut features = vec![feature("way", "LineString", json!(way), facts)];
         if let Ground::Area(ring) = &patrol.ground {
@@ -368,6 +401,17 @@ impl Plan {
             // A GeoJSON ring ends where it began.
             let ring: Vec<_> = fence.iter().chain(fence.first()).map(place).collect();
             features.push(feature("fence", "Polygon", json!([ring]), json!({})));
+        }
+        for exclusion in &self.mission.exclusions {
+            features.push(match exclusion {
+                Exclusion::Polygon { vertices } => {
+                    let ring: Vec<_> = vertices.iter().chain(vertices.first()).map(place).collect();
+                    feature("no_fly", "Polygon", json!([ring]), json!({}))
+                }
+                Exclusion::Circle { centre, radius_m } => {
+                    feature("no_fly", "Point", json!(place(centre)), json!({"radius_m": radius_m}))
+                }
+            });
         }
         features.push(feature("dock", "Point", json!(place(&self.dock)), json!({})));
         json!({"type": "FeatureCollection", "features": features})
@@ -401,7 +445,7 @@ mod tests {
         let frame = LocalFrame::new(DOCK);
         let corners = [(0.0, 0.0), (400.0, 0.0), (400.0, 150.0), (0.0, 150.0), (0.0, 0.0)];
         let ring = corners.map(|(e, n)| frame.to_latlon(e, n)).to_vec();
-        Patrol { config: toml::from_str(text).unwrap(), ground: Ground::Area(ring) }
+        Patrol { config: toml::from_str(text).unwrap(), ground: Ground::Area(ring), exclusions: Vec::new() }
     }
 
     #[test]
@@ -418,6 +462,19 @@ mod tests {
         let shown = plan.geojson(&patrol);
         let what: Vec<_> = list(&shown["features"]).iter().map(|f| f["properties"]["what"].as_str().unwrap()).collect();
         assert_eq!(what, ["way", "area", "fence", "dock"]);
+    }
+
+    #[test]
+    fn a_plan_over_a_place_where_no_flight_may_go_says_that_it_would_be_refused() {
+        let centre = LocalFrame::new(DOCK).to_latlon(200.0, 75.0);
+        let patrol = Patrol { exclusions: vec![Exclusion::Circle { centre, radius_m: 40.0 }], ..patrol() };
+        let mut plan = Plan::of(&patrol, DOCK, patrol.mission(DOCK, 66.0, 4.0 / 3.0));
+        let config = crate::vehicle::Config::at("udpin:127.0.0.1:1");
+        let checked = config.check_mission(&plan.mission, DOCK, Autopilot::ArduPilot);
+        plan.refused = checked.err().map(|fault| fault.to_string());
+        assert!(plan.words(&patrol).lines().any(|l| l.starts_with("REFUSED") && l.contains("exclusion 0")));
+        let shown = plan.geojson(&patrol);
+        assert!(list(&shown["features"]).iter().any(|f| f["properties"]["radius_m"] == 40.0));
     }
 
     #[test]

@@ -15,13 +15,18 @@ pub use faults::{Fault, Faults};
 
 use crate::cases::event::Division;
 use crate::cases::kinds::{Kind, KindConfig};
+use crate::cases::verdict::Peace;
 use crate::cases::{Kinds, Register};
 use crate::geo::LatLon;
 use crate::patrol::airspace::{Approval, ApprovalConfig};
-use crate::patrol::config::{Identification, Patrol};
+use crate::patrol::config::{Identification, NoFlyConfig, Patrol};
 use crate::patrol::energy::EnergyConfig;
+use crate::patrol::requests::RequestConfig;
 use crate::patrol::{PatrolConfig, gates};
-use crate::{uplink, vehicle};
+use crate::perception::ledger::Rules;
+use crate::perception::provider::Provider;
+use crate::vehicle::Exclusion;
+use crate::{outbox, uplink, vehicle};
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +46,9 @@ pub struct Config {
     /// Approvals to fly; a drone flies only inside one.
     #[serde(default)]
     pub airspace: Vec<ApprovalConfig>,
+    /// What no flight may cross.
+    #[serde(default)]
+    pub no_fly: Vec<NoFlyConfig>,
     /// Where the table stands, the drone must identify itself before anything arms.
     #[serde(default)]
     pub identification: Option<Identification>,
@@ -48,9 +56,15 @@ pub struct Config {
     pub perception: Perception,
     #[serde(default)]
     pub cases: Cases,
+    /// What waits for upstream.
+    #[serde(default)]
+    pub outbox: outbox::Config,
     pub uplink: uplink::Config,
     #[serde(default)]
     pub commands: uplink::commands::Config,
+    /// How looks that somebody asks for are flown.
+    #[serde(default)]
+    pub requests: RequestConfig,
     /// What is flown, by hand or on a schedule.
     #[serde(default)]
     pub patrols: Vec<PatrolConfig>,
@@ -122,11 +136,22 @@ fn default_aspect() -> f64 {
     4.0 / 3.0
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Perception {
     /// Directory of a model; the one that comes with aerie when left out.
     pub model: Option<PathBuf>,
+    /// How often each patch of ground is looked at, where the pictures allow. A thing is believed when two looks show it.
+    pub looks: u8,
+    /// What the model runs on, tried in this order; the one that took it is reported. The processor is used only where
+    /// it is named. All but "cpu" need an ONNX Runtime that was built with them.
+    pub execution_provider: Vec<Provider>,
+}
+
+impl Default for Perception {
+    fn default() -> Self {
+        Perception { model: None, looks: Rules::default().looks, execution_provider: vec![Provider::Cpu] }
+    }
 }
 
 /// What is a case, and how it is reported.
@@ -138,6 +163,8 @@ pub struct Cases {
     /// Where the codes come from. The default codes were taken from a public transcription of this standard and could
     /// not be checked against its official text: check them before you rely on them.
     pub code_system: String,
+    /// How far around, and for how long, nothing is reported where a person has rejected a case.
+    pub rejected: Peace,
     /// Names, codes and departments that replace the defaults.
     pub kinds: BTreeMap<Kind, KindConfig>,
 }
@@ -145,7 +172,7 @@ pub struct Cases {
 impl Default for Cases {
     fn default() -> Cases {
         let Kinds { code_system, .. } = Kinds::default();
-        Cases { register: None, code_system, kinds: BTreeMap::new() }
+        Cases { register: None, code_system, rejected: Peace::default(), kinds: BTreeMap::new() }
     }
 }
 
@@ -163,6 +190,8 @@ pub struct Checked {
     pub base: PathBuf,
     pub patrols: Vec<Patrol>,
     pub approvals: Vec<Approval>,
+    /// Where nothing flies, whatever is asked for.
+    pub exclusions: Vec<Exclusion>,
     pub register: Register,
     pub zone: TimeZone,
     pub holidays: Vec<Date>,
@@ -176,8 +205,18 @@ pub fn load(path: &Path) -> Result<Checked, Faults> {
 }
 
 pub fn parse(path: &Path, text: &str) -> Result<Checked, Faults> {
-    let config = faults::typed::<Config>(path, text)?;
-    check(path, config)
+    let faults::Read { content, mut faults } = faults::typed::<Config>(path, text);
+    let Some(config) = content else { return Err(faults) };
+    match check(path, config) {
+        Ok(checked) => faults.none().map(|()| checked),
+        Err(more) => {
+            // What was left out for its form is not missed once more.
+            let known = |fault: &Fault| faults.faults.iter().any(|f| f.key == fault.key);
+            let more: Vec<Fault> = more.faults.into_iter().filter(|fault| !known(fault)).collect();
+            faults.faults.extend(more);
+            Err(faults)
+        }
+    }
 }
 
 /// The JSON Schema that `aerie config schema` prints.
@@ -235,6 +274,16 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
     ] {
         *file = file.as_ref().map(|file| base.join(file));
     }
+    if c.perception.execution_provider.is_empty() {
+        faults.add(
+            "perception.execution_provider",
+            "names nothing to run the model on; write [\"cpu\"], or leave it out".to_owned(),
+        );
+    }
+    if let Some(objects) = &mut c.uplink.objects {
+        objects.secret_key_file = base.join(&objects.secret_key_file);
+        objects.ca_file = objects.ca_file.as_ref().map(|file| base.join(file));
+    }
     match c.console.listen.parse::<std::net::SocketAddr>() {
         Err(_) => faults.add(
             "console.listen",
@@ -259,6 +308,9 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
             format!("{} is out of range, expected 5 to 170 degrees", c.camera.horizontal_fov_deg),
         );
     }
+    if !(1..=8).contains(&c.perception.looks) {
+        faults.add("perception.looks", format!("{} is out of range, expected 1 to 8 (2 is usual)", c.perception.looks));
+    }
     if !(0.5..=4.0).contains(&c.camera.aspect) {
         faults.add(
             "camera.aspect",
@@ -280,6 +332,15 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
     for (key, fault) in c.gates.faults() {
         faults.add(&format!("gates.{key}"), fault);
     }
+    for (key, fault) in c.outbox.faults() {
+        faults.add(&format!("outbox.{key}"), fault);
+    }
+    for (key, fault) in c.requests.faults() {
+        faults.add(&format!("requests.{key}"), fault);
+    }
+    for (key, fault) in c.cases.rejected.faults() {
+        faults.add(&format!("cases.rejected.{key}"), fault);
+    }
     for (key, fault) in c.energy.faults() {
         faults.add(&format!("energy.{key}"), fault);
     }
@@ -290,6 +351,13 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
             Err(wrong) => {
                 wrong.into_iter().for_each(|(key, fault)| faults.add(&format!("airspace[{index}].{key}"), fault))
             }
+        }
+    }
+    let mut exclusions = Vec::new();
+    for (index, no_fly) in c.no_fly.iter().enumerate() {
+        match no_fly.load(&base) {
+            Ok(exclusion) => exclusions.push(exclusion),
+            Err((key, fault)) => faults.add(&format!("no_fly[{index}].{key}"), fault),
         }
     }
     if c.identification.as_ref().is_some_and(|i| i.registration.trim().is_empty()) {
@@ -322,7 +390,8 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
         if shape_is_fine {
             match patrol.load(&base) {
                 Err((inner, fault)) => faults.add(&key(&inner), fault),
-                Ok(patrol) => {
+                Ok(mut patrol) => {
+                    patrol.exclusions.clone_from(&exclusions);
                     let far = patrol.points().iter().map(|p| p.distance_m(c.station.dock)).fold(0.0, f64::max);
                     if far > 20_000.0 {
                         faults.add(
@@ -339,7 +408,7 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
         }
     }
     faults.none()?;
-    Ok(Checked { config, base, patrols, approvals, register, zone, holidays })
+    Ok(Checked { config, base, patrols, approvals, exclusions, register, zone, holidays })
 }
 
 #[cfg(test)]
@@ -365,7 +434,8 @@ mod tests {
             .replace("timezone = \"Asia/Shanghai\"", "timezone = \"China\"")
             .replace("height_m = 80.0", "height_m = 800.0");
         let message = faults_of(&bad);
-        for wanted in ["station.toml: gates", "wind_ms", "gates.rain_mm_h"] {
+        // A wrong word hides neither a wrong type nor a wrong number.
+        for wanted in ["gates.wind_ms", "gates.rain_mm_h", "station.timezone", "patrols[0].height_m", "500"] {
             assert!(message.contains(wanted), "{wanted} is missing in:\n{message}");
         }
         let bad = EXAMPLE
@@ -375,6 +445,38 @@ mod tests {
         for wanted in ["station.timezone", "patrols[0].height_m", "500"] {
             assert!(message.contains(wanted), "{wanted} is missing in:\n{message}");
         }
+    }
+
+    #[test]
+    fn a_place_not_to_be_flown_over_is_read_whole_or_named() {
+        let with = |table: &str| {
+            let text =
+                EXAMPLE.replace("[perception]", &format!("[[no_fly]]\nname = \"school\"\n{table}\n\n[perception]"));
+            faults_of(&text)
+        };
+        assert!(!with("centre = { lat = 23.051, lon = 113.0 }\nradius_m = 150.0").contains("no_fly"));
+        for (table, key) in [
+            ("", "no_fly[0].area"),
+            ("area = \"none.geojson\"", "none.geojson"),
+            ("centre = { lat = 123.05, lon = 113.0 }\nradius_m = 150.0", "no_fly[0].centre"),
+            ("centre = { lat = 23.051, lon = 113.0 }\nradius_m = -1.0", "no_fly[0].radius_m"),
+        ] {
+            let message = with(table);
+            assert!(message.contains(key), "{key}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_fault_inside_an_optional_table_is_named_where_it_stands() {
+        let message = faults_of(&EXAMPLE.replace("\"mon\", ", "\"monday\", "));
+        assert!(message.contains("patrols[0].schedule.weekdays[0]") && message.contains("\"mon\""), "{message}");
+        let message = faults_of(&EXAMPLE.replace("window_min", "window_minutes"));
+        assert!(
+            message.contains("patrols[0].schedule.window_minutes") && message.contains("\"window_min\""),
+            "{message}"
+        );
+        let message = faults_of(&EXAMPLE.replace("rain_mm_h = 0.5", "rain_mm_h = \"0.5 mm\""));
+        assert!(message.contains("gates.rain_mm_h") && message.contains("without quotes"), "{message}");
     }
 
     #[test]

@@ -38,12 +38,28 @@ pub fn of(now: &Snapshot) -> Vec<Problem> {
         let remedy = "check the dock's power, the network, dock.url and the hatch's limit switches";
         found.push(problem("dock", "the position of the dock's hatch is not known", remedy));
     }
+    let idle = now.sortie.as_ref().is_none_or(|sortie| sortie.state.is_terminal());
+    if idle && now.dock.drone_present == Some(false) {
+        let remedy =
+            "the map shows where it was heard last, the newest sorties what happened; set it back into its dock";
+        found.push(problem("dock", "the drone is not in its dock, and no sortie is under way", remedy));
+    }
     if !now.perception.running {
         let message = match &now.perception.last_error {
             Some(error) => format!("pictures are not looked at: {error}"),
             None => "pictures are not looked at: the process has not started yet".to_owned(),
         };
         let remedy = "see the log; `aerie detect IMAGE` tries the same model by hand";
+        found.push(problem("perception", message, remedy));
+    }
+    if let Some(reason) = &now.perception.model_refused {
+        let message = match &now.perception.model {
+            Some(model) => {
+                format!("the configured model is not in use, {} {} is: {reason}", model.name, model.version)
+            }
+            None => format!("the configured model is not in use: {reason}"),
+        };
+        let remedy = "`aerie model probe DIR` tries it by hand; correct perception.model and start the station again";
         found.push(problem("perception", message, remedy));
     }
     if !now.uplink.connected {
@@ -58,6 +74,10 @@ pub fn of(now: &Snapshot) -> Vec<Problem> {
         let message = format!("{} broken outbox database(s) were moved aside", now.outbox.quarantined);
         let remedy = "check the disk; the files beside outbox.db in station.state_dir can be sent to the makers";
         found.push(problem("outbox", message, remedy));
+    }
+    if now.outbox.disk_full {
+        let message = "the disk is full and nothing is left to drop: what is found now is lost";
+        found.push(problem("outbox", message, "free space where station.state_dir is"));
     }
     if now.outbox.aside > 0 {
         let message = format!("{} record(s) were set aside because no broker could take them", now.outbox.aside);
@@ -86,14 +106,18 @@ mod tests {
     #[tokio::test]
     async fn each_part_that_fails_is_named_with_a_remedy() {
         type Break = fn(&mut Snapshot);
-        let table: [(&str, &str, Break); 8] = [
+        let table: &[(&str, &str, Break)] = &[
             ("vehicle", "not heard", |s| s.vehicle.linked = false),
             ("weather", "has not been heard", |s| s.weather = None),
             ("weather", "more than 30 s", |s| s.now += Duration::from_secs(31)),
             ("dock", "hatch", |s| s.dock = DockState::default()),
+            ("dock", "not in its dock", |s| s.dock.drone_present = Some(false)),
             ("perception", "model.onnx is missing", |s| {
                 s.perception.running = false;
                 s.perception.last_error = Some("models/default/model.onnx is missing".to_owned());
+            }),
+            ("perception", "my-model.onnx: the child ended", |s| {
+                s.perception.model_refused = Some("my-model.onnx: the child ended while loading it".to_owned());
             }),
             ("uplink", "connection refused", |s| {
                 s.uplink.connected = false;
@@ -101,8 +125,9 @@ mod tests {
             }),
             ("outbox", "moved aside", |s| s.outbox.quarantined = 1),
             ("outbox", "set aside", |s| s.outbox.aside = 3),
+            ("outbox", "disk is full", |s| s.outbox.disk_full = true),
         ];
-        for (part, words, broken) in table {
+        for &(part, words, broken) in table {
             let mut now = at_rest();
             broken(&mut now);
             let found = of(&now);

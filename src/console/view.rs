@@ -28,6 +28,7 @@ pub fn status(now: &Snapshot, problems: &[Problem]) -> Value {
         "name": now.name,
         "version": env!("CARGO_PKG_VERSION"),
         "time": now.time,
+        "timezone": now.timezone,
         "state": if problems.is_empty() { "ok" } else { "degraded" },
         "demo": now.simulated,
         "problems": problems,
@@ -63,6 +64,7 @@ pub fn status(now: &Snapshot, problems: &[Problem]) -> Value {
             "frames": now.perception.frames,
             "behind": now.perception.behind,
             "model": now.perception.model.as_ref().map(|m| json!({"name": m.name, "version": m.version})),
+            "execution_provider": now.perception.provider,
         },
         "gates": now.gates,
         "stale_after_s": STALE_AFTER_S,
@@ -125,6 +127,7 @@ pub fn sortie(sortie: &Sortie) -> Value {
         "frames_lost": sortie.frames_lost,
         "cases": sortie.cases,
         "coverage": rounded(sortie.coverage, 1000.0),
+        "survey": sortie.survey,
         "progress": rounded(sortie.progress, 1000.0),
         "route": (sortie.route.len() > 1).then(|| line(&sortie.route)),
         "operator": sortie.operator,
@@ -143,7 +146,7 @@ pub fn sorties(stored: &[Sortie], current: Option<&Sortie>) -> Value {
     missing.into_iter().chain(known).map(sortie).collect()
 }
 
-pub fn patrol(patrol: &Patrol, next_at: Option<Timestamp>, last: Option<&Sortie>) -> Value {
+pub fn patrol(patrol: &Patrol, zone: &str, next_at: Option<Timestamp>, last: Option<&Sortie>) -> Value {
     let area = match &patrol.ground {
         Ground::Area(ring) => {
             json!({"type": "Polygon", "coordinates": [line(ring)["coordinates"]]})
@@ -155,6 +158,7 @@ pub fn patrol(patrol: &Patrol, next_at: Option<Timestamp>, last: Option<&Sortie>
         "name": patrol.config.name,
         "area": area,
         "schedule": patrol.config.schedule.as_ref().map(schedule),
+        "timezone": zone,
         "next_at": next_at,
         "last": last.map(sortie),
     })
@@ -290,7 +294,7 @@ mod tests {
                 "id patrol patrol_name trigger state reason planned_at started_at ended_at frames cases coverage progress route operator",
             ),
             ("/uplink", "connected queued delivered"),
-            ("/perception", "running restarts frames behind model"),
+            ("/perception", "running restarts frames behind model execution_provider"),
             ("/perception/model", "name version"),
         ];
         for (at, fields) in shape {
@@ -364,6 +368,7 @@ mod tests {
             id: "c".into(),
             kind: Kind::Garbage,
             state: CaseState::Suspected,
+            verdict: None,
             confidence: 0.9,
             located,
             before: None,
@@ -446,7 +451,8 @@ mod tests {
         let text = "id = \"n\"\nname = \"N\"\narea = \"a\"\nheight_m = 80.0\n[schedule]\nat = [\"09:00\", \"15:30\"]\nweekdays = [\"mon\", \"fri\"]\nholidays = \"skip\"";
         let config: PatrolConfig = toml::from_str(text).unwrap();
         let ring = vec![LatLon { lat: 23.0, lon: 113.0 }; 4];
-        let shown = patrol(&Patrol { config, ground: Ground::Area(ring) }, None, None);
+        let shown =
+            patrol(&Patrol { config, ground: Ground::Area(ring), exclusions: Vec::new() }, "Asia/Shanghai", None, None);
         assert_eq!(shown["schedule"], "09:00 / 15:30 · mon fri · no holidays");
         assert_eq!(shown["area"]["type"], "Polygon");
         assert_eq!(shown["area"]["coordinates"][0].as_array().unwrap().len(), 4);

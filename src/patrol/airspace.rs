@@ -7,9 +7,8 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::config::points_of;
+use super::config::polygon_in;
 use crate::geo::LatLon;
 use crate::vehicle::mission::inside;
 
@@ -79,13 +78,7 @@ impl ApprovalConfig {
         if self.daily_from.is_some() != self.daily_until.is_some() {
             faults.push(("daily_from", "daily_from and daily_until go together".to_owned()));
         }
-        let path = base.join(&self.area);
-        let area =
-            std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display())).and_then(|text| {
-                let json: Value =
-                    serde_json::from_str(&text).map_err(|e| format!("{}: not JSON: {e}", path.display()))?;
-                points_of(&json, "Polygon").map_err(|fault| format!("{}: {fault}", path.display()))
-            });
+        let area = polygon_in(&base.join(&self.area));
         match area {
             Err(fault) => {
                 faults.push(("area", fault));

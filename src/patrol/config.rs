@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::plan::{self, Swath};
 use super::schedule::Schedule;
 use crate::geo::LatLon;
-use crate::vehicle::{CameraPlan, Mission, Waypoint};
+use crate::vehicle::{CameraPlan, Exclusion, Mission, Waypoint};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -68,11 +68,61 @@ pub struct Identification {
     pub application: Option<String>,
 }
 
+/// `[[no_fly]]`: what no flight of this station may cross, at whatever height. The drone's own geofence holds it too.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoFlyConfig {
+    /// What people read.
+    pub name: String,
+    /// GeoJSON file with one Polygon, relative to the configuration. Either this, or `centre` and `radius_m`.
+    #[serde(default)]
+    pub area: Option<PathBuf>,
+    #[serde(default)]
+    pub centre: Option<LatLon>,
+    /// Metres.
+    #[serde(default)]
+    pub radius_m: Option<f64>,
+}
+
+impl NoFlyConfig {
+    /// Reads the geometry; the fault names its key.
+    pub fn load(&self, base: &Path) -> Result<Exclusion, (&'static str, String)> {
+        match (&self.area, self.centre, self.radius_m) {
+            (Some(path), None, None) => {
+                let mut vertices = polygon_in(&base.join(path)).map_err(|fault| ("area", fault))?;
+                // GeoJSON says the first point twice; a fence's vertices are each said once.
+                if vertices.first() == vertices.last() {
+                    vertices.pop();
+                }
+                Ok(Exclusion::Polygon { vertices })
+            }
+            (None, Some(centre), Some(radius_m)) => {
+                centre.validate().map_err(|error| ("centre", error.to_string()))?;
+                if !(1.0..=20_000.0).contains(&radius_m) {
+                    return Err(("radius_m", format!("{radius_m} is out of range, expected 1 to 20000 metres")));
+                }
+                Ok(Exclusion::Circle { centre, radius_m })
+            }
+            _ => Err(("area", "give either area, or centre and radius_m".to_owned())),
+        }
+    }
+}
+
+/// The outer ring of the one Polygon in a GeoJSON file; the fault names the file.
+pub fn polygon_in(path: &Path) -> Result<Vec<LatLon>, String> {
+    let say = |fault: String| format!("{}: {fault}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| say(absent(&error)))?;
+    let json: Value = serde_json::from_str(&text).map_err(|error| say(format!("not JSON: {error}")))?;
+    points_of(&json, "Polygon").map_err(say)
+}
+
 /// A patrol with its geometry read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Patrol {
     pub config: PatrolConfig,
     pub ground: Ground,
+    /// What its flights keep off.
+    pub exclusions: Vec<Exclusion>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -117,12 +167,16 @@ impl PatrolConfig {
         };
         let path = base.join(path);
         let say = |fault: String| (key.to_owned(), format!("{}: {fault}", path.display()));
-        let text = std::fs::read_to_string(&path).map_err(|error| say(error.to_string()))?;
+        let text = std::fs::read_to_string(&path).map_err(|error| say(absent(&error)))?;
         let json: Value = serde_json::from_str(&text).map_err(|error| say(format!("not JSON: {error}")))?;
         let points = points_of(&json, kind).map_err(say)?;
         let ground = if kind == "Polygon" { Ground::Area(points) } else { Ground::Route(points) };
-        Ok(Patrol { config: self.clone(), ground })
+        Ok(Patrol { config: self.clone(), ground, exclusions: Vec::new() })
     }
+}
+
+fn absent(error: &std::io::Error) -> String {
+    format!("{error}; put the file there (any map editor writes GeoJSON, geojson.io for one), or correct the path")
 }
 
 /// The points of the one `kind` ("Polygon": its outer ring; "LineString") in a GeoJSON document.
@@ -191,6 +245,7 @@ impl Patrol {
             },
             waypoints: way.into_iter().map(|at| Waypoint { at, height_m: c.height_m }).collect(),
             fence: Some(fence(self.points(), dock, 60.0)),
+            exclusions: self.exclusions.clone(),
             ..Mission::default()
         }
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -12,6 +13,7 @@ use super::airspace::{self, Approval, Use};
 use super::config::{Identification, Patrol};
 use super::energy::EnergyConfig;
 use super::gates::{self, Air, DockFacts, Facts, Gate, Holds, Limits, Needs};
+use super::requests::RequestConfig;
 use super::states::Sortie;
 use super::sun;
 use crate::cases::keeper::CaseKeeper;
@@ -21,7 +23,7 @@ use crate::runtime::clock::Trust;
 use crate::runtime::store::Store;
 use crate::runtime::{disk, latest};
 use crate::vehicle::mission;
-use crate::vehicle::{Dock, Hatch, LandedState, Mission, Vehicle, Weather};
+use crate::vehicle::{Dock, Exclusion, Hatch, LandedState, Mission, Telemetry, Vehicle, Weather};
 
 #[derive(Clone)]
 pub struct Crew {
@@ -32,6 +34,9 @@ pub struct Crew {
     pub horizontal_fov_deg: f64,
     pub aspect: f64,
     pub limits: Limits,
+    pub requests: RequestConfig,
+    /// Where nothing flies; patrols have theirs from the configuration.
+    pub exclusions: Vec<Exclusion>,
     pub energy: EnergyConfig,
     pub approvals: Arc<Vec<Approval>>,
     pub identification: Option<Identification>,
@@ -136,6 +141,10 @@ impl Crew {
             battery_cycles: health.battery_cycles.map(|(cycles, at)| (cycles, since(at))),
             satellites: telemetry.satellites.map(|s| (s, telemetry.has_3d_fix())).zip(age(telemetry.gps_received)),
             estimator: health.estimator.clone().map(|(word, at)| (word, since(at))),
+            preflight: health.preflight.map(|(told, at)| {
+                let word = told.map(|ready| if ready { Ok(()) } else { Err(objections(&telemetry)) });
+                (word, since(at))
+            }),
             identification: self
                 .identification
                 .as_ref()
@@ -146,4 +155,23 @@ impl Crew {
             sun_deg: sun::elevation_deg(self.dock_at, Timestamp::now()),
         }
     }
+}
+
+/// What the autopilot said lately of why it would not arm.
+fn objections(telemetry: &Telemetry) -> String {
+    // It repeats them every half minute.
+    const LATELY: Duration = Duration::from_secs(60);
+    let mut said: Vec<&str> = Vec::new();
+    for text in telemetry.warnings.iter().filter(|text| text.received.elapsed() < LATELY) {
+        let Some(words) = text.text.strip_prefix("PreArm: ").or(text.text.strip_prefix("Preflight Fail: ")) else {
+            continue;
+        };
+        if !said.contains(&words) {
+            said.push(words);
+        }
+    }
+    if said.is_empty() {
+        return "the autopilot is not ready to arm and has not said why; look at its ground station".to_owned();
+    }
+    format!("the autopilot is not ready to arm: {}", said.join(", "))
 }

@@ -23,6 +23,8 @@ use crate::vehicle::{LandedState, Mission, Telemetry, VehicleError, Waypoint};
 
 /// From arming to the first word that it is in the air.
 const TAKEOFF_LIMIT: Duration = Duration::from_secs(60);
+/// What an upload may unsettle in an autopilot's own checks is over by then.
+const SETTLE_LIMIT: Duration = Duration::from_secs(15);
 /// Beyond the time the way should take, before a drone that is not heard is given up.
 pub(super) const SPARE_TIME: Duration = Duration::from_secs(900);
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +127,7 @@ async fn whole_flight(
     if let Err(error) = crew.prepare(&mission).await {
         return crew.step(sortie, State::Refused, &error.to_string()).await;
     }
+    crew.let_it_settle().await;
     // The hatch lets the rain in: what turned red meanwhile keeps it closed.
     if let Some(reason) = crew.not_now(sortie, patrol, &mission, reins) {
         return crew.step(sortie, State::Refused, &reason).await;
@@ -199,6 +202,14 @@ impl Crew {
     async fn prepare(&self, mission: &Mission) -> Result<(), VehicleError> {
         self.vehicle.secure().await?;
         self.vehicle.upload(mission).await
+    }
+
+    /// New parameters and a new mission make an autopilot check itself anew, once a second; red for a moment is no red.
+    async fn let_it_settle(&self) {
+        let mut telemetry = self.vehicle.telemetry();
+        let ready = telemetry.wait_for(|t| t.health.preflight.is_none_or(|(told, _)| told != Some(false)));
+        // Whatever comes of it, the gates judge it.
+        let _ = tokio::time::timeout(SETTLE_LIMIT, ready).await;
     }
 
     /// Arms and starts. Returns whether the drone said that it rose.
@@ -285,8 +296,10 @@ fn event_data(sortie: &Sortie) -> Value {
         "frames_lost": sortie.frames_lost,
         "cases": sortie.cases,
         "coverage": (sortie.coverage * 1000.0).round() / 1000.0,
+        "survey": sortie.survey,
         "progress": (sortie.progress * 1000.0).round() / 1000.0,
         "continues": sortie.continues,
+        "request": sortie.request,
         "approval": sortie.approval,
         "identification": sortie.identification,
         "gates": sortie.gates,

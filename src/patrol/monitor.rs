@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::energy::{Draw, EnergyConfig};
 use super::gates::Gate;
 use crate::geo::{LatLon, distance_m};
+use crate::vehicle::Exclusion;
 use crate::vehicle::mission::inside;
 
 /// Gates that matter in the air; the others are about the ground or about people.
@@ -39,6 +40,7 @@ pub struct Rules {
     pub energy: EnergyConfig,
     pub red: Duration,
     pub fence: Vec<LatLon>,
+    pub exclusions: Vec<Exclusion>,
     pub ceiling_m: f64,
     pub speed_m_s: f64,
     pub home: LatLon,
@@ -177,6 +179,10 @@ impl Monitor {
         if self.lasts("fence", beyond > SLACK_M, OUTSIDE, seen.now) {
             return Some(format!("{beyond:.0} m outside the geofence"));
         }
+        let deepest = self.rules.exclusions.iter().map(|e| within_m(at, e)).fold(0.0, f64::max);
+        if self.lasts("no_fly", deepest > SLACK_M, OUTSIDE, seen.now) {
+            return Some(format!("{deepest:.0} m inside of where no flight may go ([[no_fly]])"));
+        }
         let ceiling_m = self.rules.ceiling_m;
         if self.lasts("ceiling", height_m > ceiling_m + SLACK_M, OUTSIDE, seen.now) {
             return Some(format!("{height_m:.0} m is above the ceiling of {ceiling_m:.0} m"));
@@ -222,6 +228,15 @@ impl Monitor {
     }
 }
 
+/// How far inside it is; 0 outside.
+fn within_m(at: LatLon, exclusion: &Exclusion) -> f64 {
+    match exclusion {
+        Exclusion::Circle { centre, radius_m } => (radius_m - distance_m(at, *centre)).max(0.0),
+        Exclusion::Polygon { vertices } if inside(at, vertices) => distance_to_ring_m(at, vertices),
+        Exclusion::Polygon { .. } => 0.0,
+    }
+}
+
 /// Metres from `at` to the nearest edge.
 fn distance_to_ring_m(at: LatLon, ring: &[LatLon]) -> f64 {
     let frame = crate::geo::LocalFrame::new(at);
@@ -253,6 +268,7 @@ mod tests {
             energy: EnergyConfig::default(),
             red: Duration::from_secs(3),
             fence: fence.to_vec(),
+            exclusions: vec![Exclusion::Circle { centre: place(-200.0, -200.0), radius_m: 50.0 }],
             ceiling_m: 120.0,
             speed_m_s: 8.0,
             home: HOME,
@@ -327,6 +343,12 @@ mod tests {
         assert_eq!((after, reason.as_str()), (2, "10 m outside the geofence"));
         let near = |now, _| Seen { place: Some((place(303.0, 0.0), 80.0)), ..seen(now) };
         assert_eq!(first(&mut monitor(), 60, near), None);
+        let (after, reason) =
+            first(&mut monitor(), 60, |now, _| Seen { place: Some((place(-200.0, -180.0), 80.0)), ..seen(now) })
+                .unwrap();
+        assert_eq!((after, reason.as_str()), (2, "30 m inside of where no flight may go ([[no_fly]])"));
+        let beside = |now, _| Seen { place: Some((place(-200.0, -153.0), 80.0)), ..seen(now) };
+        assert_eq!(first(&mut monitor(), 60, beside), None);
         let high = |now, _| Seen { place: Some((place(0.0, 0.0), 126.0)), ..seen(now) };
         assert!(first(&mut monitor(), 60, high).unwrap().1.contains("ceiling"));
     }

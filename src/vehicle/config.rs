@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::mission::SpeedCap;
+use super::mission::{self, Mission, MissionFault, SpeedCap};
 use super::safety::SafetyConfig;
 use super::signing::SigningConfig;
+use super::telemetry::Autopilot;
 use super::{VehicleError, transport};
-use crate::geo::PoseSigma;
+use crate::geo::{LatLon, PoseSigma};
 
 /// The `[vehicle]` table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -91,6 +92,13 @@ fn default_max_distance_m() -> f64 {
 }
 
 impl Config {
+    /// Refuses what must never reach an autopilot: what the station asks before a flight, and `aerie patrol plan` before that.
+    pub fn check_mission(&self, mission: &Mission, home: LatLon, autopilot: Autopilot) -> Result<(), MissionFault> {
+        let items = mission::items(mission, autopilot, Some(home), &self.speed_caps).len();
+        let limits = mission::Limits { max_height_m: self.max_height_m, max_distance_m: self.max_distance_m };
+        mission::check(mission, Some(home), &limits, items)
+    }
+
     /// The defaults, for a drone at `url`.
     pub fn at(url: &str) -> Self {
         Config {

@@ -26,6 +26,8 @@ pub struct Health {
     pub battery_cycles: Heard<u16>,
     /// Whether its estimate of attitude and position is good; if not, what is wrong with it.
     pub estimator: Heard<Result<(), String>>,
+    /// Whether its own checks let it arm; the inner none: it does not tell.
+    pub preflight: Heard<Option<bool>>,
     /// Its broadcast identification (OPEN_DRONE_ID_ARM_STATUS): good to arm, or its own words why not.
     pub identification: Heard<Result<(), String>>,
     /// UTC by its satellite receiver.
@@ -69,6 +71,10 @@ impl Health {
                 self.estimator = Some((estimator(e.flags), now));
             }
             MavMessage::SYS_STATUS(s) => {
+                let checks = MavSysStatusSensor::MAV_SYS_STATUS_PREARM_CHECK;
+                let told = s.onboard_control_sensors_present.contains(checks)
+                    && s.onboard_control_sensors_enabled.contains(checks);
+                self.preflight = Some((told.then(|| s.onboard_control_sensors_health.contains(checks)), now));
                 let ahrs = MavSysStatusSensor::MAV_SYS_STATUS_AHRS;
                 let coarse = self.detailed.is_none_or(|at| now.saturating_duration_since(at) > DETAILED);
                 if coarse && s.onboard_control_sensors_present.contains(ahrs) {
@@ -176,6 +182,26 @@ mod tests {
         assert_eq!(after(&[detailed(good)]).estimator.unwrap().0, Ok(()));
         let health = after(&[detailed(good | F::ESTIMATOR_GPS_GLITCH), coarse]);
         assert!(health.estimator.unwrap().0.unwrap_err().contains("jump"));
+    }
+
+    #[tokio::test]
+    async fn an_autopilot_that_says_nothing_of_its_checks_is_not_taken_for_unready() {
+        let checks = MavSysStatusSensor::MAV_SYS_STATUS_PREARM_CHECK;
+        let said = |present, enabled, health| {
+            let status = SYS_STATUS_DATA {
+                onboard_control_sensors_present: present,
+                onboard_control_sensors_enabled: enabled,
+                onboard_control_sensors_health: health,
+                ..Default::default()
+            };
+            after(&[MavMessage::SYS_STATUS(status)]).preflight.map(|(word, _)| word)
+        };
+        let none = MavSysStatusSensor::empty();
+        assert_eq!(said(checks, checks, checks), Some(Some(true)));
+        assert_eq!(said(checks, checks, none), Some(Some(false)));
+        assert_eq!(said(checks, none, none), Some(None), "switched off");
+        assert_eq!(said(none, none, none), Some(None));
+        assert!(Health::default().preflight.is_none());
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ use super::album::Album;
 use super::frame::{Encoder, Frame, Splitter};
 use super::shots::{NoShot, Shot, ShotMaker};
 use super::signing::Signing;
-use super::telemetry::{LandedState, Telemetry, is_autopilot};
+use super::telemetry::{Autopilot, LandedState, Telemetry, is_autopilot};
 use super::texts::Assembler;
 use super::transport::{Received, Wire};
 use super::{Config, Shared, Vehicle, command};
@@ -388,6 +388,9 @@ const STREAMS: [(u32, f32); 12] = [
     (370, 0.1), // SMART_BATTERY_INFO
 ];
 
+/// ArduPilot says these in other messages or not at all, and answers each request with a text to its operator.
+const NOT_OF_ARDUPILOT: [u32; 2] = [230, 370];
+
 /// Each time the drone appears, and whenever its position falls silent, asks for the streams.
 async fn ask_for_streams(shared: Arc<Shared>, cancel: CancellationToken) {
     let mut telemetry = shared.telemetry.clone();
@@ -396,7 +399,11 @@ async fn ask_for_streams(shared: Arc<Shared>, cancel: CancellationToken) {
             if telemetry.wait_for(|t| t.linked).await.is_err() {
                 return false;
             }
+            let ardupilot = telemetry.borrow().autopilot == Some(Autopilot::ArduPilot);
             for (message, hertz) in STREAMS {
+                if ardupilot && NOT_OF_ARDUPILOT.contains(&message) {
+                    continue;
+                }
                 let _turn = shared.command.lock().await;
                 let period_us = 1e6 / hertz;
                 let asked = command::send(

@@ -226,11 +226,8 @@ impl Vehicle {
 
     /// Whether a mission that begins at `home` would be sent at all: for gates, before anything moves.
     pub fn check(&self, mission: &Mission, home: LatLon) -> Result<(), MissionFault> {
-        let config = &self.shared.config;
         let autopilot = latest(&self.shared.telemetry).autopilot.unwrap_or(Autopilot::ArduPilot);
-        let items = mission::items(mission, autopilot, Some(home), &config.speed_caps).len();
-        let limits = mission::Limits { max_height_m: config.max_height_m, max_distance_m: config.max_distance_m };
-        mission::check(mission, Some(home), &limits, items)
+        self.shared.config.check_mission(mission, home, autopilot)
     }
 
     /// How far along a mission the drone is now, by its current item and its position. `None` while either is unknown.

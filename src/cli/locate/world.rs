@@ -60,6 +60,7 @@ pub fn geoids(given: &[PathBuf]) -> anyhow::Result<Geoids> {
 }
 
 /// The terrain model with what is needed to compare heights with it.
+#[derive(Default)]
 pub struct World {
     pub dem: Option<Dem>,
     pub geoids: Geoids,

@@ -69,6 +69,8 @@ pub struct Facts {
     pub satellites: Aged<(u8, bool)>,
     /// Good, or what is wrong with it.
     pub estimator: Aged<Result<(), String>>,
+    /// Its own checks let it arm, or what they say. The inner none: the autopilot does not tell before it is asked to arm.
+    pub preflight: Aged<Option<Result<(), String>>>,
     /// Good to arm, or why not. None where the configuration does not ask for it.
     pub identification: Option<Aged<Result<(), String>>>,
     pub storage_free_mb: Option<u64>,
@@ -226,6 +228,10 @@ fn drone(facts: &Facts, limits: &Limits) -> Vec<Gate> {
         }),
         aged("estimator", "the drone's estimate of its position", &facts.estimator, fresh, |word| {
             judged(word, "attitude and position are good")
+        }),
+        aged("preflight", "the autopilot's own checks", &facts.preflight, fresh, |told| match told {
+            None => (true, "the autopilot checks itself when it is armed".to_owned()),
+            Some(word) => judged(word, "the autopilot is ready to arm"),
         }),
         match &facts.identification {
             None => Gate::new("identification", Some(true), "not asked for"),

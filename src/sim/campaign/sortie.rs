@@ -64,6 +64,8 @@ pub struct Flown {
     pub station_says: Option<(String, String)>,
     /// From the command to the moment it left the ground.
     pub command_to_air_s: Option<f64>,
+    /// By the station's record: gates and upload, the dock's opening, arming and rising.
+    pub launch_steps_s: Option<[f64; 3]>,
     pub farthest_m: f64,
     pub wall_s: f64,
 }
@@ -422,6 +424,7 @@ struct Said {
     state: String,
     reason: String,
     ended: bool,
+    launch_steps_s: Option<[f64; 3]>,
 }
 
 impl Run {
@@ -552,6 +555,7 @@ impl Run {
         let flown = Flown {
             number,
             faults: faults.collect(),
+            launch_steps_s: newest.as_ref().and_then(|said| said.launch_steps_s),
             station_says: newest.map(|said| (said.state, said.reason)),
             command_to_air_s: airborne.zip(self.commanded).map(|(air, command)| air - command),
             farthest_m: self.trace.samples.iter().map(|s| s.away_m).fold(0.0, f64::max),
@@ -599,7 +603,23 @@ async fn newest(api: &str) -> Option<Said> {
     let sorties = get(format!("{api}/sorties")).await?;
     let newest = sorties.get(0)?;
     let text = |key: &str| newest[key].as_str().unwrap_or_default().to_owned();
-    Some(Said { state: text("state"), reason: text("reason"), ended: !newest["ended_at"].is_null() })
+    Some(Said {
+        state: text("state"),
+        reason: text("reason"),
+        ended: !newest["ended_at"].is_null(),
+        launch_steps_s: launch_steps_s(&newest["steps"]),
+    })
+}
+
+/// How long a launch took by its steps; none where it did not come to the air.
+fn launch_steps_s(steps: &Value) -> Option<[f64; 3]> {
+    let at = |state: &str| -> Option<jiff::Timestamp> {
+        let step = steps.as_array()?.iter().find(|step| step["state"] == state)?;
+        step["at"].as_str()?.parse().ok()
+    };
+    let moments = [at("gating")?, at("dock_opening")?, at("arming")?, at("airborne")?];
+    let between = |i: usize| moments[i + 1].duration_since(moments[i]).as_secs_f64();
+    Some([between(0), between(1), between(2)])
 }
 
 fn agent(seconds: u64) -> ureq::Agent {

@@ -50,7 +50,14 @@ pub fn markdown(campaign: &Campaign) -> String {
         let _ = writeln!(text, "| {words} | {count} |");
     }
     if let Some([half, most]) = launch_times(flown) {
-        let _ = write!(text, "\nFrom the command to the air: median {half:.1} s, at most {most:.1} s.\n");
+        let _ = write!(text, "\nFrom the command to the air: median {half:.1} s, at most {most:.1} s");
+        if let Some([gates, dock, rise]) = launch_steps(flown) {
+            let _ = write!(
+                text,
+                " (medians by step: gates, failsafes and upload {gates:.1} s, dock {dock:.1} s, arming and rising {rise:.1} s)"
+            );
+        }
+        text.push_str(".\n");
     }
     for missing in &campaign.left_out {
         let _ = write!(text, "\nLeft out: {missing}.\n");
@@ -92,10 +99,24 @@ fn row(text: &mut String, columns: &[Outcome], name: &str, of: Vec<&Flown>, kind
 
 /// Median and maximum, of the sorties whose launch no fault delayed.
 fn launch_times(flown: &[Flown]) -> Option<[f64; 2]> {
-    let undisturbed = flown.iter().filter(|f| f.faults.iter().all(|t| t.at_s.is_none_or(|_| is_late(t))));
-    let mut times: Vec<f64> = undisturbed.filter_map(|f| f.command_to_air_s).collect();
+    let mut times: Vec<f64> = undisturbed(flown).filter_map(|f| f.command_to_air_s).collect();
     times.sort_by(f64::total_cmp);
     Some([*times.get(times.len() / 2)?, *times.last()?])
+}
+
+/// The medians of their steps.
+fn launch_steps(flown: &[Flown]) -> Option<[f64; 3]> {
+    let steps: Vec<[f64; 3]> = undisturbed(flown).filter_map(|f| f.launch_steps_s).collect();
+    let half = |step: usize| {
+        let mut times: Vec<f64> = steps.iter().map(|s| s[step]).collect();
+        times.sort_by(f64::total_cmp);
+        times.get(times.len() / 2).copied()
+    };
+    Some([half(0)?, half(1)?, half(2)?])
+}
+
+fn undisturbed(flown: &[Flown]) -> impl Iterator<Item = &Flown> {
+    flown.iter().filter(|f| f.faults.iter().all(|t| t.at_s.is_none_or(|_| is_late(t))))
 }
 
 fn is_late(thrown: &super::sortie::Thrown) -> bool {
@@ -148,6 +169,7 @@ mod tests {
             verdict: Verdict { outcome, faults },
             station_says: Some(("done".to_owned(), "flown to its end".to_owned())),
             command_to_air_s: Some(f64::from(number)),
+            launch_steps_s: Some([2.0 * f64::from(number), 3.0, 0.5]),
             farthest_m: 80.0,
             wall_s: 40.0,
         }
@@ -174,5 +196,6 @@ mod tests {
         assert!(text.contains("`--seed 9 --only 2`") && text.contains("at 12.5 s: armed with rain"), "{text}");
         assert!(text.contains("- 2: truly landed away, it says done"), "{text}");
         assert!(text.contains("median 2.0 s"), "{text}");
+        assert!(text.contains("upload 4.0 s, dock 3.0 s, arming and rising 0.5 s"), "{text}");
     }
 }

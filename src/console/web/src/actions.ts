@@ -2,7 +2,7 @@
 
 import { command, setToken } from "./api";
 import { askToken, confirm } from "./dialogs";
-import { gateWord, t } from "./i18n";
+import { gateWord, reasonWords, t } from "./i18n";
 import { activeSortie, change, model, withEntry } from "./store";
 import type { Note } from "./store";
 import type { Outcome, Patrol, Sortie } from "./types";
@@ -22,7 +22,7 @@ async function send(path: string): Promise<Outcome> {
 function failing(): string[] {
   return (model.status?.gates ?? [])
     .filter((gate) => gate.passed !== true)
-    .map((gate) => `${gateWord(gate.gate)}: ${gate.reason ?? (gate.passed === null ? t("unknown_gate") : t("fail"))}`);
+    .map((gate) => `${gateWord(gate.gate)}: ${reasonWords(gate.reason) || (gate.passed === null ? t("unknown_gate") : t("fail"))}`);
 }
 
 export async function startPatrol(patrol: Patrol): Promise<void> {
