@@ -9,11 +9,12 @@ MAKEFLAGS += --no-print-directory
 CARGO ?= cargo
 DEMO_ARGS ?=
 
-.PHONY: help setup build demo test lint fmt-check clippy deny unit-score deb test-deb arm64 test-arm64 test-systemd clean
+.PHONY: help setup build demo test soak lint fmt-check clippy deny unit-score deb test-deb arm64 test-arm64 test-systemd clean
 
 help:
 	@echo "make demo    a simulated station on this machine; prints the address of its page (DEMO_ARGS=\"...\" for its options)"
 	@echo "make test    all tests"
+	@echo "make soak    delivery broken on purpose and measured, some 15 minutes: docs/delivery.md"
 	@echo "make build   target/release/aerie"
 	@echo "make lint    formatting, clippy, licences and sources of the dependencies"
 	@echo "make setup   only what the others install: Debian packages, ONNX Runtime, the web page"
@@ -42,6 +43,17 @@ test:
 	@[ -n "$${AERIE_SITL_ARDUPILOT:-}" ] || echo "skipped: flights on ArduPilot, AERIE_SITL_ARDUPILOT names no running autopilot"
 	@[ -n "$${AERIE_SITL_PX4:-}" ] || echo "skipped: flights on PX4, AERIE_SITL_PX4 names no running autopilot"
 	@$(CARGO) nextest run --locked
+
+# Each prints JSON; those that judge fail when the promise is broken. Niced: a measurement must not stop the machine.
+SOAK := nice -n 5 target/release/aerie
+soak: build
+	@command -v strace >/dev/null || apt-get install -q -y --no-install-recommends strace >/dev/null
+	@rm -rf soak-out && mkdir -p soak-out
+	$(SOAK) soak kill --kills 1000 | tee soak-out/kill.json
+	$(SOAK) soak trace | tee soak-out/trace.json
+	$(SOAK) soak accept | tee soak-out/accept.json
+	$(SOAK) soak fill && $(SOAK) soak drain | tee soak-out/drain.json
+	$(SOAK) fleet simulate --stations 1000 --out soak-out/fleet --json | tee soak-out/fleet.json
 
 lint: fmt-check clippy deny
 
@@ -84,4 +96,4 @@ test-systemd: build
 
 clean:
 	@$(CARGO) clean --quiet
-	@rm -rf .deps demo-out src/console/web/dist src/console/web/node_modules
+	@rm -rf .deps demo-out soak-out src/console/web/dist src/console/web/node_modules

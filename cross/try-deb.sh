@@ -22,8 +22,8 @@ if [ ! -f "$base" ]; then
   [ "$arch" = amd64 ] || cross/qemu.sh
   say "making a Debian 12 tree, once"
   mkdir -p .deps/trees
-  mmdebstrap --quiet --variant=minbase --architectures="$arch" --include="$depends" bookworm "$base.new"
-  mv "$base.new" "$base"
+  mmdebstrap --quiet --variant=minbase --architectures="$arch" --include="$depends" bookworm "${base%.tar}.new.tar"
+  mv "${base%.tar}.new.tar" "$base"
 fi
 [ "$arch" = amd64 ] || cross/qemu.sh
 

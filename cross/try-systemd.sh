@@ -18,8 +18,8 @@ base=.deps/trees/systemd.tar
 if [ ! -f "$base" ]; then
   echo "try-systemd: making a Debian 12 with systemd and a kernel, once"
   mkdir -p .deps/trees
-  mmdebstrap --quiet --variant=minbase --include="$depends,systemd-sysv,udev,linux-image-cloud-amd64,initramfs-tools,kmod" bookworm "$base.new"
-  mv "$base.new" "$base"
+  mmdebstrap --quiet --variant=minbase --include="$depends,systemd-sysv,udev,linux-image-cloud-amd64,initramfs-tools,kmod" bookworm "${base%.tar}.new.tar"
+  mv "${base%.tar}.new.tar" "$base"
 fi
 
 work=$(mktemp -d)

@@ -10,11 +10,12 @@
 //! | module | what |
 //! |---|---|
 //! | [`station`] | the only wiring: builds every part of `aerie run` and connects them |
+//! | [`orders`] | carries out commands, whoever gave them |
 //! | [`cli`] | the command line, one file a command |
 //! | [`config`] | strict configuration; every fault at once |
 //! | [`care`] | doctor, support bundle, backup, setting up a new station |
 //! | [`runtime`] | task supervisor, systemd and its control groups, where things lie, databases and their layouts |
-//! | [`geo`] | pure: attitudes, camera, pixel to ground with its error, datums, poses out of photos |
+//! | [`geo`] | pure: attitudes, cameras, terrain, geoids, pixel to ground with its error, adjustment of a sortie, datums, poses out of photos and subtitles |
 //! | [`patrol`] | plans, schedule, gates, the sortie's states (pure) and the task that flies it |
 //! | [`vehicle`] | the MAVLink link, missions, shots; dock and weather |
 //! | [`perception`] | decode, tile, detect, locate; the child process, its protocol and its keeper |
@@ -40,12 +41,13 @@
 //!    [`vehicle::mission`] and its transfer: mission and geofence, rally points cleared; [`vehicle::safety`]: failsafe
 //!    parameters.
 //! 4. **Our crash at any moment cannot strand the drone; on restart with the drone in the air we adopt the flight.**
-//!    3 above, and [`patrol::flight::adopt`], which neither arms nor uploads. Not yet proven on a real autopilot.
+//!    3 above, and [`patrol::flight::adopt`], which neither arms nor uploads. Shown on ArduPilot and PX4
+//!    in software-in-the-loop, not in the air.
 //! 5. **An alert that was accepted is delivered at least once under a stable id, in the order of its case; what must be
 //!    dropped is dropped by a stated policy and reported.** [`outbox`] and [`uplink`]; [`cases::keeper`] offers again at
 //!    start what a crash kept from the outbox.
 //! 6. **No model looks at a live frame before its signature, its hash and its probe passed; the last committed model always
-//!    remains loadable.** [`perception::manifest`] checks the hash, [`perception::detect`] runs the graph once before it is
+//!    remains loadable.** [`perception::manifest`] checks the hash, [`perception::graph`] runs the graph once before it is
 //!    used. Not yet: signatures, and updates over the air at all.
 //! 7. **Every position carries its uncertainty, and says which datum it is in.** [`geo::locate()`] returns both or a reason;
 //!    [`geo::datum`] names them; [`cases::event`] says them.
@@ -62,6 +64,7 @@ pub mod cli;
 pub mod config;
 pub mod console;
 pub mod geo;
+pub mod orders;
 pub mod outbox;
 pub mod patrol;
 pub mod perception;

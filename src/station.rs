@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -14,12 +14,12 @@ use tokio_util::sync::CancellationToken;
 use crate::cases::keeper::{self, CaseKeeper};
 use crate::config::{self, Checked, Faults};
 use crate::console;
-use crate::outbox::{self, Outbox};
+use crate::orders::{self, Hints, Orders};
+use crate::outbox::Outbox;
 use crate::patrol::crew::Crew;
 use crate::patrol::dispatcher::{self, Calendar, Dispatcher};
-use crate::patrol::flight::Order;
-use crate::patrol::holds::{HoldKeeper, Lock};
-use crate::patrol::{OrderRefused, StartRefused, Trigger};
+use crate::patrol::holds::HoldKeeper;
+use crate::perception::ledger::Rules;
 use crate::perception::protocol::CameraModel;
 use crate::perception::{self, Perception, supervise};
 use crate::runtime::clock::{self, Trust};
@@ -27,7 +27,7 @@ use crate::runtime::notify::{self, Notifier, Pulse};
 use crate::runtime::store::{Store, Table};
 use crate::runtime::supervisor::{Budget, Supervisor};
 use crate::runtime::{cgroup, latest, tidy};
-use crate::uplink::commands::{self, Door, Execute, Outcome};
+use crate::uplink::commands::{self, Door, Execute};
 use crate::uplink::{self, UplinkState};
 use crate::vehicle::{Dock, Lines, Telemetry, Vehicle, Weather, Wiring};
 
@@ -50,6 +50,12 @@ pub struct Station {
 
 /// Runs a station until SIGTERM or SIGINT; a second signal forces. Returns whether it ended as it should.
 pub async fn run(config: &Path) -> anyhow::Result<bool> {
+    // A wrong name on a command line; what stands in a file and is wrong is said on the page instead.
+    anyhow::ensure!(
+        config.exists(),
+        "{}: there is no such file; name it with --config, `aerie config example` prints one to begin with",
+        config.display()
+    );
     let cancel = CancellationToken::new();
     stop_on_signals(cancel.clone())?;
     match config::load(config) {
@@ -88,11 +94,7 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
         .map_err(|error| anyhow::anyhow!("station.state_dir: {} cannot be made: {error}", dir.display()))?;
 
     let store = Store::open(&dir)?;
-    let options = outbox::Options {
-        source: uplink::cloudevents::source(&id),
-        budget_bytes: u64::from(config.storage.outbox_mb) << 20,
-        retention: SignedDuration::from_hours(24 * i64::from(config.storage.delivered_days)),
-    };
+    let options = config.outbox.options(uplink::cloudevents::source(&id));
     let outbox = Outbox::open_with(&dir, options)?;
 
     // The drone's link-loss failsafe is the last watchdog: a station that has stopped deciding falls silent.
@@ -103,7 +105,7 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
     let dock = Dock::spawn_on(config.dock.clone(), &lines, cancel.clone())?;
     let weather = Weather::spawn_on(config.weather.clone(), &lines, cancel.clone())?;
 
-    let pen = match cgroup::divide(config.perception.memory_mb()) {
+    let pen = match cgroup::divide(config.perception.memory_mb) {
         Ok(pen) => Some(Arc::new(pen)),
         Err(reason) => {
             tracing::info!(%reason, "perception runs without a memory limit of its own");
@@ -112,13 +114,24 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
     };
     let model = perception::model_dir(config.perception.model.as_deref());
     let program = std::env::current_exe()?;
-    let (perception, looked) = supervise::spawn(supervise::Options { program, model, pen }, cancel.clone());
+    let options = supervise::Options {
+        program,
+        // A model of the site's own that does not load gives way to the one that came with aerie.
+        fallback: config.perception.model.is_some().then(|| perception::model_dir(None)),
+        model,
+        pen,
+        providers: config.perception.execution_provider.clone(),
+    };
+    let (perception, looked) = supervise::spawn(options, cancel.clone());
     let options = keeper::Options {
         station: id.clone(),
         kinds: config.cases.kinds(),
         division: config.station.division.clone(),
         camera: CameraModel { horizontal_fov_deg: config.camera.horizontal_fov_deg },
+        aspect: config.camera.aspect,
+        rules: Rules { looks: config.perception.looks, ..Rules::default() },
         media_dir: config.camera.media_dir.clone(),
+        peace: config.cases.rejected,
     };
     let keeper = keeper::spawn(
         options,
@@ -142,6 +155,8 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
         horizontal_fov_deg: config.camera.horizontal_fov_deg,
         aspect: config.camera.aspect,
         limits: config.gates.clone(),
+        requests: config.requests,
+        exclusions: checked.exclusions.clone(),
         energy: config.energy,
         approvals: Arc::new(checked.approvals.clone()),
         identification: config.identification.clone(),
@@ -164,7 +179,7 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
 
     // Commands are few and each is short; who finds it full waits until its deadline.
     let (executor, mut orders) = mpsc::channel::<Execute>(16);
-    let (door, interrupted) = Door::open(&dir, &id, &config.commands, executor)?;
+    let (door, interrupted) = Door::open(&dir, &id, &config.commands, executor, clock.clone())?;
     let (status_out, status) = watch::channel(json!({"state": "online"}));
     // Messages from upstream; when full, the broker holds the rest.
     let (incoming_out, incoming) = mpsc::channel(32);
@@ -189,13 +204,20 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
     for closed in interrupted.into_iter().filter(|c| c.by_mqtt) {
         link.reply(&closed.reply, closed.reply_to).await;
     }
-    // Hints to look for a newer model have no reader yet.
-    let (hints, _) = mpsc::channel(1);
-    tokio::spawn(commands::serve(door, Arc::clone(&link), incoming, hints));
+    let hints = Arc::new(watch::channel(Hints::default()).0);
+    let rules = orders::rules_digest(&station.checked);
+    let handler = Orders { station: station.clone(), holds, clock, hints: Arc::clone(&hints), rules };
+    // A hint that finds no room is one of many.
+    let (hinted, mut hints_in) = mpsc::channel(4);
+    tokio::spawn(commands::serve(door, Arc::clone(&link), incoming, hinted));
     let watched = dispatcher.clone();
     tokio::spawn(async move {
-        while let Some(order) = orders.recv().await {
-            tokio::spawn(execute(dispatcher.clone(), holds.clone(), order));
+        loop {
+            tokio::select! {
+                Some(order) = orders.recv() => drop(tokio::spawn(handler.clone().execute(order))),
+                Some(hint) = hints_in.recv() => handler.hinted(&hint),
+                else => return,
+            }
         }
     });
     tokio::spawn(watch_over(watched, healthy_out, cancel.clone()));
@@ -205,15 +227,15 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
     });
     supervisor.keep("status", {
         let (station, link, cancel) = (station.clone(), Arc::clone(&link), cancel.clone());
-        let status_out = Arc::new(status_out);
-        move || tell_status(station.clone(), Arc::clone(&link), Arc::clone(&status_out), cancel.clone())
+        let told = (Arc::new(status_out), hints);
+        move || tell_status(station.clone(), Arc::clone(&link), told.clone(), cancel.clone())
     });
     supervisor.keep("console", {
         let (station, cancel) = (station.clone(), cancel.clone());
         move || console::serve(station.clone(), cancel.clone())
     });
     keep_alive(&supervisor, &station, &link);
-    if let Some(days) = config.storage.media_days {
+    if let Some(days) = config.camera.keep_days {
         supervisor.keep("tidying", {
             let (station, cancel) = (station.clone(), cancel.clone());
             move || tidy_media(station.clone(), days, cancel.clone())
@@ -302,84 +324,6 @@ async fn tidy_media(station: Station, days: u16, cancel: CancellationToken) {
     }
 }
 
-const COMMANDS: [&str; 9] = [
-    "patrol.start",
-    "patrol.cancel",
-    "patrol.pause",
-    "patrol.resume",
-    "patrol.return",
-    "station.hold",
-    "station.release",
-    "station.maintenance",
-    "station.maintained",
-];
-
-/// Carries out one command.
-async fn execute(dispatcher: Dispatcher, holds: HoldKeeper, order: Execute) {
-    let Some(running) = order.begin().await else { return };
-    let envelope = running.envelope.clone();
-    let outcome = match envelope.name.as_str() {
-        "patrol.start" => start(&dispatcher, &envelope).await,
-        "patrol.cancel" => match dispatcher.cancel().await {
-            Some(sortie) => Outcome::Done(json!({"sortie": sortie})),
-            None => Outcome::Refused("no sortie is under way".to_owned()),
-        },
-        "patrol.pause" => tell(&dispatcher, Order::Pause, &envelope).await,
-        "patrol.resume" => tell(&dispatcher, Order::Resume, &envelope).await,
-        "patrol.return" => tell(&dispatcher, Order::Return, &envelope).await,
-        "station.hold" => hold(&holds, Lock::Hold, &envelope).await,
-        "station.release" => lift(&holds, Lock::Hold, &envelope).await,
-        "station.maintenance" => hold(&holds, Lock::Maintenance, &envelope).await,
-        "station.maintained" => lift(&holds, Lock::Maintenance, &envelope).await,
-        name => Outcome::Refused(format!("this station knows no command {name:?}; it knows {}", COMMANDS.join(", "))),
-    };
-    running.finish(outcome);
-}
-
-async fn tell(dispatcher: &Dispatcher, order: Order, envelope: &commands::Envelope) -> Outcome {
-    match dispatcher.order(order, envelope.operator.clone()).await {
-        Ok(sortie) => Outcome::Done(json!({"sortie": sortie})),
-        Err(refused @ OrderRefused::Gone) => Outcome::Failed(refused.to_string()),
-        Err(refused) => Outcome::Refused(refused.to_string()),
-    }
-}
-
-async fn hold(holds: &HoldKeeper, lock: Lock, envelope: &commands::Envelope) -> Outcome {
-    let reason = envelope.args["reason"].as_str().map(str::trim).filter(|r| !r.is_empty());
-    let Some(reason) = reason else {
-        return Outcome::Refused("args.reason is missing: say why, others will read it".to_owned());
-    };
-    held(holds.set(lock, &envelope.operator, Some(reason.to_owned())).await)
-}
-
-async fn lift(holds: &HoldKeeper, lock: Lock, envelope: &commands::Envelope) -> Outcome {
-    held(holds.set(lock, &envelope.operator, None).await)
-}
-
-fn held(set: Result<crate::patrol::gates::Holds, crate::runtime::store::StoreError>) -> Outcome {
-    match set {
-        Ok(holds) => Outcome::Done(json!({"holds": holds})),
-        Err(error) => Outcome::Failed(error.to_string()),
-    }
-}
-
-async fn start(dispatcher: &Dispatcher, envelope: &commands::Envelope) -> Outcome {
-    let Some(patrol) = envelope.args["patrol"].as_str() else {
-        return Outcome::Refused("args.patrol is missing: name a patrol of the configuration".to_owned());
-    };
-    let trigger = match envelope.args["via"].as_str() {
-        Some("page") => Trigger::Page,
-        Some("cli") => Trigger::Cli,
-        _ => Trigger::Mqtt,
-    };
-    let continues = envelope.args["continues"].as_str().map(str::to_owned);
-    match dispatcher.start(patrol, trigger, Some(envelope.operator.clone()), continues).await {
-        Ok(sortie) => Outcome::Done(json!({"sortie": sortie})),
-        Err(refused @ StartRefused::Gone) => Outcome::Failed(refused.to_string()),
-        Err(refused) => Outcome::Refused(refused.to_string()),
-    }
-}
-
 /// Lets the drone hear our heartbeat only while somebody here decides.
 async fn watch_over(dispatcher: Dispatcher, healthy: watch::Sender<bool>, cancel: CancellationToken) {
     let mut tick = interval(Duration::from_secs(1));
@@ -419,7 +363,7 @@ async fn watch_the_clock(station: Station, trust: Arc<watch::Sender<Trust>>, can
 async fn tell_status(
     station: Station,
     link: Arc<uplink::Uplink>,
-    status: Arc<watch::Sender<Value>>,
+    (status, hints): (Arc<watch::Sender<Value>>, Arc<watch::Sender<Hints>>),
     cancel: CancellationToken,
 ) {
     let mut tick = interval(Duration::from_secs(1));
@@ -428,7 +372,7 @@ async fn tell_status(
             () = cancel.cancelled() => return,
             _ = tick.tick() => {}
         }
-        let now = status_of(&station);
+        let now = status_of(&station, &latest(&hints.subscribe()));
         status.send_if_modified(|known| {
             let changed = *known != now;
             *known = now.clone();
@@ -441,7 +385,7 @@ async fn tell_status(
     }
 }
 
-fn status_of(station: &Station) -> Value {
+pub(crate) fn status_of(station: &Station, hints: &Hints) -> Value {
     let perception = latest(&station.perception.state());
     let sortie = latest(&station.dispatcher.current())
         .map(|s| json!({"id": s.id, "patrol": s.patrol, "state": s.state, "reason": s.reason}));
@@ -450,6 +394,7 @@ fn status_of(station: &Station) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "simulated": station.checked.config.station.simulated,
         "model": perception.model,
+        "wanted": hints,
         "perception": if perception.running { "running" } else { "down" },
         "sortie": sortie,
         "dock": latest(&station.dock.state()).hatch,

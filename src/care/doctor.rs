@@ -211,7 +211,16 @@ async fn model(checked: &Checked, cancel: CancellationToken) -> Finding {
         return bad("model", Grade::Warn, "aerie does not find itself", "call it by its path");
     };
     // In a child, as the station has it: what crashes there says so here.
-    let (perception, _looked) = supervise::spawn(supervise::Options { program, model: dir, pen: None }, cancel);
+    let (perception, _looked) = supervise::spawn(
+        supervise::Options {
+            program,
+            model: dir,
+            fallback: None,
+            providers: checked.config.perception.execution_provider.clone(),
+            pen: None,
+        },
+        cancel,
+    );
     let mut state = perception.state();
     let settled = state.wait_for(|state| state.running || state.last_error.is_some());
     match timeout(MODEL_PATIENCE, settled).await {
@@ -249,7 +258,7 @@ fn disk(dir: &Path, needed_mb: u64) -> Finding {
     match disk::free_mb(dir) {
         None => bad("disk", Grade::Warn, format!("{shown} does not say how much is free"), "look with df"),
         Some(free) if free < needed_mb => {
-            let remedy = "remove old pictures (storage.media_days), lower storage.outbox_mb, or use a larger disk";
+            let remedy = "remove old pictures (camera.keep_days), lower the outbox's budget, or use a larger disk";
             bad(
                 "disk",
                 Grade::Fail,
@@ -261,7 +270,7 @@ fn disk(dir: &Path, needed_mb: u64) -> Finding {
             "disk",
             Grade::Warn,
             format!("only {free} MB free in {shown}"),
-            "remove old pictures (storage.media_days)",
+            "remove old pictures (camera.keep_days)",
         ),
         Some(free) => ok("disk", format!("{free} MB free in {shown}")),
     }

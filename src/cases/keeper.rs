@@ -13,12 +13,15 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
-use super::book::{Best, Book, Case, Coverage, Finding, Sighted, View};
+use super::book::{Best, Book, Case, Finding, Sighted, View};
 use super::event::{self, Division};
 use super::kinds::{Kind, Kinds};
+use super::verdict::{Peace, Verdict, VerdictRefused};
 use crate::geo::{LatLon, Pose};
 use crate::outbox::{Class, Outbox, OutboxError, Payload, Record};
+use crate::perception::ledger::{self, Ledger, Rules, Survey};
 use crate::perception::protocol::{CameraModel, Look, Mark};
+use crate::perception::quality::Unusable;
 use crate::perception::supervise::Looked;
 use crate::perception::{Perception, PerceptionState};
 use crate::runtime::latest;
@@ -33,6 +36,8 @@ const ANNOTATE_LIMIT: Duration = Duration::from_secs(90);
 pub const LONGEST_TASK: Duration = Duration::from_secs(150);
 /// How often an idle keeper shows that it turns.
 const IDLE_TURN: Duration = Duration::from_secs(5);
+/// Freed, on a full disk, for the row of a case.
+const ROOM_FOR_A_CASE: u64 = 1 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum KeeperError {
@@ -49,8 +54,13 @@ pub struct Options {
     pub kinds: Kinds,
     pub division: Division,
     pub camera: CameraModel,
+    /// Width of a picture over its height.
+    pub aspect: f64,
+    /// How often ground is looked at.
+    pub rules: Rules,
     /// Where the camera's pictures arrive.
     pub media_dir: PathBuf,
+    pub peace: Peace,
 }
 
 /// One picture, as the drone told of it.
@@ -74,8 +84,8 @@ pub struct Harvest {
     pub seen_again: u64,
     /// Sightings of buildings that the register permits.
     pub permitted: u64,
-    /// Share of the patrol's area that was seen, 0 to 1.
-    pub coverage: f64,
+    /// How much of the patrol's area was seen, and how well.
+    pub survey: Survey,
 }
 
 #[derive(Clone)]
@@ -87,9 +97,22 @@ pub struct CaseKeeper {
 }
 
 enum Request {
-    Begin { sortie: String, area: Vec<LatLon>, reply: oneshot::Sender<Option<u32>> },
+    Begin {
+        sortie: String,
+        area: Vec<LatLon>,
+        reply: oneshot::Sender<Option<u32>>,
+    },
     Picture(Picture),
-    Finish { reply: oneshot::Sender<Harvest> },
+    Finish {
+        reply: oneshot::Sender<Harvest>,
+    },
+    Verdict {
+        case: String,
+        verdict: Verdict,
+        /// For which the speaker may speak; all when none.
+        departments: Option<Vec<String>>,
+        reply: oneshot::Sender<Result<u64, VerdictRefused>>,
+    },
 }
 
 impl CaseKeeper {
@@ -110,6 +133,19 @@ impl CaseKeeper {
         let (reply, harvest) = oneshot::channel();
         self.send(Request::Finish { reply }).await?;
         harvest.await.map_err(|_| KeeperError::Gone)
+    }
+
+    /// Takes a person's word on a case. Returns the sequence of the event that says it, once that is on its way.
+    pub async fn verdict(
+        &self,
+        case: String,
+        verdict: Verdict,
+        departments: Option<Vec<String>>,
+    ) -> Result<u64, VerdictRefused> {
+        let gone = || VerdictRefused::Failed(KeeperError::Gone.to_string());
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Verdict { case, verdict, departments, reply }).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
     }
 
     pub fn cases(&self) -> watch::Receiver<Arc<Vec<Case>>> {
@@ -157,8 +193,8 @@ pub async fn spawn(
     let (harvest_out, harvest_in) = watch::channel(Harvest::default());
     let (alive, heard_alive) = watch::channel(Instant::now());
     let task = Task {
+        book: Book::new(cases, register).with_peace(options.peace),
         options,
-        book: Book::new(cases, register),
         store,
         outbox,
         model: perception.state(),
@@ -166,7 +202,8 @@ pub async fn spawn(
         files: HashMap::new(),
         under_way: 0,
         frame: 0,
-        coverage: Coverage::new(&[]),
+        ledger: Ledger::new(&[], Rules::default()),
+        held: HashMap::new(),
         harvest: Harvest::default(),
         sortie: None,
         cases: cases_out,
@@ -194,7 +231,9 @@ struct Task {
     under_way: usize,
     /// Counts up over all sorties, so that a late answer is never taken for another sortie's.
     frame: u64,
-    coverage: Coverage,
+    ledger: Ledger,
+    /// Looks that the ledger holds back.
+    held: HashMap<u64, Look>,
     harvest: Harvest,
     /// Under way.
     sortie: Option<String>,
@@ -223,6 +262,11 @@ impl Task {
                         // The sortie's task may be gone; its records are in the outbox all the same.
                         let _ = reply.send(harvest);
                     }
+                    Some(Request::Verdict { case, verdict, departments, reply }) => {
+                        let taken = self.verdict(&case, verdict, departments.as_deref()).await;
+                        // Who asked may have gone; the word stands.
+                        let _ = reply.send(taken);
+                    }
                 },
                 outcome = looked.recv() => match outcome {
                     None => return,
@@ -236,7 +280,8 @@ impl Task {
         self.book.begin(sortie);
         self.files.clear();
         self.under_way = 0;
-        self.coverage = Coverage::new(area);
+        self.ledger = Ledger::new(area, self.options.rules);
+        self.held.clear();
         self.harvest = Harvest::default();
         self.sortie = Some(sortie.to_owned());
         let before = self.told_before(sortie).await.unwrap_or_else(|error| {
@@ -246,7 +291,7 @@ impl Task {
         let last = before.iter().map(|picture| picture.index).max();
         for picture in before {
             if let Some(file) = self.path(&picture) {
-                self.look(picture, file);
+                self.offer(picture, file);
             }
         }
         self.harvest_out.send_replace(self.harvest);
@@ -273,7 +318,8 @@ impl Task {
         if let Err(error) = self.store.put(Table::Pictures, &key, &picture).await {
             tracing::error!(%error, "a crash would forget this picture");
         }
-        self.look(picture, file);
+        self.offer(picture, file);
+        self.harvest_out.send_replace(self.harvest);
     }
 
     /// The name comes from the drone: only its last part is taken, so that it cannot point elsewhere.
@@ -281,39 +327,78 @@ impl Task {
         Some(self.options.media_dir.join(Path::new(&picture.file).file_name()?))
     }
 
-    fn look(&mut self, picture: Picture, file: PathBuf) {
+    /// Looks at a picture, or holds it back, as the ledger says.
+    fn offer(&mut self, picture: Picture, file: PathBuf) {
         self.frame += 1;
-        self.files.insert(self.frame, file.clone());
-        let look = Look {
-            frame: self.frame,
-            file,
-            taken_at: picture.taken_at,
-            pose: picture.pose,
-            camera: self.options.camera,
-        };
+        let frame = self.frame;
+        self.files.insert(frame, file.clone());
+        let camera = self.options.camera;
+        let look = Look { frame, file, taken_at: picture.taken_at, pose: picture.pose, camera };
+        let verdict = self.ledger.offer(frame, self.nominal(&look));
+        self.held.insert(frame, look);
+        if verdict == ledger::Verdict::Look {
+            self.look(frame);
+        }
+        self.harvest.survey = self.ledger.survey();
+    }
+
+    /// The view of a picture whose size is not known yet.
+    fn nominal(&self, look: &Look) -> View {
+        const WIDTH: u32 = 4000;
+        let height = (f64::from(WIDTH) / self.options.aspect).round() as u32;
+        View { camera: look.camera.camera(WIDTH, height), pose: look.pose }
+    }
+
+    fn look(&mut self, frame: u64) {
+        let Some(look) = self.held.remove(&frame) else { return };
+        let view = self.nominal(&look);
         match self.perception.look(look) {
-            Ok(()) => self.under_way += 1,
+            Ok(()) => {
+                self.under_way += 1;
+                self.book.expect(frame, view);
+            }
             Err(error) => {
                 tracing::warn!(%error, "a picture is not looked at");
                 self.harvest.lost += 1;
+                self.ledger.failed(frame);
             }
         }
     }
 
+    /// What a picture did not give, one beside it may.
+    fn look_instead(&mut self) {
+        let worth = self.ledger.rules().worth;
+        while let Some(frame) = self.ledger.next_held(worth) {
+            self.look(frame);
+        }
+    }
+
     async fn outcome(&mut self, outcome: Looked) {
+        let frame = outcome.look().frame;
+        if !self.files.contains_key(&frame) {
+            tracing::warn!("a look of an earlier sortie came back after its book was closed");
+            return;
+        }
+        self.under_way = self.under_way.saturating_sub(1);
+        self.book.answered(frame);
         match outcome {
-            Looked::Lost { look, .. } if self.files.contains_key(&look.frame) => {
-                self.under_way = self.under_way.saturating_sub(1);
+            Looked::Lost { .. } => {
                 self.harvest.lost += 1;
+                self.ledger.failed(frame);
+                self.look_instead();
             }
-            Looked::Seen { look, frame } if self.files.contains_key(&look.frame) => {
-                self.under_way = self.under_way.saturating_sub(1);
+            Looked::Skipped { why, .. } => {
+                match why {
+                    Unusable::Blurred => self.ledger.blurred(frame),
+                    Unusable::BadlyExposed => self.ledger.badly_exposed(frame),
+                }
+                self.look_instead();
+            }
+            Looked::Seen { look, frame: seen } => {
                 self.harvest.frames += 1;
-                let camera = look.camera.camera(frame.width_px, frame.height_px);
-                let view = View { camera, pose: look.pose };
-                self.coverage.add(&view);
-                self.harvest.coverage = self.coverage.share();
-                let sightings = frame
+                let camera = look.camera.camera(seen.width_px, seen.height_px);
+                self.ledger.looked(frame, camera, seen.sharpness);
+                let sightings = seen
                     .sightings
                     .into_iter()
                     .filter_map(|s| {
@@ -324,26 +409,40 @@ impl Task {
                             located: s.located,
                             at_edge: s.at_edge,
                             experimental: s.experimental,
-                            frame: look.frame,
+                            frame,
                             bbox: s.bbox,
                             taken_at: look.taken_at,
                         })
                     })
                     .collect();
-                let findings = self.book.frame(view, sightings, Ulid::generate);
+                let findings = self.book.frame(View { camera, pose: look.pose }, sightings, Ulid::generate);
                 self.tell(findings).await;
-            }
-            Looked::Lost { .. } | Looked::Seen { .. } => {
-                tracing::warn!("a look of an earlier sortie came back after its book was closed");
+                for (at, looks) in self.book.doubts() {
+                    for frame in self.ledger.ask(at, looks) {
+                        self.look(frame);
+                    }
+                }
             }
         }
+        self.harvest.survey = self.ledger.survey();
         self.harvest_out.send_replace(self.harvest);
     }
 
     async fn finish(&mut self, looked: &mut mpsc::Receiver<Looked>) -> Harvest {
         let until = Instant::now() + DRAIN_LIMIT;
-        while self.under_way > 0 {
+        loop {
             self.alive.send_replace(Instant::now());
+            // What the pictures looked at so far have left open is filled from those held back, best first.
+            if self.under_way == 0 {
+                let least = self.ledger.rules().least;
+                match self.ledger.next_held(least) {
+                    Some(frame) => self.look(frame),
+                    None => break,
+                }
+            }
+            if self.under_way == 0 {
+                continue;
+            }
             match timeout_at(until, looked.recv()).await {
                 Ok(Some(outcome)) => self.outcome(outcome).await,
                 Ok(None) => break,
@@ -354,11 +453,13 @@ impl Task {
                 }
             }
         }
+        self.harvest.survey = self.ledger.survey();
         let findings = self.book.finish(Ulid::generate);
         self.tell(findings).await;
         self.harvest.permitted = self.book.permitted;
         self.sortie = None;
         self.files.clear();
+        self.held.clear();
         // The book is closed: nothing is left to be looked at again.
         if let Err(error) = self.store.keep_only(Table::Pictures, "none").await {
             tracing::warn!(%error, "the list of looked-at pictures could not be emptied");
@@ -383,41 +484,95 @@ impl Task {
         self.cases.send_replace(Arc::new(self.book.cases().to_vec()));
     }
 
+    async fn verdict(
+        &mut self,
+        id: &str,
+        verdict: Verdict,
+        departments: Option<&[String]>,
+    ) -> Result<u64, VerdictRefused> {
+        let case = self.book.cases().iter().find(|case| case.id == id);
+        let before = case.cloned().ok_or_else(|| VerdictRefused::UnknownCase(id.to_owned()))?;
+        let department = self.options.kinds.of(before.kind).department;
+        if departments.is_some_and(|may| !may.contains(&department)) {
+            return Err(VerdictRefused::Department { case: before.id, department });
+        }
+        let Some(index) = self.book.judge(id, verdict) else { return Err(VerdictRefused::UnknownCase(before.id)) };
+        if let Err(error) = self.say(index, None, None).await {
+            // Not on the disk, so not said.
+            if let Some(case) = self.book.case_mut(index) {
+                *case = before;
+            }
+            return Err(VerdictRefused::Failed(error.to_string()));
+        }
+        self.cases.send_replace(Arc::new(self.book.cases().to_vec()));
+        Ok(self.book.case(index).map_or(0, |case| case.sequence))
+    }
+
     /// Evidence, then the case's row, then the outbox: a crash between any two loses nothing, see [`spawn`].
     async fn tell_one(&mut self, index: usize, best: &Best, show: bool) -> Result<(), KeeperError> {
-        let picture = if show { self.evidence(index, best).await? } else { None };
-        let model = self.model.borrow().model.clone();
-        let Some(case) = self.book.case_mut(index) else { return Ok(()) };
+        let picture = if show { self.evidence(index, best).await } else { None };
+        let picture = picture.map(|digest| evidence_record(&digest, Some(best.taken_at)));
+        // A refined position tells nothing new, so it counts for no latency.
+        self.say(index, picture, show.then_some(best.newest)).await
+    }
+
+    async fn say(
+        &mut self,
+        index: usize,
+        picture: Option<Record>,
+        captured_at: Option<Timestamp>,
+    ) -> Result<(), KeeperError> {
+        let Some(before) = self.book.case(index).cloned() else { return Ok(()) };
+        // The model that found it; a verdict comes from no model.
+        let told = before.event.as_ref().map(|event| event["data"]["properties"]["model"].clone());
+        let told = told.and_then(|model| serde_json::from_value(model).ok());
+        let running = self.model.borrow().model.clone();
+        let model = if captured_at.is_none() { told.or(running) } else { running };
+        let mut case = before.clone();
         case.sequence += 1;
-        case.evidence.extend(picture.clone());
-        let feature = event::feature(case, &self.options.kinds, &self.options.division, model.as_ref());
+        if let Some(Payload::File(digest)) = picture.as_ref().map(|record| &record.payload) {
+            case.evidence.push(digest.clone());
+        }
+        let feature = event::feature(&case, &self.options.kinds, &self.options.division, model.as_ref());
         let event = cloudevents::case_event(&self.options.station, &case.id, case.sequence, Timestamp::now(), feature);
         case.event = Some(event);
-        let case = case.clone();
-        self.store.put(Table::Cases, &case.id, &case).await?;
-        // A refined position tells nothing new, so it counts for no latency.
-        let captured_at = show.then_some(best.newest);
+        if let Err(error) = self.store.put(Table::Cases, &case.id, &case).await {
+            // The likeliest cause is a full disk, and the outbox knows what may go.
+            tracing::warn!(%error, case = case.id, "a case could not be stored; making room for it");
+            self.outbox.make_room(ROOM_FOR_A_CASE).await?;
+            self.store.put(Table::Cases, &case.id, &case).await?;
+        }
+        // Counted only now: what was not stored is told the next time, without a gap.
+        if let Some(known) = self.book.case_mut(index) {
+            *known = case.clone();
+        }
         let mut records: Vec<Record> = record_of(&case, captured_at).into_iter().collect();
-        records.extend(picture.map(|digest| evidence_record(&digest, Some(best.taken_at))));
+        records.extend(picture);
         self.outbox.accept(records).await?;
         tracing::info!(case = case.id, kind = case.kind.name(), sequence = case.sequence, "case event accepted");
         Ok(())
     }
 
     /// The best look as an annotated picture in the store; a case without one is still a case.
-    async fn evidence(&self, index: usize, best: &Best) -> Result<Option<String>, KeeperError> {
-        let (Some(case), Some(file)) = (self.book.case(index), self.files.get(&best.frame)) else { return Ok(None) };
+    async fn evidence(&self, index: usize, best: &Best) -> Option<String> {
+        let (case, file) = (self.book.case(index)?, self.files.get(&best.frame)?);
         let mark = Mark { bbox: best.bbox, label: format!("{} {:.0}%", case.kind.name(), best.score * 100.0) };
         // A perception that does not come back must not keep a case from being told.
         match timeout(ANNOTATE_LIMIT, self.perception.annotate(file.clone(), vec![mark])).await {
-            Ok(Ok(jpeg)) => Ok(Some(self.outbox.store_picture(&jpeg).await?)),
+            Ok(Ok(jpeg)) => match self.outbox.store_picture(&jpeg).await {
+                Ok(digest) => Some(digest),
+                Err(error) => {
+                    tracing::warn!(%error, case = case.id, "the evidence picture could not be stored");
+                    None
+                }
+            },
             Ok(Err(error)) => {
                 tracing::warn!(%error, case = case.id, "no evidence picture could be made");
-                Ok(None)
+                None
             }
             Err(_) => {
                 tracing::warn!(limit = ?ANNOTATE_LIMIT, case = case.id, "no evidence picture was made in time");
-                Ok(None)
+                None
             }
         }
     }

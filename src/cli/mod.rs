@@ -8,8 +8,10 @@ mod config;
 mod demo;
 mod detect;
 mod doctor;
+mod fleet;
 pub mod inspect;
 pub mod locate;
+mod model;
 mod outbox;
 mod package;
 mod patrol;
@@ -18,6 +20,7 @@ mod run;
 mod service;
 mod setup;
 mod sim;
+mod soak;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -47,6 +50,8 @@ enum Command {
     Locate(locate::LocateArgs),
     /// Boxes in pictures, in pixels
     Detect(detect::DetectArgs),
+    /// Describe and try models of your own
+    Model(model::ModelArgs),
     /// Check a configuration, print its schema or an example
     Config(config::ConfigArgs),
     /// List, start, cancel and watch patrols
@@ -58,6 +63,8 @@ enum Command {
     /// Make keys and sign commands for MQTT
     #[command(name = "command")]
     Signed(command::CommandArgs),
+    /// Simulate many stations against a broker, for sizing what is upstream
+    Fleet(fleet::FleetArgs),
     /// What the station says of itself
     Service(service::ServiceArgs),
     /// Ask the questions of a new station and write its configuration
@@ -75,6 +82,9 @@ enum Command {
     /// Man pages and completions; not for people
     #[command(hide = true)]
     PackageFiles(package::PackageArgs),
+    /// Break delivery on purpose and measure it; for `make soak` and the tests
+    #[command(hide = true)]
+    Soak(soak::SoakArgs),
     /// The station's perception child; not for people
     #[command(hide = true)]
     Perceive(perceive::PerceiveArgs),
@@ -95,11 +105,14 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Locate(args) => locate::run(args),
         Command::Detect(args) => detect::run(args),
+        Command::Model(args) => model::run(args),
         Command::Config(args) => config::run(args),
         Command::Patrol(args) => patrol::run(args),
         Command::Case(args) => case::run(args),
         Command::Outbox(args) => outbox::run(args),
         Command::Signed(args) => command::run(args),
+        Command::Fleet(args) => fleet::run(args),
+        Command::Soak(args) => soak::run(args),
         Command::Service(args) => service::run(args),
         Command::Setup(args) => setup::run(args),
         Command::Doctor(args) => doctor::run(args),

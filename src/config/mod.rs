@@ -15,13 +15,18 @@ pub use faults::{Fault, Faults};
 
 use crate::cases::event::Division;
 use crate::cases::kinds::{Kind, KindConfig};
+use crate::cases::verdict::Peace;
 use crate::cases::{Kinds, Register};
 use crate::geo::LatLon;
 use crate::patrol::airspace::{Approval, ApprovalConfig};
 use crate::patrol::config::{Identification, NoFlyConfig, Patrol};
 use crate::patrol::energy::EnergyConfig;
+use crate::patrol::requests::RequestConfig;
 use crate::patrol::{PatrolConfig, gates};
-use crate::{uplink, vehicle};
+use crate::perception::ledger::Rules;
+use crate::perception::provider::Provider;
+use crate::vehicle::Exclusion;
+use crate::{outbox, uplink, vehicle};
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -51,11 +56,15 @@ pub struct Config {
     pub perception: Perception,
     #[serde(default)]
     pub cases: Cases,
+    /// What waits for upstream.
     #[serde(default)]
-    pub storage: Storage,
+    pub outbox: outbox::Config,
     pub uplink: uplink::Config,
     #[serde(default)]
     pub commands: uplink::commands::Config,
+    /// How looks that somebody asks for are flown.
+    #[serde(default)]
+    pub requests: RequestConfig,
     /// What is flown, by hand or on a schedule.
     #[serde(default)]
     pub patrols: Vec<PatrolConfig>,
@@ -117,6 +126,9 @@ impl Default for Console {
 pub struct Camera {
     /// Where the drone's pictures arrive.
     pub media_dir: PathBuf,
+    /// Pictures there that are older than so many days are removed. Left out: never.
+    #[serde(default)]
+    pub keep_days: Option<u16>,
     pub horizontal_fov_deg: f64,
     /// Width of a picture over its height.
     #[serde(default = "default_aspect")]
@@ -127,37 +139,29 @@ fn default_aspect() -> f64 {
     4.0 / 3.0
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Perception {
     /// Directory of a model; the one that comes with aerie when left out.
     pub model: Option<PathBuf>,
-    /// What the process that looks at pictures may take, in megabytes; 600 when left out. When it needs more it is
-    /// started anew, and the station stays up. Under systemd only.
-    pub memory_mb: Option<u32>,
+    /// What the process that looks at pictures may take, in megabytes. When it needs more it is started anew, and the
+    /// station stays up. Under systemd only.
+    pub memory_mb: u32,
+    /// How often each patch of ground is looked at, where the pictures allow. A thing is believed when two looks show it.
+    pub looks: u8,
+    /// What the model runs on, tried in this order; the one that took it is reported. The processor is used only where
+    /// it is named. All but "cpu" need an ONNX Runtime that was built with them.
+    pub execution_provider: Vec<Provider>,
 }
 
-impl Perception {
-    pub fn memory_mb(&self) -> u32 {
-        self.memory_mb.unwrap_or(600)
-    }
-}
-
-/// How much is kept, and for how long.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Storage {
-    /// Megabytes that the queue to upstream may take with its pictures; then the policy of the outbox drops and says so.
-    pub outbox_mb: u32,
-    /// What was delivered can be sent again for so many days.
-    pub delivered_days: u16,
-    /// Pictures in camera.media_dir that are older than so many days are removed. Left out: never.
-    pub media_days: Option<u16>,
-}
-
-impl Default for Storage {
-    fn default() -> Storage {
-        Storage { outbox_mb: 4096, delivered_days: 30, media_days: None }
+impl Default for Perception {
+    fn default() -> Self {
+        Perception {
+            model: None,
+            memory_mb: 600,
+            looks: Rules::default().looks,
+            execution_provider: vec![Provider::Cpu],
+        }
     }
 }
 
@@ -170,6 +174,8 @@ pub struct Cases {
     /// Where the codes come from. The default codes were taken from a public transcription of this standard and could
     /// not be checked against its official text: check them before you rely on them.
     pub code_system: String,
+    /// How far around, and for how long, nothing is reported where a person has rejected a case.
+    pub rejected: Peace,
     /// Names, codes and departments that replace the defaults.
     pub kinds: BTreeMap<Kind, KindConfig>,
 }
@@ -177,7 +183,7 @@ pub struct Cases {
 impl Default for Cases {
     fn default() -> Cases {
         let Kinds { code_system, .. } = Kinds::default();
-        Cases { register: None, code_system, kinds: BTreeMap::new() }
+        Cases { register: None, code_system, rejected: Peace::default(), kinds: BTreeMap::new() }
     }
 }
 
@@ -197,6 +203,8 @@ pub struct Checked {
     pub base: PathBuf,
     pub patrols: Vec<Patrol>,
     pub approvals: Vec<Approval>,
+    /// Where nothing flies, whatever is asked for.
+    pub exclusions: Vec<Exclusion>,
     pub register: Register,
     pub zone: TimeZone,
     pub holidays: Vec<Date>,
@@ -210,8 +218,18 @@ pub fn load(path: &Path) -> Result<Checked, Faults> {
 }
 
 pub fn parse(path: &Path, text: &str) -> Result<Checked, Faults> {
-    let config = faults::typed::<Config>(path, text)?;
-    check(path, config)
+    let faults::Read { content, mut faults } = faults::typed::<Config>(path, text);
+    let Some(config) = content else { return Err(faults) };
+    match check(path, config) {
+        Ok(checked) => faults.none().map(|()| checked),
+        Err(more) => {
+            // What was left out for its form is not missed once more.
+            let known = |fault: &Fault| faults.faults.iter().any(|f| f.key == fault.key);
+            let more: Vec<Fault> = more.faults.into_iter().filter(|fault| !known(fault)).collect();
+            faults.faults.extend(more);
+            Err(faults)
+        }
+    }
 }
 
 /// The JSON Schema that `aerie config schema` prints.
@@ -269,6 +287,16 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
     ] {
         *file = file.as_ref().map(|file| base.join(file));
     }
+    if c.perception.execution_provider.is_empty() {
+        faults.add(
+            "perception.execution_provider",
+            "names nothing to run the model on; write [\"cpu\"], or leave it out".to_owned(),
+        );
+    }
+    if let Some(objects) = &mut c.uplink.objects {
+        objects.secret_key_file = base.join(&objects.secret_key_file);
+        objects.ca_file = objects.ca_file.as_ref().map(|file| base.join(file));
+    }
     match c.console.listen.parse::<std::net::SocketAddr>() {
         Err(_) => faults.add(
             "console.listen",
@@ -294,14 +322,15 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
         );
     }
     for (key, value, low, high) in [
-        ("perception.memory_mb", c.perception.memory_mb(), 200, 65_536),
-        ("storage.outbox_mb", c.storage.outbox_mb, 16, 10_000_000),
-        ("storage.delivered_days", c.storage.delivered_days.into(), 1, 3650),
-        ("storage.media_days", c.storage.media_days.unwrap_or(1).into(), 1, 3650),
+        ("perception.memory_mb", c.perception.memory_mb, 200, 65_536),
+        ("camera.keep_days", c.camera.keep_days.unwrap_or(1).into(), 1, 3650),
     ] {
         if !(low..=high).contains(&value) {
             faults.add(key, format!("{value} is out of range, expected {low} to {high}"));
         }
+    }
+    if !(1..=8).contains(&c.perception.looks) {
+        faults.add("perception.looks", format!("{} is out of range, expected 1 to 8 (2 is usual)", c.perception.looks));
     }
     if !(0.5..=4.0).contains(&c.camera.aspect) {
         faults.add(
@@ -323,6 +352,15 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
     }
     for (key, fault) in c.gates.faults() {
         faults.add(&format!("gates.{key}"), fault);
+    }
+    for (key, fault) in c.outbox.faults() {
+        faults.add(&format!("outbox.{key}"), fault);
+    }
+    for (key, fault) in c.requests.faults() {
+        faults.add(&format!("requests.{key}"), fault);
+    }
+    for (key, fault) in c.cases.rejected.faults() {
+        faults.add(&format!("cases.rejected.{key}"), fault);
     }
     for (key, fault) in c.energy.faults() {
         faults.add(&format!("energy.{key}"), fault);
@@ -391,7 +429,7 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
         }
     }
     faults.none()?;
-    Ok(Checked { config, file: path.to_owned(), base, patrols, approvals, register, zone, holidays })
+    Ok(Checked { config, file: path.to_owned(), base, patrols, approvals, exclusions, register, zone, holidays })
 }
 
 #[cfg(test)]
@@ -417,7 +455,8 @@ mod tests {
             .replace("timezone = \"Asia/Shanghai\"", "timezone = \"China\"")
             .replace("height_m = 80.0", "height_m = 800.0");
         let message = faults_of(&bad);
-        for wanted in ["station.toml: gates", "wind_ms", "gates.rain_mm_h"] {
+        // A wrong word hides neither a wrong type nor a wrong number.
+        for wanted in ["gates.wind_ms", "gates.rain_mm_h", "station.timezone", "patrols[0].height_m", "500"] {
             assert!(message.contains(wanted), "{wanted} is missing in:\n{message}");
         }
         let bad = EXAMPLE
@@ -446,6 +485,19 @@ mod tests {
             let message = with(table);
             assert!(message.contains(key), "{key}: {message}");
         }
+    }
+
+    #[test]
+    fn a_fault_inside_an_optional_table_is_named_where_it_stands() {
+        let message = faults_of(&EXAMPLE.replace("\"mon\", ", "\"monday\", "));
+        assert!(message.contains("patrols[0].schedule.weekdays[0]") && message.contains("\"mon\""), "{message}");
+        let message = faults_of(&EXAMPLE.replace("window_min", "window_minutes"));
+        assert!(
+            message.contains("patrols[0].schedule.window_minutes") && message.contains("\"window_min\""),
+            "{message}"
+        );
+        let message = faults_of(&EXAMPLE.replace("rain_mm_h = 0.5", "rain_mm_h = \"0.5 mm\""));
+        assert!(message.contains("gates.rain_mm_h") && message.contains("without quotes"), "{message}");
     }
 
     #[test]

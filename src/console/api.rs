@@ -47,6 +47,7 @@ pub fn router(station: Station, cancel: CancellationToken) -> Router {
         .route("/sortie/{order}", post(order_sortie))
         .route("/station/{order}", post(order_station))
         .route("/cases", get(cases))
+        .route("/cases/{id}/verdict", post(judge_case))
         .route("/evidence/{sha256}", get(evidence))
         .route("/frame/latest", get(frame))
         .route("/map", get(map))
@@ -225,6 +226,25 @@ async fn order_station(
     command(&api, &format!("station.{order}"), json!({"reason": why.reason}), origin, operator).await
 }
 
+/// What may be said of a case.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Word {
+    verdict: String,
+    reason: String,
+}
+
+async fn judge_case(
+    State(api): State<Api>,
+    Path(case): Path<String>,
+    Query(word): Query<Word>,
+    headers: HeaderMap,
+) -> Result<Response, No> {
+    let (origin, operator) = caller(&headers);
+    let args = json!({"case": case, "verdict": word.verdict, "reason": word.reason});
+    command(&api, "verdict", args, origin, operator).await
+}
+
 async fn cancel_sortie(State(api): State<Api>, headers: HeaderMap) -> Result<Response, No> {
     let (origin, operator) = caller(&headers);
     command(&api, "patrol.cancel", json!({}), origin, operator).await
@@ -249,7 +269,7 @@ fn answer(reply: Reply, busy: bool) -> Result<Response, No> {
     let reason = reply.reason.unwrap_or_default();
     match reply.status {
         Status::Done => {
-            let body = json!({"command": reply.id, "sortie": reply.data["sortie"], "holds": reply.data["holds"]});
+            let body = json!({"command": reply.id, "sortie": reply.data["sortie"], "holds": reply.data["holds"], "event": reply.data["event"]});
             Ok((StatusCode::ACCEPTED, Json(body)).into_response())
         }
         Status::Refused => {

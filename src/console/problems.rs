@@ -52,6 +52,16 @@ pub fn of(now: &Snapshot) -> Vec<Problem> {
         let remedy = "see the log; `aerie detect IMAGE` tries the same model by hand";
         found.push(problem("perception", message, remedy));
     }
+    if let Some(reason) = &now.perception.model_refused {
+        let message = match &now.perception.model {
+            Some(model) => {
+                format!("the configured model is not in use, {} {} is: {reason}", model.name, model.version)
+            }
+            None => format!("the configured model is not in use: {reason}"),
+        };
+        let remedy = "`aerie model probe DIR` tries it by hand; correct perception.model and start the station again";
+        found.push(problem("perception", message, remedy));
+    }
     if !now.uplink.connected {
         let message = match &now.uplink.last_error {
             Some(error) => format!("not connected to the broker: {error}"),
@@ -64,6 +74,10 @@ pub fn of(now: &Snapshot) -> Vec<Problem> {
         let message = format!("{} broken outbox database(s) were moved aside", now.outbox.quarantined);
         let remedy = "check the disk; the files beside outbox.db in station.state_dir can be sent to the makers";
         found.push(problem("outbox", message, remedy));
+    }
+    if now.outbox.disk_full {
+        let message = "the disk is full and nothing is left to drop: what is found now is lost";
+        found.push(problem("outbox", message, "free space where station.state_dir is"));
     }
     if now.outbox.aside > 0 {
         let message = format!("{} record(s) were set aside because no broker could take them", now.outbox.aside);
@@ -92,7 +106,7 @@ mod tests {
     #[tokio::test]
     async fn each_part_that_fails_is_named_with_a_remedy() {
         type Break = fn(&mut Snapshot);
-        let table: [(&str, &str, Break); 9] = [
+        let table: &[(&str, &str, Break)] = &[
             ("vehicle", "not heard", |s| s.vehicle.linked = false),
             ("weather", "has not been heard", |s| s.weather = None),
             ("weather", "more than 30 s", |s| s.now += Duration::from_secs(31)),
@@ -102,14 +116,18 @@ mod tests {
                 s.perception.running = false;
                 s.perception.last_error = Some("models/default/model.onnx is missing".to_owned());
             }),
+            ("perception", "my-model.onnx: the child ended", |s| {
+                s.perception.model_refused = Some("my-model.onnx: the child ended while loading it".to_owned());
+            }),
             ("uplink", "connection refused", |s| {
                 s.uplink.connected = false;
                 s.uplink.last_error = Some("connection refused".to_owned());
             }),
             ("outbox", "moved aside", |s| s.outbox.quarantined = 1),
             ("outbox", "set aside", |s| s.outbox.aside = 3),
+            ("outbox", "disk is full", |s| s.outbox.disk_full = true),
         ];
-        for (part, words, broken) in table {
+        for &(part, words, broken) in table {
             let mut now = at_rest();
             broken(&mut now);
             let found = of(&now);

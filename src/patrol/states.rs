@@ -7,6 +7,7 @@ use super::config::Identification;
 use super::gates::Gate;
 use crate::cases::keeper::Harvest;
 use crate::geo::LatLon;
+use crate::perception::ledger::Survey;
 use crate::vehicle::Along;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -99,6 +100,8 @@ pub enum Trigger {
     Page,
     Cli,
     Mqtt,
+    /// Somebody wanted a look at a place.
+    Request,
 }
 
 /// One step of a sortie, for the record.
@@ -128,6 +131,9 @@ pub struct Sortie {
     /// Cases opened and seen again.
     pub cases: u64,
     pub coverage: f64,
+    /// How well the area was seen, and which pictures were not looked at.
+    #[serde(default)]
+    pub survey: Survey,
     pub progress: f64,
     pub gates: Vec<Gate>,
     /// The number of its first picture, as far as the camera told before the take-off.
@@ -140,6 +146,9 @@ pub struct Sortie {
     /// The sortie whose rest this one flies.
     #[serde(default)]
     pub continues: Option<String>,
+    /// The request that it answers.
+    #[serde(default)]
+    pub request: Option<String>,
     /// Why it was called home before its end.
     #[serde(default)]
     pub early: Option<String>,
@@ -185,12 +194,14 @@ impl Sortie {
             frames_lost: 0,
             cases: 0,
             coverage: 0.0,
+            survey: Survey::default(),
             progress: 0.0,
             gates: Vec::new(),
             first_picture: None,
             route: Vec::new(),
             covered: None,
             continues: None,
+            request: None,
             early: None,
             approval: None,
             identification: None,
@@ -220,7 +231,8 @@ impl Sortie {
         self.frames = harvest.frames;
         self.frames_lost = harvest.lost;
         self.cases = harvest.opened + harvest.seen_again;
-        self.coverage = harvest.coverage;
+        self.coverage = harvest.survey.seen;
+        self.survey = harvest.survey;
     }
 }
 

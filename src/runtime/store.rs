@@ -32,6 +32,8 @@ pub enum Table {
     Due,
     /// Who keeps the station on the ground.
     Holds,
+    /// Looks that somebody wants and that were not flown yet.
+    Requests,
     /// The pictures of the sortie under way, so that a crash does not forget those that were not looked at yet.
     Pictures,
 }
@@ -43,6 +45,7 @@ impl Table {
             Table::Sorties => "sorties",
             Table::Due => "due",
             Table::Holds => "holds",
+            Table::Requests => "requests",
             Table::Pictures => "pictures",
         }
     }
@@ -58,6 +61,7 @@ const STEPS: [&str; 1] = ["
     CREATE TABLE IF NOT EXISTS sorties  (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS due      (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS holds    (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS requests (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS pictures (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
 "];
 
@@ -122,6 +126,16 @@ impl Store {
             let mut statement = connection.prepare(&format!("SELECT document FROM {} {rows}", table.name()))?;
             let found = statement.query_map(params_from_iter(parameter), |row| row.get::<_, String>(0))?;
             found.map(|row| Ok(serde_json::from_str(&row?)?)).collect()
+        })
+        .await
+    }
+
+    /// Forgets one document.
+    pub async fn remove(&self, table: Table, key: &str) -> Result<(), StoreError> {
+        let key = key.to_owned();
+        self.blocking(move |connection| {
+            connection.execute(&format!("DELETE FROM {} WHERE key = ?1", table.name()), [key])?;
+            Ok(())
         })
         .await
     }

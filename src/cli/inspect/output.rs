@@ -40,7 +40,7 @@ impl Inspection {
         json!({
             "aerie": env!("CARGO_PKG_VERSION"),
             "model": self.model,
-            "ground_above_take_off_m": self.ground_m,
+            "ground_above_take_off_m": self.around.ground_m.unwrap_or(0.0),
             "totals": {
                 "images": self.images.len(),
                 "located": count(Status::Located),
@@ -53,6 +53,7 @@ impl Inspection {
             },
             "seconds": (self.started.elapsed().as_secs_f64() * 1e3).round() / 1e3,
             "images": self.images,
+            "videos": self.videos,
         })
     }
 
@@ -97,7 +98,7 @@ pub(super) fn evidence_name(photo: &Path, taken: &mut HashSet<String>) -> String
     name
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
     let written = std::fs::File::create(&beside)
