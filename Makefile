@@ -22,7 +22,7 @@ help:
 	@echo "make test-deb      installs, runs, upgrades and purges both packages in fresh Debian trees"
 	@echo "make arm64   target/aarch64-unknown-linux-gnu/release/aerie"
 	@echo "make test-arm64    its unit tests and a sortie, under emulation"
-	@echo "make test-systemd  the package under a real systemd, in a virtual machine (needs /dev/kvm)"
+	@echo "make test-systemd  the package under a real systemd, in an emulated machine"
 	@echo "make clean   what was built and fetched into this folder"
 
 setup:

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # The amd64 package under a real systemd: Debian 12 in a virtual machine with control groups of version 2. Proves what a
 # chroot cannot: READY and how soon, the sandbox with everything in it that aerie does, the watchdog, and perception driven
-# out of memory while the station stays up. As root, with /dev/kvm.
+# out of memory while the station stays up. As root. The processor is emulated, so that it runs inside a virtual machine too:
+# some ten times slower than the real one, AERIE_VM=kvm where that works.
 #   cross/try-systemd.sh       prints what the machine found; fails when a check fails
 set -euo pipefail
 cd "$(dirname "$0")/.."
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 deb=target/package/aerie_${version}_amd64.deb
 [ -f "$deb" ] || { echo "try-systemd: $deb is missing; cross/deb.sh amd64" >&2; exit 1; }
-[ -w /dev/kvm ] || { echo "try-systemd: skipped, no /dev/kvm here"; exit 0; }
 for tool in qemu-system-x86_64 mmdebstrap mke2fs; do
   command -v $tool >/dev/null || { echo "try-systemd: $tool is missing: apt-get install qemu-system-x86 mmdebstrap e2fsprogs" >&2; exit 1; }
 done
@@ -36,7 +36,7 @@ failed=0
 check() { local what=$1; shift; if "$@" >/tmp/said 2>&1; then echo "CHECK ok   $what"; else echo "CHECK FAIL $what"; head -5 /tmp/said; failed=1; fi; }
 show() { systemctl show -P "$1" aerie; }
 running() { aerie service status --config /etc/aerie/station.toml --json 2>/dev/null | grep -q '"running": true'; }
-wait_running() { for _ in $(seq 120); do running && return; sleep 1; done; return 1; }
+wait_running() { for _ in $(seq 240); do running && return; sleep 1; done; return 1; }
 restarts() { aerie service status --config /etc/aerie/station.toml --json | sed -n 's/.*"restarts": \([0-9]*\).*/\1/p'; }
 group=/sys/fs/cgroup/system.slice/aerie.service
 
@@ -60,7 +60,7 @@ systemd-analyze security --no-pager aerie | tail -1 | sed 's/^/MEASURE /'
 
 main=$(show MainPID) before=$(restarts)
 echo 8M > $group/perception/memory.max
-sleep 5
+for _ in $(seq 60); do grep -Eq '^oom_kill [1-9]' $group/perception/memory.events && break; sleep 1; done
 check "out of memory: the kernel ended perception" grep -Eq '^oom_kill [1-9]' $group/perception/memory.events
 check "the station stayed up" test "$(show MainPID)" = "$main" -a "$(show ActiveState)" = active
 echo 600M > $group/perception/memory.max
@@ -101,7 +101,7 @@ sed -i 's/^After=.*/After=basic.target/' "$tree/etc/systemd/system/check.service
 mke2fs -q -t ext4 -d "$tree" "$work/disk.img" 4G
 kernel=$(echo "$tree"/boot/vmlinuz-*) initrd=$(echo "$tree"/boot/initrd.img-*)
 log=.deps/trees/systemd.log
-timeout 900 qemu-system-x86_64 -enable-kvm -cpu host -m 2048 -smp 2 -display none -no-reboot -serial "file:$log" \
+timeout 1500 qemu-system-x86_64 -accel "${AERIE_VM:-tcg,thread=multi}" -cpu max -m 2048 -smp 2 -display none -no-reboot -serial "file:$log" \
   -drive "file=$work/disk.img,format=raw,if=virtio,cache=unsafe" -kernel "$kernel" -initrd "$initrd" \
   -append "root=/dev/vda rw console=ttyS0 quiet systemd.unified_cgroup_hierarchy=1 systemd.show_status=0"
 grep -aE '^(CHECK|MEASURE|STATUS|LOG|DOCTOR)' "$log" | tr -d '\r' || true
