@@ -119,7 +119,8 @@ fn what_is_no_video_is_refused_with_its_name() {
 
 /// The NAL units of a raw H.264 stream.
 fn nals(stream: &[u8]) -> Vec<Vec<u8>> {
-    let starts: Vec<usize> = stream.windows(3).enumerate().filter(|(_, w)| *w == [0, 0, 1]).map(|(i, _)| i + 3).collect();
+    let starts: Vec<usize> =
+        stream.windows(3).enumerate().filter(|(_, w)| *w == [0, 0, 1]).map(|(i, _)| i + 3).collect();
     let mut ends: Vec<usize> = starts.iter().skip(1).map(|start| start - 3).collect();
     ends.push(stream.len());
     let trim = |nal: &[u8]| nal[..nal.len() - nal.iter().rev().take_while(|b| **b == 0).count()].to_vec();
@@ -214,7 +215,13 @@ fn packets(nal: &[u8]) -> Vec<(Vec<u8>, bool)> {
         .into_iter()
         .enumerate()
         .map(|(i, part)| {
-            let flags = if i == 0 { 0x80 } else if i == last { 0x40 } else { 0 };
+            let flags = if i == 0 {
+                0x80
+            } else if i == last {
+                0x40
+            } else {
+                0
+            };
             let mut packet = vec![(nal[0] & 0xE0) | 28, flags | (nal[0] & 31)];
             packet.extend(part);
             (packet, i == last)

@@ -180,7 +180,8 @@ impl Ledger {
 
     /// Every cell of the area, so that what nobody looks at counts too.
     fn fill_area(&mut self) {
-        let bound = |axis: usize, start: f64, pick: fn(f64, f64) -> f64| self.ring.iter().map(|p| p[axis]).fold(start, pick);
+        let bound =
+            |axis: usize, start: f64, pick: fn(f64, f64) -> f64| self.ring.iter().map(|p| p[axis]).fold(start, pick);
         if self.ring.is_empty() {
             return;
         }
@@ -399,7 +400,9 @@ impl Ledger {
                 let [e, n] = centre((i, j));
                 let away = (e - camera_e).hypot(n - camera_n);
                 let slant = away.hypot(view.pose.height_m);
-                let Some(pixel) = view.pixel(frame.to_latlon(e, n)).filter(|p| view.camera.contains(*p)) else { continue };
+                let Some(pixel) = view.pixel(frame.to_latlon(e, n)).filter(|p| view.camera.contains(*p)) else {
+                    continue;
+                };
                 let gsd_m = slant / view.camera.fx;
                 let glimpse = Glimpse {
                     cell: (i, j),
@@ -459,7 +462,10 @@ mod tests {
     fn tilted(east: f64, north: f64, pitch_deg: f64) -> View {
         let sigma = PoseSigma { horizontal_m: 1.0, vertical_m: 1.0, yaw_deg: 1.0, tilt_deg: 0.5 };
         let attitude = Attitude { yaw_deg: 90.0, pitch_deg, roll_deg: 0.0 };
-        View { camera: Camera::from_fov(1440, 1080, 66.0), pose: Pose { at: at(east, north), height_m: 60.0, attitude, sigma } }
+        View {
+            camera: Camera::from_fov(1440, 1080, 66.0),
+            pose: Pose { at: at(east, north), height_m: 60.0, attitude, sigma },
+        }
     }
 
     const AREA: [(f64, f64); 4] = [(0.0, 0.0), (200.0, 0.0), (200.0, 120.0), (0.0, 120.0)];
@@ -469,7 +475,12 @@ mod tests {
     }
 
     /// Flies parallel lines; `outcome` says what becomes of a look. Returns what was looked at.
-    fn fly(ledger: &mut Ledger, step: f64, spacing: f64, mut outcome: impl FnMut(u64) -> bool) -> (Vec<View>, Vec<View>) {
+    fn fly(
+        ledger: &mut Ledger,
+        step: f64,
+        spacing: f64,
+        mut outcome: impl FnMut(u64) -> bool,
+    ) -> (Vec<View>, Vec<View>) {
         let (mut taken, mut all, mut frame) = (Vec::new(), Vec::new(), 0);
         let mut views = BTreeMap::new();
         let mut look = |ledger: &mut Ledger, frame: u64, view: View| {

@@ -57,10 +57,19 @@ pub enum PerceptionError {
 /// What became of a look.
 #[derive(Debug)]
 pub enum Looked {
-    Seen { look: Look, frame: SeenFrame },
+    Seen {
+        look: Look,
+        frame: SeenFrame,
+    },
     /// It shows nothing that could be judged.
-    Skipped { look: Look, why: Unusable },
-    Lost { look: Look, reason: String },
+    Skipped {
+        look: Look,
+        why: Unusable,
+    },
+    Lost {
+        look: Look,
+        reason: String,
+    },
 }
 
 impl Looked {
