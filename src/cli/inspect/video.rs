@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use super::photo::{ImageReport, Seconds, Seen as SeenThing, Status};
 use super::{Inspection, InspectArgs, findings, output};
-use crate::geo::{Attitude, LatLon, Pose, PoseSigma};
+use crate::geo::track::{Timed, Track};
+use crate::geo::{Attitude, LatLon, Pose, PoseSigma, photo, srt};
 use crate::perception::annotate;
 use crate::perception::child;
 use crate::perception::decode::Picture;
@@ -84,7 +85,7 @@ fn fill(
     let fixed = args.pose.as_deref().map(|text| pose(text, args.ground)).transpose()?;
     let lens = args.fov.map(|horizontal_fov_deg| Lens { horizontal_fov_deg });
     let manifest = detectors.first().context("no detector")?.manifest().clone();
-    let (input, choice) = open(report, address, fixed, lens)?;
+    let (input, choice) = open(report, address, fixed, args.ground, lens)?;
     let (classes, drawn) = (manifest.clone(), inspection.out.clone());
     let draw = move |picture: &Picture, found: &[Detection]| evidence(picture, &classes, found);
     let mut tracker = Tracker::default();
@@ -121,13 +122,14 @@ fn open(
     report: &mut VideoReport,
     address: &Address,
     fixed: Option<Pose>,
+    ground_m: f64,
     lens: Option<Lens>,
 ) -> anyhow::Result<(Input, Choice)> {
     if fixed.is_some() && lens.is_none() {
         anyhow::bail!("--pose needs --fov: the horizontal field of view of the camera, degrees");
     }
     if let Address::Video(path) = address {
-        let source = Video::open(address, poses(path, fixed, report), lens)?;
+        let source = Video::open(address, poses(path, fixed, ground_m, report), lens)?;
         let choice = match fixed {
             Some(_) => Choice::Period(PERIOD_S),
             None => Choice::Ground(Rules { looks: LOOKS, ..Rules::default() }),
@@ -142,12 +144,51 @@ fn open(
     Ok((Input::Live(Feed::start(Arc::new(opener), gap, Limits::default())), Choice::Period(PERIOD_S)))
 }
 
-/// What says where a video's camera was.
-fn poses(_: &Path, fixed: Option<Pose>, report: &mut VideoReport) -> Box<dyn Poses> {
-    if fixed.is_none() {
-        report.notes.push("no telemetry: looked at as it is, nothing has a place".to_owned());
+/// Beside a drone's video, poses further apart in time than this tell nothing of the frames between.
+const MAX_GAP_S: f64 = 2.5;
+
+impl Poses for Track {
+    fn at(&self, at_s: f64) -> Option<Pose> {
+        Track::at(self, at_s, MAX_GAP_S)
     }
-    Box::new(fixed)
+}
+
+/// What says where a video's camera was: `--pose`, or the subtitles that DJI writes beside its videos.
+fn poses(video: &Path, fixed: Option<Pose>, ground_m: f64, report: &mut VideoReport) -> Box<dyn Poses> {
+    if fixed.is_some() {
+        return Box::new(fixed);
+    }
+    let beside = ["SRT", "srt"].map(|extension| video.with_extension(extension)).into_iter().find(|path| path.exists());
+    let Some(path) = beside else {
+        report.notes.push("no telemetry (.SRT) beside it: looked at as it is, nothing has a place".to_owned());
+        return Box::new(fixed);
+    };
+    let name = path.display().to_string();
+    let read = std::fs::read(&path).map_err(|e| e.to_string()).and_then(|b| srt::read(&b).map_err(|e| e.to_string()));
+    let subtitles = match read {
+        Ok(subtitles) => subtitles,
+        Err(error) => {
+            report.notes.push(format!("{name}: {error}; nothing has a place"));
+            return Box::new(fixed);
+        }
+    };
+    let poses = subtitles.track(photo::SIGMA, None).poses().to_vec();
+    let lower = poses.into_iter().map(|p| Timed { pose: Pose { height_m: p.pose.height_m - ground_m, ..p.pose }, ..p });
+    let track = Track::new(lower.collect());
+    if track.poses().is_empty() {
+        report.notes.push(format!(
+            "{name} tells {} positions but no gimbal's attitude with a height above take-off: nothing has a place",
+            subtitles.fixes.len()
+        ));
+    } else if subtitles.unusable + subtitles.reversed + subtitles.gaps.len() > 0 {
+        report.notes.push(format!(
+            "{name}: {} blocks could not be used, {} were out of order, {} gaps: frames there have no place",
+            subtitles.unusable,
+            subtitles.reversed,
+            subtitles.gaps.len()
+        ));
+    }
+    Box::new(track)
 }
 
 /// One frame's report, where something was found in it, and its sightings; none where it could not be looked at.

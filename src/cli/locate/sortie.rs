@@ -17,13 +17,10 @@ const LEFT_OVER_PX: f64 = 3.0;
 const STILL_S: f64 = 10.0;
 
 type Kept = (Vec<String>, Result<Row, String>);
+type Answered = (Vec<String>, Result<Answer, String>);
 
 /// Every row with its object's adjusted place, in the order that they came.
-pub fn adjust(
-    rows: Vec<Kept>,
-    world: &World,
-    args: &LocateArgs,
-) -> anyhow::Result<Vec<(Vec<String>, Result<Answer, String>)>> {
+pub fn adjust(rows: Vec<Kept>, world: &World, args: &LocateArgs) -> anyhow::Result<Vec<Answered>> {
     let (mut stations, mut station_of) = (Vec::new(), HashMap::new());
     let (mut objects, mut object_of) = (Vec::new(), HashMap::new());
     let (mut sightings, mut times) = (Vec::new(), Vec::new());
