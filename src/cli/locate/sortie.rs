@@ -61,7 +61,7 @@ pub fn adjust(rows: Vec<Kept>, world: &World, args: &LocateArgs) -> anyhow::Resu
         objects,
         dem: world.dem.as_ref(),
         zero_sigma_m: 0.0,
-        max_range_m: DEFAULT_MAX_RANGE_M,
+        max_range_m: args.max_range.unwrap_or(DEFAULT_MAX_RANGE_M),
     };
     let adjusted = adjust::adjust(&sortie).context("the looks cannot be adjusted together")?;
     report(&adjusted, &sortie, args)?;
