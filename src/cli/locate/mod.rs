@@ -125,7 +125,8 @@ fn one(image: &Path, (x, y): Pixel, args: &LocateArgs, mut out: impl Write) -> a
             "datum": "WGS 84",
             "height_m": round(found.height_m, 2),
             "height_datum": shot.datum.name(),
-            "height_sigma_m": round(found.height_sigma_m, 2),
+            // Flat ground at take-off height is an assumption, and nobody knows how wrong it is here.
+            "height_sigma_m": (found.height_sigma_m > 0.0).then(|| round(found.height_sigma_m, 2)),
             "semi_major_m": round(found.place.uncertainty.semi_major_m, 2),
             "semi_minor_m": round(found.place.uncertainty.semi_minor_m, 2),
             "bearing_deg": round(found.place.uncertainty.bearing_deg, 1),
