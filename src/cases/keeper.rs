@@ -109,10 +109,10 @@ enum Request {
 
 impl CaseKeeper {
     /// Opens the sortie's book. What a crash had interrupted is taken up: the pictures told of so far are looked at
-    /// again, and the number of the last one comes back.
-    pub async fn begin(&self, sortie: String, area: Vec<LatLon>) -> Result<Option<u32>, KeeperError> {
+    /// again, and the number of the last one comes back. `shown`: how many pictures are to show each patch of ground.
+    pub async fn begin(&self, sortie: String, area: Vec<LatLon>, shown: f64) -> Result<Option<u32>, KeeperError> {
         let (reply, last) = oneshot::channel();
-        self.send(Request::Begin { sortie, area, reply }).await?;
+        self.send(Request::Begin { sortie, area, shown, reply }).await?;
         last.await.map_err(|_| KeeperError::Gone)
     }
 
