@@ -92,6 +92,7 @@ enum Request {
     Begin {
         sortie: String,
         area: Vec<LatLon>,
+        shown: f64,
         reply: oneshot::Sender<Option<u32>>,
     },
     Picture(Picture),
@@ -231,9 +232,9 @@ impl Task {
             tokio::select! {
                 request = inbox.recv() => match request {
                     None => return,
-                    Some(Request::Begin { sortie, area, reply }) => {
+                    Some(Request::Begin { sortie, area, shown, reply }) => {
                         // As below: who asked may be gone.
-                        let _ = reply.send(self.begin(&sortie, &area).await);
+                        let _ = reply.send(self.begin(&sortie, &area, shown).await);
                     }
                     Some(Request::Picture(picture)) => self.picture(picture).await,
                     Some(Request::Finish { reply }) => {
@@ -255,11 +256,11 @@ impl Task {
         }
     }
 
-    async fn begin(&mut self, sortie: &str, area: &[LatLon]) -> Option<u32> {
+    async fn begin(&mut self, sortie: &str, area: &[LatLon], shown: f64) -> Option<u32> {
         self.book.begin(sortie);
         self.files.clear();
         self.under_way = 0;
-        self.ledger = Ledger::new(area, self.options.rules);
+        self.ledger = Ledger::new(area, self.options.rules.for_flight(shown));
         self.held.clear();
         self.harvest = Harvest::default();
         self.sortie = Some(sortie.to_owned());
