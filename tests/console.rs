@@ -549,6 +549,12 @@ fn a_station_that_is_not_there_is_said_with_what_to_do() {
 fn a_configuration_is_checked_and_its_patrols_planned_without_a_station() {
     let dir = place(free_port(), |text| text);
     let file = dir.path().join("station.toml");
+    let blind = aerie(&["config", "check", file.to_str().unwrap()]);
+    assert_eq!(blind.status.code(), Some(1));
+    assert!(err(&blind).contains("perception.model") && err(&blind).contains("no-such-model"), "{}", err(&blind));
+
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("model = \"no-such-model\"", "")).unwrap();
     let file = file.to_str().unwrap();
     let checked = aerie(&["config", "check", file]);
     assert_eq!(checked.status.code(), Some(0), "{}", err(&checked));

@@ -527,7 +527,7 @@ mod tests {
             step in 8.0f64..30.0, spacing in 12.0f64..50.0, looks in 1u8..4, bad in prop::collection::vec(any::<bool>(), 7),
         ) {
             let mut ledger = Ledger::new(&area(), Rules { looks, ..Rules::default() });
-            let usable = |frame: u64| !(bad[frame as usize % 7] && frame % 3 == 0);
+            let usable = |frame: u64| !(bad[frame as usize % 7] && frame.is_multiple_of(3));
             let (taken, all) = fly(&mut ledger, step, spacing, usable);
             let good: Vec<&View> = all.iter().zip(1u64..).filter(|(_, f)| usable(*f)).map(|(v, _)| v).collect();
             let (mut short, mut points) = (0, 0);
@@ -562,7 +562,9 @@ mod tests {
     #[test]
     fn with_little_overlap_nothing_that_adds_is_held_back() {
         let mut ledger = Ledger::new(&area(), Rules::default().for_flight(1.0 / (0.35 * 0.6)));
-        let held = |ledger: &mut Ledger, shot: u32| ledger.offer(u64::from(shot), view(20.0 * f64::from(shot), 30.0)) == Verdict::Hold;
+        let held = |ledger: &mut Ledger, shot: u32| {
+            ledger.offer(u64::from(shot), view(20.0 * f64::from(shot), 30.0)) == Verdict::Hold
+        };
         assert!((1..=8).all(|shot| !held(&mut ledger, shot)));
         assert_eq!(Rules::default().for_flight(25.0).worth, Rules::default().worth);
     }

@@ -55,7 +55,7 @@ impl<'a> Rows<'a> {
                         let by = score - threshold;
                         *above = if by > *above { by } else { *above };
                         // Nothing, but for infinities and what is no number.
-                        *odd += score - score;
+                        *odd += score * 0.0;
                     }
                 }
                 if odd.iter().any(|odd| *odd != 0.0) {
