@@ -35,6 +35,16 @@ impl Default for Rules {
     }
 }
 
+impl Rules {
+    /// For a flight whose pictures show each patch of ground so many times. Holding back pays only where that is much more
+    /// than is demanded; elsewhere nearly every picture is needed, and what is needed is looked at when it comes: an alert
+    /// from a picture that was held back is as late as that look.
+    pub fn for_flight(self, shown: f64) -> Rules {
+        let well_inside = shown * (1.0 - 2.0 * RIM).powi(2);
+        if well_inside >= 2.5 * f64::from(self.looks) { self } else { Rules { worth: 0.05, ..self } }
+    }
+}
+
 /// Side of a cell: below the smallest thing that is looked for at its usual uncertainty, above where counting costs.
 const CELL_M: f64 = 4.0;
 /// Ground farther than this from the camera, times its height, is seen too flatly to be examined: 65° off nadir.
@@ -517,7 +527,7 @@ mod tests {
             step in 8.0f64..30.0, spacing in 12.0f64..50.0, looks in 1u8..4, bad in prop::collection::vec(any::<bool>(), 7),
         ) {
             let mut ledger = Ledger::new(&area(), Rules { looks, ..Rules::default() });
-            let usable = |frame: u64| !(bad[frame as usize % 7] && frame % 3 == 0);
+            let usable = |frame: u64| !(bad[frame as usize % 7] && frame.is_multiple_of(3));
             let (taken, all) = fly(&mut ledger, step, spacing, usable);
             let good: Vec<&View> = all.iter().zip(1u64..).filter(|(_, f)| usable(*f)).map(|(v, _)| v).collect();
             let (mut short, mut points) = (0, 0);
@@ -547,6 +557,16 @@ mod tests {
         assert!(survey.examined > 0.99 && survey.seen > 0.999, "{survey:?}");
         assert_eq!(survey.redundant as usize, all.len() - taken.len());
         assert!(survey.off_nadir_deg.unwrap() < 25.0 && (0.05..0.06).contains(&survey.gsd_m.unwrap()), "{survey:?}");
+    }
+
+    #[test]
+    fn with_little_overlap_nothing_that_adds_is_held_back() {
+        let mut ledger = Ledger::new(&area(), Rules::default().for_flight(1.0 / (0.35 * 0.6)));
+        let held = |ledger: &mut Ledger, shot: u32| {
+            ledger.offer(u64::from(shot), view(20.0 * f64::from(shot), 30.0)) == Verdict::Hold
+        };
+        assert!((1..=8).all(|shot| !held(&mut ledger, shot)));
+        assert_eq!(Rules::default().for_flight(25.0).worth, Rules::default().worth);
     }
 
     #[test]

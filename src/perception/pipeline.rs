@@ -36,7 +36,8 @@ pub enum Choice {
     Every,
     /// A fixed camera: one in so many seconds.
     Period(f64),
-    /// A moving camera: what adds ground. A frame without a pose is looked at.
+    /// A moving camera: what adds ground. A frame without a pose is looked at. One that is passed over cannot be called for
+    /// later, so `worth` must be low enough that a last look is worth one: below 1 / looks.
     Ground(Rules),
 }
 
@@ -406,7 +407,7 @@ mod tests {
 
     #[test]
     fn a_hovering_camera_is_looked_at_as_often_as_demanded_and_a_fixed_one_by_the_clock() {
-        let rules = Rules { looks: 2, ..Rules::default() };
+        let rules = Rules { looks: 2, worth: 0.45, ..Rules::default() };
         let (report, told) = run_through(Flight::of(40, 0.0), 1, Choice::Ground(rules));
         assert_eq!((told.len(), report.passed_over), (2, 38));
         let (_, told) = run_through(Flight::of(40, 0.0), 1, Choice::Period(1.0));

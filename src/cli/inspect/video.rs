@@ -132,7 +132,7 @@ fn open(
         let source = Video::open(address, poses(path, fixed, args, report)?, lens)?;
         let choice = match fixed {
             Some(_) => Choice::Period(PERIOD_S),
-            None => Choice::Ground(Rules { looks: LOOKS, ..Rules::default() }),
+            None => Choice::Ground(Rules { looks: LOOKS, worth: 0.3, ..Rules::default() }),
         };
         return Ok((Input::File(Box::new(source)), choice));
     }

@@ -20,7 +20,7 @@ impl<'a> View<'a> {
     pub fn new(pixels: &'a [u8], stride: usize, x: u32, y: u32, width: u32, height: u32) -> Option<View<'a>> {
         let (x, y, width, height) = (x as usize, y as usize, width as usize, height as usize);
         let fits = width > 0 && height > 0 && (x + width) * 3 <= stride;
-        let end = (y + height - 1).checked_mul(stride)?.checked_add((x + width) * 3)?;
+        let end = (y + height).checked_sub(1)?.checked_mul(stride)?.checked_add((x + width) * 3)?;
         (fits && end <= pixels.len()).then_some(View { pixels, stride, x, y, width, height })
     }
 
