@@ -12,6 +12,7 @@ newer=$version+next
 AERIE_BUILD=no AERIE_VERSION=$newer cross/deb.sh "$arch" >/dev/null
 next=target/package/aerie_${newer}_$arch.deb
 
+tree=
 say() { printf 'try-deb %s: %s\n' "$arch" "$*"; }
 fail() { say "FAILED: $*" >&2; tail -20 "$tree/tmp/station.log" 2>/dev/null >&2 || true; exit 1; }
 
@@ -19,7 +20,10 @@ fail() { say "FAILED: $*" >&2; tail -20 "$tree/tmp/station.log" 2>/dev/null >&2 
 depends=$(dpkg-deb -f "$deb" Depends | sed -e 's/([^)]*)//g' -e 's/ //g')
 base=.deps/trees/$arch-$(printf '%s' "$depends" | sha256sum | cut -c1-8).tar
 if [ ! -f "$base" ]; then
-  [ "$arch" = amd64 ] || cross/qemu.sh
+  if [ "$arch" != amd64 ]; then
+    cross/qemu.sh
+    command -v arch-test >/dev/null || { apt-get install -q -y --no-install-recommends arch-test >/tmp/aerie-apt.log 2>&1 || fail "arch-test is missing"; }
+  fi
   say "making a Debian 12 tree, once"
   mkdir -p .deps/trees
   mmdebstrap --quiet --variant=minbase --architectures="$arch" --include="$depends" bookworm "${base%.tar}.new.tar"

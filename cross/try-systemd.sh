@@ -89,8 +89,8 @@ After=multi-user.target
 [Service]
 Type=oneshot
 ExecStart=/root/check.sh
-StandardOutput=file:/dev/ttyS0
-StandardError=file:/dev/ttyS0
+StandardOutput=file:/dev/ttyS1
+StandardError=file:/dev/ttyS1
 [Install]
 WantedBy=multi-user.target
 UNIT
@@ -101,7 +101,7 @@ sed -i 's/^After=.*/After=basic.target/' "$tree/etc/systemd/system/check.service
 mke2fs -q -t ext4 -d "$tree" "$work/disk.img" 4G
 kernel=$(echo "$tree"/boot/vmlinuz-*) initrd=$(echo "$tree"/boot/initrd.img-*)
 log=.deps/trees/systemd.log
-timeout 1500 qemu-system-x86_64 -accel "${AERIE_VM:-tcg,thread=multi}" -cpu max -m 2048 -smp 2 -display none -no-reboot -serial "file:$log" \
+timeout 1500 qemu-system-x86_64 -accel "${AERIE_VM:-tcg,thread=multi}" -cpu max -m 2048 -smp 2 -display none -no-reboot -serial "file:$log.console" -serial "file:$log" \
   -drive "file=$work/disk.img,format=raw,if=virtio,cache=unsafe" -kernel "$kernel" -initrd "$initrd" \
   -append "root=/dev/vda rw console=ttyS0 quiet systemd.unified_cgroup_hierarchy=1 systemd.show_status=0"
 grep -aE '^(CHECK|MEASURE|STATUS|LOG|DOCTOR)' "$log" | tr -d '\r' || true
