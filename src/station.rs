@@ -20,6 +20,7 @@ use crate::patrol::dispatcher::{self, Calendar, Dispatcher};
 use crate::patrol::flight::Order;
 use crate::patrol::holds::{HoldKeeper, Lock};
 use crate::patrol::{OrderRefused, StartRefused, Trigger};
+use crate::perception::ledger::Rules;
 use crate::perception::protocol::CameraModel;
 use crate::perception::{self, Perception, supervise};
 use crate::runtime::clock::{self, Trust};
@@ -98,12 +99,21 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
 
     let model = perception::model_dir(config.perception.model.as_deref());
     let program = std::env::current_exe()?;
-    let (perception, looked) = supervise::spawn(supervise::Options { program, model }, cancel.clone());
+    let options = supervise::Options {
+        program,
+        // A model of the site's own that does not load gives way to the one that came with aerie.
+        fallback: config.perception.model.is_some().then(|| perception::model_dir(None)),
+        model,
+        providers: config.perception.execution_provider.clone(),
+    };
+    let (perception, looked) = supervise::spawn(options, cancel.clone());
     let options = keeper::Options {
         station: id.clone(),
         kinds: config.cases.kinds(),
         division: config.station.division.clone(),
         camera: CameraModel { horizontal_fov_deg: config.camera.horizontal_fov_deg },
+        aspect: config.camera.aspect,
+        rules: Rules { looks: config.perception.looks, ..Rules::default() },
         media_dir: config.camera.media_dir.clone(),
     };
     let keeper = keeper::spawn(

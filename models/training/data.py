@@ -21,7 +21,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from model import CLASSES
+from classes import CLASSES
 
 cv2.setNumThreads(0)  # the trainer runs one process a core; OpenCV's own threads would only fight them
 

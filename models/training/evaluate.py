@@ -21,7 +21,7 @@ import numpy as np
 import onnxruntime as ort
 
 from data import ALL, BLUE_ROOF, BUILDING, BURNING, CAR_M, DEFAULT_CACHE, DEFAULT_DETECT, GARBAGE, GSD_M, REPO, VEHICLE, Cache
-from model import CLASSES
+from classes import CLASSES
 from prepare import read, resample
 
 SCORED = {"towns": ALL, "banepa": (BUILDING, BLUE_ROOF), "minsk": (VEHICLE,), "fire": (BURNING,), "streetgarbage": (GARBAGE,)}

@@ -19,16 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-CLASSES = (
-    "building",
-    "blue_roof",
-    "vehicle",
-    "heavy_machine",
-    "earthwork",
-    "garbage",
-    "floating_debris",
-    "burning",
-)
+from classes import CLASSES
+
 STRIDES = (8, 16, 32)
 # Light, red against green, blue against yellow. As RGB the three channels are nearly the same picture, and
 # a short training learns colour last (it took red soil for blue steel). Linear, so `fuse` folds it into the stem.

@@ -3,13 +3,16 @@
 //! Within a sortie, sightings of one place are one *thing*. A thing becomes a case once it was seen often enough among
 //! the frames that could have shown it; a case that is already known at that place takes it up instead.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use super::kinds::Kind;
 use super::register::Register;
-use crate::geo::{self, Camera, LatLon, LocalFrame, Located, Pose};
+use crate::geo::{self, LatLon, Located};
+pub use crate::perception::ledger::View;
 
 /// A thing is believed after so many frames have shown it, one of them surely …
 const LOOKS_NEEDED: usize = 2;
@@ -17,6 +20,10 @@ const LOOKS_NEEDED: usize = 2;
 const SINGLE_LOOK_SCORE: f32 = 0.8;
 /// … and when at least this share of the frames that could have shown it did.
 const SHARE_NEEDED: f64 = 0.4;
+/// A thing that one look showed surely, and the others did not yet confirm, is looked at so often before it is let go;
+/// one that no look showed surely, so often.
+const LOOKS_IN_DOUBT: usize = 5;
+const LOOKS_AT_WEAK: usize = 3;
 
 /// One sighting as the book takes it.
 #[derive(Debug, Clone)]
@@ -32,24 +39,6 @@ pub struct Sighted {
     pub frame: u64,
     pub bbox: [f32; 4],
     pub taken_at: Timestamp,
-}
-
-/// Where a frame was taken from: says whether it could have shown a place.
-#[derive(Debug, Clone, Copy)]
-pub struct View {
-    pub camera: Camera,
-    pub pose: Pose,
-}
-
-impl View {
-    /// Whether a place on the ground falls well inside the picture.
-    fn shows(&self, at: LatLon) -> bool {
-        let margin = 0.08;
-        let (width, height) = (f64::from(self.camera.width_px), f64::from(self.camera.height_px));
-        geo::project_ground(&self.camera, &self.pose, at, 0.0).is_some_and(|[x, y]| {
-            x > margin * width && x < (1.0 - margin) * width && y > margin * height && y < (1.0 - margin) * height
-        })
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,7 +107,9 @@ pub struct Book {
     register: Register,
     sortie: String,
     things: Vec<Thing>,
+    /// Of the frames that were looked at, and of those that are being looked at.
     views: Vec<View>,
+    expected: BTreeMap<u64, View>,
     /// Sightings of buildings that the register permits, in this sortie.
     pub permitted: u64,
 }
@@ -153,7 +144,29 @@ impl Book {
         self.sortie = sortie.to_owned();
         self.things.clear();
         self.views.clear();
+        self.expected.clear();
         self.permitted = 0;
+    }
+
+    /// A frame is being looked at: until it is [`answered`](Self::answered), what it shows is not judged for want of looks.
+    pub fn expect(&mut self, frame: u64, view: View) {
+        self.expected.insert(frame, view);
+    }
+
+    /// The look at an expected frame is over, whatever came of it.
+    pub fn answered(&mut self, frame: u64) {
+        self.expected.remove(&frame);
+    }
+
+    /// Places where something was seen that is not believed yet, with how many looks there would tell more.
+    pub fn doubts(&self) -> Vec<(LatLon, usize)> {
+        let doubtful = self.things.iter().filter(|thing| thing.case.is_none()).filter_map(|thing| {
+            let at = position(&thing.looks).at;
+            let looks = self.views.iter().filter(|view| view.shows(at)).count();
+            let most = if thing.looks.iter().any(|l| l.sure) { LOOKS_IN_DOUBT } else { LOOKS_AT_WEAK };
+            (looks < most).then_some((at, looks + 1))
+        });
+        doubtful.collect()
     }
 
     /// Takes up one frame. `new_id` names a case that is opened.
@@ -207,6 +220,7 @@ impl Book {
         }
         self.things.clear();
         self.views.clear();
+        self.expected.clear();
         findings
     }
 
@@ -246,7 +260,8 @@ impl Book {
         if frames.len() >= LOOKS_NEEDED {
             return whole && share >= SHARE_NEEDED;
         }
-        last_word && whole && could == 1 && best(&thing.looks).score >= SINGLE_LOOK_SCORE
+        let no_other = could == 1 && !self.expected.values().any(|view| view.shows(at));
+        last_word && whole && no_other && best(&thing.looks).score >= SINGLE_LOOK_SCORE
     }
 
     /// Gives a believed thing its case.
@@ -361,49 +376,10 @@ fn best(looks: &[Sighted]) -> Best {
     Best { frame: look.frame, bbox: look.bbox, score: look.score, taken_at: look.taken_at, newest }
 }
 
-/// How much of an area the frames of a sortie have shown: a grid of points, each ticked once a frame showed it.
-pub struct Coverage {
-    points: Vec<(LatLon, bool)>,
-}
-
-impl Coverage {
-    const STEP_M: f64 = 8.0;
-
-    pub fn new(area: &[LatLon]) -> Coverage {
-        let Some(&first) = area.first() else { return Coverage { points: Vec::new() } };
-        let frame = LocalFrame::new(first);
-        let ring: Vec<_> = area.iter().map(|&p| frame.to_enu(p)).collect();
-        let low = |axis: usize| ring.iter().map(|p| p[axis]).fold(f64::MAX, f64::min);
-        let high = |axis: usize| ring.iter().map(|p| p[axis]).fold(f64::MIN, f64::max);
-        let steps = |axis: usize| ((high(axis) - low(axis)) / Self::STEP_M).min(1000.0) as usize;
-        let points = (0..=steps(0))
-            .flat_map(|i| (0..=steps(1)).map(move |j| (i, j)))
-            .map(|(i, j)| [low(0) + i as f64 * Self::STEP_M, low(1) + j as f64 * Self::STEP_M])
-            .filter(|&point| super::register::contains(&ring, point))
-            .map(|[e, n]| (frame.to_latlon(e, n), false))
-            .collect();
-        Coverage { points }
-    }
-
-    pub fn add(&mut self, view: &View) {
-        for (at, seen) in self.points.iter_mut().filter(|(_, seen)| !*seen) {
-            *seen = geo::project_ground(&view.camera, &view.pose, *at, 0.0).is_some_and(|[x, y]| {
-                x >= 0.0 && y >= 0.0 && x <= f64::from(view.camera.width_px) && y <= f64::from(view.camera.height_px)
-            });
-        }
-    }
-
-    /// 0 to 1; 0 where there is no area.
-    pub fn share(&self) -> f64 {
-        let seen = self.points.iter().filter(|(_, seen)| *seen).count();
-        seen as f64 / self.points.len().max(1) as f64
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::geo::{Attitude, Ellipse, PoseSigma};
+    use crate::geo::{Attitude, Camera, Ellipse, LocalFrame, Pose, PoseSigma};
 
     const HOME: LatLon = LatLon { lat: 23.05, lon: 113.0 };
 
@@ -514,6 +490,36 @@ mod tests {
     }
 
     #[test]
+    fn what_one_look_shows_is_in_doubt_until_it_is_believed_or_was_looked_at_often_enough() {
+        let (mut book, mut id) = (Book::default(), ids());
+        book.begin("s");
+        book.frame(view(), vec![sighted(Kind::Garbage, 1, at(5.0, 5.0), 0.9)], &mut id);
+        let looks = |book: &Book| book.doubts().iter().map(|(_, looks)| *looks).collect::<Vec<_>>();
+        assert_eq!(looks(&book), [2]);
+        for expected in [vec![3], vec![4], vec![5], vec![]] {
+            book.frame(view(), vec![], &mut id);
+            assert_eq!(looks(&book), expected);
+        }
+        book.begin("s");
+        for frame in 1..=2 {
+            book.frame(view(), vec![sighted(Kind::Garbage, frame, at(5.0, 5.0), 0.9)], &mut id);
+        }
+        assert_eq!(looks(&book), [] as [usize; 0], "it is a case");
+    }
+
+    #[test]
+    fn a_thing_seen_once_is_not_settled_while_another_look_at_it_is_under_way() {
+        let elsewhere = || View { pose: Pose { at: at(500.0, 0.0), ..view().pose }, ..view() };
+        let (mut book, mut id) = (Book::default(), ids());
+        book.begin("s");
+        book.expect(2, view());
+        book.frame(view(), vec![sighted(Kind::Garbage, 1, at(5.0, 5.0), 0.9)], &mut id);
+        assert_eq!(book.frame(elsewhere(), vec![], &mut id), [], "the second look may yet show nothing there");
+        book.answered(2);
+        assert!(matches!(book.frame(elsewhere(), vec![], &mut id)[..], [Finding::Opened { .. }]));
+    }
+
+    #[test]
     fn a_permitted_building_is_never_a_case_but_garbage_beside_it_is() {
         let ring: Vec<_> = [(0.0, 0.0), (10.0, 0.0), (10.0, 10.0), (0.0, 10.0), (0.0, 0.0)]
             .map(|(e, n)| {
@@ -551,16 +557,5 @@ mod tests {
         book.finish(&mut id);
         assert_eq!(book.cases().len(), 1);
         assert_eq!(book.cases()[0].kind, Kind::BlueRoof);
-    }
-
-    #[test]
-    fn coverage_counts_the_ground_that_frames_have_shown() {
-        // The frame shows about 92 m by 92 m about home.
-        let area = [at(0.0, -40.0), at(160.0, -40.0), at(160.0, 40.0), at(0.0, 40.0)];
-        let mut coverage = Coverage::new(&area);
-        assert_eq!(coverage.share(), 0.0);
-        coverage.add(&view());
-        let share = coverage.share();
-        assert!((0.22..0.38).contains(&share), "{share}");
     }
 }

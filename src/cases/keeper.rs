@@ -13,12 +13,14 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
-use super::book::{Best, Book, Case, Coverage, Finding, Sighted, View};
+use super::book::{Best, Book, Case, Finding, Sighted, View};
 use super::event::{self, Division};
 use super::kinds::{Kind, Kinds};
 use crate::geo::{LatLon, Pose};
 use crate::outbox::{Class, Outbox, OutboxError, Payload, Record};
+use crate::perception::ledger::{Ledger, Rules, Survey, Verdict};
 use crate::perception::protocol::{CameraModel, Look, Mark};
+use crate::perception::quality::Unusable;
 use crate::perception::supervise::Looked;
 use crate::perception::{Perception, PerceptionState};
 use crate::runtime::store::{Store, StoreError, Table};
@@ -42,6 +44,10 @@ pub struct Options {
     pub kinds: Kinds,
     pub division: Division,
     pub camera: CameraModel,
+    /// Width of a picture over its height.
+    pub aspect: f64,
+    /// How often ground is looked at.
+    pub rules: Rules,
     /// Where the camera's pictures arrive.
     pub media_dir: PathBuf,
 }
@@ -67,8 +73,8 @@ pub struct Harvest {
     pub seen_again: u64,
     /// Sightings of buildings that the register permits.
     pub permitted: u64,
-    /// Share of the patrol's area that was seen, 0 to 1.
-    pub coverage: f64,
+    /// How much of the patrol's area was seen, and how well.
+    pub survey: Survey,
 }
 
 #[derive(Clone)]
@@ -151,7 +157,8 @@ pub async fn spawn(
         files: HashMap::new(),
         under_way: 0,
         frame: 0,
-        coverage: Coverage::new(&[]),
+        ledger: Ledger::new(&[], Rules::default()),
+        held: HashMap::new(),
         harvest: Harvest::default(),
         sortie: None,
         cases: cases_out,
@@ -178,7 +185,9 @@ struct Task {
     under_way: usize,
     /// Counts up over all sorties, so that a late answer is never taken for another sortie's.
     frame: u64,
-    coverage: Coverage,
+    ledger: Ledger,
+    /// Looks that the ledger holds back.
+    held: HashMap<u64, Look>,
     harvest: Harvest,
     /// Under way.
     sortie: Option<String>,
@@ -215,7 +224,8 @@ impl Task {
         self.book.begin(sortie);
         self.files.clear();
         self.under_way = 0;
-        self.coverage = Coverage::new(area);
+        self.ledger = Ledger::new(area, self.options.rules);
+        self.held.clear();
         self.harvest = Harvest::default();
         self.sortie = Some(sortie.to_owned());
         let before = self.told_before(sortie).await.unwrap_or_else(|error| {
@@ -225,7 +235,7 @@ impl Task {
         let last = before.iter().map(|picture| picture.index).max();
         for picture in before {
             if let Some(file) = self.path(&picture) {
-                self.look(picture, file);
+                self.offer(picture, file);
             }
         }
         self.harvest_out.send_replace(self.harvest);
@@ -252,7 +262,8 @@ impl Task {
         if let Err(error) = self.store.put(Table::Pictures, &key, &picture).await {
             tracing::error!(%error, "a crash would forget this picture");
         }
-        self.look(picture, file);
+        self.offer(picture, file);
+        self.harvest_out.send_replace(self.harvest);
     }
 
     /// The name comes from the drone: only its last part is taken, so that it cannot point elsewhere.
@@ -260,39 +271,78 @@ impl Task {
         Some(self.options.media_dir.join(Path::new(&picture.file).file_name()?))
     }
 
-    fn look(&mut self, picture: Picture, file: PathBuf) {
+    /// Looks at a picture, or holds it back, as the ledger says.
+    fn offer(&mut self, picture: Picture, file: PathBuf) {
         self.frame += 1;
-        self.files.insert(self.frame, file.clone());
-        let look = Look {
-            frame: self.frame,
-            file,
-            taken_at: picture.taken_at,
-            pose: picture.pose,
-            camera: self.options.camera,
-        };
+        let frame = self.frame;
+        self.files.insert(frame, file.clone());
+        let camera = self.options.camera;
+        let look = Look { frame, file, taken_at: picture.taken_at, pose: picture.pose, camera };
+        let verdict = self.ledger.offer(frame, self.nominal(&look));
+        self.held.insert(frame, look);
+        if verdict == Verdict::Look {
+            self.look(frame);
+        }
+        self.harvest.survey = self.ledger.survey();
+    }
+
+    /// The view of a picture whose size is not known yet.
+    fn nominal(&self, look: &Look) -> View {
+        const WIDTH: u32 = 4000;
+        let height = (f64::from(WIDTH) / self.options.aspect).round() as u32;
+        View { camera: look.camera.camera(WIDTH, height), pose: look.pose }
+    }
+
+    fn look(&mut self, frame: u64) {
+        let Some(look) = self.held.remove(&frame) else { return };
+        let view = self.nominal(&look);
         match self.perception.look(look) {
-            Ok(()) => self.under_way += 1,
+            Ok(()) => {
+                self.under_way += 1;
+                self.book.expect(frame, view);
+            }
             Err(error) => {
                 tracing::warn!(%error, "a picture is not looked at");
                 self.harvest.lost += 1;
+                self.ledger.failed(frame);
             }
         }
     }
 
+    /// What a picture did not give, one beside it may.
+    fn look_instead(&mut self) {
+        let worth = self.ledger.rules().worth;
+        while let Some(frame) = self.ledger.next_held(worth) {
+            self.look(frame);
+        }
+    }
+
     async fn outcome(&mut self, outcome: Looked) {
+        let frame = outcome.look().frame;
+        if !self.files.contains_key(&frame) {
+            tracing::warn!("a look of an earlier sortie came back after its book was closed");
+            return;
+        }
+        self.under_way = self.under_way.saturating_sub(1);
+        self.book.answered(frame);
         match outcome {
-            Looked::Lost { look, .. } if self.files.contains_key(&look.frame) => {
-                self.under_way = self.under_way.saturating_sub(1);
+            Looked::Lost { .. } => {
                 self.harvest.lost += 1;
+                self.ledger.failed(frame);
+                self.look_instead();
             }
-            Looked::Seen { look, frame } if self.files.contains_key(&look.frame) => {
-                self.under_way = self.under_way.saturating_sub(1);
+            Looked::Skipped { why, .. } => {
+                match why {
+                    Unusable::Blurred => self.ledger.blurred(frame),
+                    Unusable::BadlyExposed => self.ledger.badly_exposed(frame),
+                }
+                self.look_instead();
+            }
+            Looked::Seen { look, frame: seen } => {
                 self.harvest.frames += 1;
-                let camera = look.camera.camera(frame.width_px, frame.height_px);
-                let view = View { camera, pose: look.pose };
-                self.coverage.add(&view);
-                self.harvest.coverage = self.coverage.share();
-                let sightings = frame
+                let camera = look.camera.camera(seen.width_px, seen.height_px);
+                self.ledger.looked(frame, camera, seen.sharpness);
+                let sightings = seen
                     .sightings
                     .into_iter()
                     .filter_map(|s| {
@@ -303,25 +353,39 @@ impl Task {
                             located: s.located,
                             at_edge: s.at_edge,
                             experimental: s.experimental,
-                            frame: look.frame,
+                            frame,
                             bbox: s.bbox,
                             taken_at: look.taken_at,
                         })
                     })
                     .collect();
-                let findings = self.book.frame(view, sightings, Ulid::generate);
+                let findings = self.book.frame(View { camera, pose: look.pose }, sightings, Ulid::generate);
                 self.tell(findings).await;
-            }
-            Looked::Lost { .. } | Looked::Seen { .. } => {
-                tracing::warn!("a look of an earlier sortie came back after its book was closed");
+                for (at, looks) in self.book.doubts() {
+                    for frame in self.ledger.ask(at, looks) {
+                        self.look(frame);
+                    }
+                }
             }
         }
+        self.harvest.survey = self.ledger.survey();
         self.harvest_out.send_replace(self.harvest);
     }
 
     async fn finish(&mut self, looked: &mut mpsc::Receiver<Looked>) -> Harvest {
         let until = Instant::now() + DRAIN_LIMIT;
-        while self.under_way > 0 {
+        loop {
+            // What the pictures looked at so far have left open is filled from those held back, best first.
+            if self.under_way == 0 {
+                let least = self.ledger.rules().least;
+                match self.ledger.next_held(least) {
+                    Some(frame) => self.look(frame),
+                    None => break,
+                }
+            }
+            if self.under_way == 0 {
+                continue;
+            }
             match timeout_at(until, looked.recv()).await {
                 Ok(Some(outcome)) => self.outcome(outcome).await,
                 Ok(None) => break,
@@ -332,11 +396,13 @@ impl Task {
                 }
             }
         }
+        self.harvest.survey = self.ledger.survey();
         let findings = self.book.finish(Ulid::generate);
         self.tell(findings).await;
         self.harvest.permitted = self.book.permitted;
         self.sortie = None;
         self.files.clear();
+        self.held.clear();
         // The book is closed: nothing is left to be looked at again.
         if let Err(error) = self.store.keep_only(Table::Pictures, "none").await {
             tracing::warn!(%error, "the list of looked-at pictures could not be emptied");

@@ -1,62 +1,138 @@
 //! `aerie detect`: boxes only, in the pictures' own pixels.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use serde_json::json;
+use image::RgbImage;
+use serde_json::{Value, json};
 
-use crate::perception::decode;
+use super::common::{say, say_json};
 use crate::perception::detect::Detector;
-use crate::perception::model_dir;
+use crate::perception::families::{Candidate, Shape};
+use crate::perception::graph::{Graph, Options};
+use crate::perception::provider::Provider;
+use crate::perception::{Manifest, decode, model_dir, whole};
 
 #[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  aerie detect photo.jpg --gsd 0.035\n  aerie detect *.jpg --model models/default --json"
-)]
+#[command(after_help = "Examples:
+  aerie detect photo.jpg                            the whole picture at once, as the model's own project does it
+  aerie detect photo.jpg --gsd 0.035                brought to the model's scale and cut into tiles, as a station does it
+  aerie detect *.jpg --model models/default --json")]
 pub struct DetectArgs {
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
     /// Directory of a model; the one that comes with aerie when left out
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// Ground size of one pixel in metres; pictures are taken as they are when left out
+    /// Ground size of one pixel in metres: looks in tiles of the model's scale
     #[arg(long, value_name = "M")]
     gsd: Option<f64>,
+    /// Look in tiles of the picture's own scale
+    #[arg(long, conflicts_with = "gsd")]
+    tiled: bool,
+    /// Least score of every class, in place of the manifest's
+    #[arg(long, value_name = "SCORE")]
+    threshold: Option<f32>,
+    /// What to compute on, in the order it is tried
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "cpu")]
+    execution_provider: Vec<Provider>,
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// A picture looked at whole, or in tiles.
+enum Eye {
+    Whole(Box<Graph>),
+    Tiles(Box<Detector>, Option<f64>),
+}
+
+impl Eye {
+    fn manifest(&self) -> &Manifest {
+        match self {
+            Eye::Whole(graph) => graph.manifest(),
+            Eye::Tiles(detector, _) => detector.manifest(),
+        }
+    }
+
+    fn look(&mut self, picture: &RgbImage) -> anyhow::Result<Vec<Candidate>> {
+        Ok(match self {
+            Eye::Whole(graph) => whole::look(graph, picture)?,
+            Eye::Tiles(detector, gsd) => {
+                let found = detector.detect(picture, *gsd)?.into_iter();
+                found.map(|d| Candidate::upright(d.class, d.score, d.bbox)).collect()
+            }
+        })
+    }
 }
 
 pub fn run(args: DetectArgs) -> anyhow::Result<ExitCode> {
     if let Some(gsd) = args.gsd {
         anyhow::ensure!(gsd > 0.0 && gsd < 10.0, "--gsd {gsd}: must lie between 0 and 10 metres per pixel");
     }
-    let mut detector = Detector::load(&model_dir(args.model.as_deref()))?;
+    if let Some(threshold) = args.threshold {
+        anyhow::ensure!(threshold > 0.0 && threshold < 1.0, "--threshold {threshold}: must lie between 0 and 1");
+    }
+    let dir = model_dir(args.model.as_deref());
+    let options = Options { providers: args.execution_provider.clone(), ..Options::default() };
+    let mut eye = if args.gsd.is_some() || args.tiled {
+        Eye::Tiles(Box::new(Detector::load(&dir, &options)?), args.gsd)
+    } else {
+        Eye::Whole(Box::new(load(&dir, &options, args.threshold)?))
+    };
     let mut results = Vec::new();
     let mut failed = 0;
     for path in &args.images {
-        let detections = match decode::open_rgb(path) {
-            Ok(picture) => detector.detect(&picture, args.gsd)?,
+        let looked = decode::open_rgb(path).map_err(anyhow::Error::from).and_then(|picture| {
+            let found = eye.look(&picture)?;
+            Ok((picture.dimensions(), found))
+        });
+        let (size, mut found) = match looked {
+            Ok(looked) => looked,
             Err(error) => {
-                eprintln!("aerie: {error}");
+                eprintln!("aerie: {error:#}");
                 failed += 1;
+                results.push(json!({"image": path, "error": format!("{error:#}"), "detections": []}));
                 continue;
             }
         };
-        let named = |class: usize| detector.manifest().classes.get(class).map_or("?", |c| c.name.as_str());
+        found.retain(|c| args.threshold.is_none_or(|t| c.score >= t));
+        let named = |class: usize| eye.manifest().classes.get(class).map_or("?", |c| c.name.as_str());
         if args.json {
-            let boxes: Vec<_> =
-                detections.iter().map(|d| json!({"class": named(d.class), "score": d.score, "box": d.bbox})).collect();
+            let boxes: Vec<_> = found.iter().map(|c| in_json(c, named(c.class), size)).collect();
             results.push(json!({"image": path, "detections": boxes}));
         } else {
-            for d in &detections {
-                let [x1, y1, x2, y2] = d.bbox;
-                println!("{}\t{}\t{:.2}\t{x1:.0} {y1:.0} {x2:.0} {y2:.0}", path.display(), named(d.class), d.score);
+            for c in &found {
+                let [x1, y1, x2, y2] = c.bbox;
+                let class = named(c.class);
+                say(&format!("{}\t{class}\t{:.2}\t{x1:.0} {y1:.0} {x2:.0} {y2:.0}", path.display(), c.score))?;
             }
         }
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&results)?);
+        say_json(&Value::from(results))?;
     }
     Ok(if failed < args.images.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The model, with `threshold` for all classes where it is given.
+fn load(dir: &Path, options: &Options, threshold: Option<f32>) -> anyhow::Result<Graph> {
+    let Some(threshold) = threshold else { return Ok(Graph::load(dir, options)?) };
+    let mut manifest = Manifest::read(dir)?;
+    manifest.classes.iter_mut().for_each(|class| class.threshold = threshold);
+    let bytes = manifest.model_bytes(dir)?;
+    Ok(Graph::from_bytes(manifest, dir, &bytes, options)?)
+}
+
+fn in_json(candidate: &Candidate, class: &str, (width, height): (u32, u32)) -> Value {
+    let mut value = json!({"class": class, "score": candidate.score, "box": candidate.bbox});
+    match candidate.shape.as_deref() {
+        None => {}
+        Some(Shape::Turned(corners)) => value["corners"] = json!(corners),
+        // COCO's counts, as pycocotools reads them.
+        Some(Shape::Mask(mask)) => {
+            value["mask"] = json!({"size": [height, width], "counts": mask.runs(&candidate.bbox, width, height)});
+        }
+    }
+    value
 }

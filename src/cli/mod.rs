@@ -8,6 +8,7 @@ mod demo;
 mod detect;
 pub mod inspect;
 pub mod locate;
+mod model;
 mod outbox;
 mod patrol;
 mod perceive;
@@ -43,6 +44,8 @@ enum Command {
     Locate(locate::LocateArgs),
     /// Boxes in pictures, in pixels
     Detect(detect::DetectArgs),
+    /// Describe and try models of your own
+    Model(model::ModelArgs),
     /// Check a configuration, print its schema or an example
     Config(config::ConfigArgs),
     /// List, start, cancel and watch patrols
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Locate(args) => locate::run(args),
         Command::Detect(args) => detect::run(args),
+        Command::Model(args) => model::run(args),
         Command::Config(args) => config::run(args),
         Command::Patrol(args) => patrol::run(args),
         Command::Case(args) => case::run(args),

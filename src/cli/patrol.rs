@@ -205,12 +205,35 @@ fn sortie_words(s: &Value) -> String {
         ("ended", moment(&s["ended_at"])),
         ("progress", percent(&s["progress"])),
         ("coverage", percent(&s["coverage"])),
-        ("pictures", text(&s["frames"])),
+        ("seen well", survey(&s["survey"])),
+        ("pictures", pictures(s)),
         ("cases", text(&s["cases"])),
     ];
     let mut out: String = rows.iter().map(|(key, value)| format!("{key:<11} {value}\n")).collect();
     out.push_str(&steps_words(list(&s["steps"])));
     out
+}
+
+/// How much was looked at as often as demanded, and from how near.
+fn survey(survey: &Value) -> String {
+    let words = |key: &str, per: f64, unit: &str| {
+        survey[key].as_f64().map(|v| format!(", {:.0} {unit}", v * per)).unwrap_or_default()
+    };
+    let looks = text(&survey["looks"]);
+    let examined = percent(&survey["examined"]);
+    format!("{examined} by {looks} looks{}{}", words("gsd_m", 1e3, "mm a pixel"), words("off_nadir_deg", 1.0, "° off the vertical"))
+}
+
+/// Those looked at, and why the others were not.
+fn pictures(sortie: &Value) -> String {
+    let mut words = text(&sortie["frames"]);
+    for (key, word) in [("redundant", "redundant"), ("blurred", "blurred"), ("badly_exposed", "badly exposed"), ("off_target", "beside the area")] {
+        match sortie["survey"][key].as_u64() {
+            Some(count) if count > 0 => words.push_str(&format!(", {count} {word}")),
+            _ => {}
+        }
+    }
+    words
 }
 
 /// Each step with how long the one before it took.

@@ -125,6 +125,16 @@ fn words(s: &Value) -> String {
         Value::Null => "no model".to_owned(),
         model => format!("{} {}", text(&model["name"]), text(&model["version"])),
     };
+    let on = match &p["execution_provider"] {
+        Value::Null => String::new(),
+        chosen => {
+            let refused = list(&chosen["refused"]).iter();
+            let refused: Vec<_> =
+                refused.map(|r| format!("{}: {}", text(&r["provider"]), text(&r["reason"]))).collect();
+            let instead = if refused.is_empty() { String::new() } else { format!(" (not on {})", refused.join("; ")) };
+            format!(" on {}{instead}", text(&chosen["provider"]))
+        }
+    };
     let running = if p["running"] == true { "running" } else { "down" };
     let u = &s["uplink"];
     let connected = if u["connected"] == true { "connected" } else { "not connected" };
@@ -139,7 +149,7 @@ fn words(s: &Value) -> String {
         (
             "seeing",
             format!(
-                "{running}, {model}, {} pictures, {} waiting, {} restarts",
+                "{running}, {model}{on}, {} pictures, {} waiting, {} restarts",
                 text(&p["frames"]),
                 text(&p["behind"]),
                 text(&p["restarts"])

@@ -21,6 +21,8 @@ use crate::patrol::airspace::{Approval, ApprovalConfig};
 use crate::patrol::config::{Identification, NoFlyConfig, Patrol};
 use crate::patrol::energy::EnergyConfig;
 use crate::patrol::{PatrolConfig, gates};
+use crate::perception::ledger::Rules;
+use crate::perception::provider::Provider;
 use crate::{uplink, vehicle};
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -125,11 +127,22 @@ fn default_aspect() -> f64 {
     4.0 / 3.0
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Perception {
     /// Directory of a model; the one that comes with aerie when left out.
     pub model: Option<PathBuf>,
+    /// How often each patch of ground is looked at, where the pictures allow. A thing is believed when two looks show it.
+    pub looks: u8,
+    /// What the model runs on, tried in this order; the one that took it is reported. The processor is used only where
+    /// it is named. All but "cpu" need an ONNX Runtime that was built with them.
+    pub execution_provider: Vec<Provider>,
+}
+
+impl Default for Perception {
+    fn default() -> Self {
+        Perception { model: None, looks: Rules::default().looks, execution_provider: vec![Provider::Cpu] }
+    }
 }
 
 /// What is a case, and how it is reported.
@@ -238,6 +251,12 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
     ] {
         *file = file.as_ref().map(|file| base.join(file));
     }
+    if c.perception.execution_provider.is_empty() {
+        faults.add(
+            "perception.execution_provider",
+            "names nothing to run the model on; write [\"cpu\"], or leave it out".to_owned(),
+        );
+    }
     match c.console.listen.parse::<std::net::SocketAddr>() {
         Err(_) => faults.add(
             "console.listen",
@@ -261,6 +280,9 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
             "camera.horizontal_fov_deg",
             format!("{} is out of range, expected 5 to 170 degrees", c.camera.horizontal_fov_deg),
         );
+    }
+    if !(1..=8).contains(&c.perception.looks) {
+        faults.add("perception.looks", format!("{} is out of range, expected 1 to 8 (2 is usual)", c.perception.looks));
     }
     if !(0.5..=4.0).contains(&c.camera.aspect) {
         faults.add(

@@ -46,6 +46,16 @@ pub fn of(now: &Snapshot) -> Vec<Problem> {
         let remedy = "see the log; `aerie detect IMAGE` tries the same model by hand";
         found.push(problem("perception", message, remedy));
     }
+    if let Some(reason) = &now.perception.model_refused {
+        let message = match &now.perception.model {
+            Some(model) => {
+                format!("the configured model is not in use, {} {} is: {reason}", model.name, model.version)
+            }
+            None => format!("the configured model is not in use: {reason}"),
+        };
+        let remedy = "`aerie model probe DIR` tries it by hand; correct perception.model and start the station again";
+        found.push(problem("perception", message, remedy));
+    }
     if !now.uplink.connected {
         let message = match &now.uplink.last_error {
             Some(error) => format!("not connected to the broker: {error}"),
@@ -86,7 +96,7 @@ mod tests {
     #[tokio::test]
     async fn each_part_that_fails_is_named_with_a_remedy() {
         type Break = fn(&mut Snapshot);
-        let table: [(&str, &str, Break); 8] = [
+        let table: [(&str, &str, Break); 9] = [
             ("vehicle", "not heard", |s| s.vehicle.linked = false),
             ("weather", "has not been heard", |s| s.weather = None),
             ("weather", "more than 30 s", |s| s.now += Duration::from_secs(31)),
@@ -94,6 +104,9 @@ mod tests {
             ("perception", "model.onnx is missing", |s| {
                 s.perception.running = false;
                 s.perception.last_error = Some("models/default/model.onnx is missing".to_owned());
+            }),
+            ("perception", "my-model.onnx: the child ended", |s| {
+                s.perception.model_refused = Some("my-model.onnx: the child ended while loading it".to_owned());
             }),
             ("uplink", "connection refused", |s| {
                 s.uplink.connected = false;

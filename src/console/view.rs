@@ -63,6 +63,7 @@ pub fn status(now: &Snapshot, problems: &[Problem]) -> Value {
             "frames": now.perception.frames,
             "behind": now.perception.behind,
             "model": now.perception.model.as_ref().map(|m| json!({"name": m.name, "version": m.version})),
+            "execution_provider": now.perception.provider,
         },
         "gates": now.gates,
         "stale_after_s": STALE_AFTER_S,
@@ -125,6 +126,7 @@ pub fn sortie(sortie: &Sortie) -> Value {
         "frames_lost": sortie.frames_lost,
         "cases": sortie.cases,
         "coverage": rounded(sortie.coverage, 1000.0),
+        "survey": sortie.survey,
         "progress": rounded(sortie.progress, 1000.0),
         "route": (sortie.route.len() > 1).then(|| line(&sortie.route)),
         "operator": sortie.operator,
@@ -290,7 +292,7 @@ mod tests {
                 "id patrol patrol_name trigger state reason planned_at started_at ended_at frames cases coverage progress route operator",
             ),
             ("/uplink", "connected queued delivered"),
-            ("/perception", "running restarts frames behind model"),
+            ("/perception", "running restarts frames behind model execution_provider"),
             ("/perception/model", "name version"),
         ];
         for (at, fields) in shape {

@@ -296,6 +296,7 @@ fn event_data(sortie: &Sortie) -> Value {
         "frames_lost": sortie.frames_lost,
         "cases": sortie.cases,
         "coverage": (sortie.coverage * 1000.0).round() / 1000.0,
+        "survey": sortie.survey,
         "progress": (sortie.progress * 1000.0).round() / 1000.0,
         "continues": sortie.continues,
         "approval": sortie.approval,

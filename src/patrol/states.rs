@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::config::Identification;
 use super::gates::Gate;
 use crate::cases::keeper::Harvest;
+use crate::perception::ledger::Survey;
 use crate::geo::LatLon;
 use crate::vehicle::Along;
 
@@ -128,6 +129,9 @@ pub struct Sortie {
     /// Cases opened and seen again.
     pub cases: u64,
     pub coverage: f64,
+    /// How well the area was seen, and which pictures were not looked at.
+    #[serde(default)]
+    pub survey: Survey,
     pub progress: f64,
     pub gates: Vec<Gate>,
     /// The number of its first picture, as far as the camera told before the take-off.
@@ -185,6 +189,7 @@ impl Sortie {
             frames_lost: 0,
             cases: 0,
             coverage: 0.0,
+            survey: Survey::default(),
             progress: 0.0,
             gates: Vec::new(),
             first_picture: None,
@@ -220,7 +225,8 @@ impl Sortie {
         self.frames = harvest.frames;
         self.frames_lost = harvest.lost;
         self.cases = harvest.opened + harvest.seen_again;
-        self.coverage = harvest.coverage;
+        self.coverage = harvest.survey.seen;
+        self.survey = harvest.survey;
     }
 }
 

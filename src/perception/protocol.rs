@@ -12,6 +12,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::provider::Chosen;
+use super::quality::Unusable;
 use crate::geo::{Camera, Located, Pose};
 
 pub const JSON_LIMIT: u32 = 1 << 20;
@@ -31,7 +33,7 @@ pub enum ProtocolError {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub enum Request {
-    /// Look at a picture that was taken with this pose. Answered by `Seen` with a preview, or `Failed`.
+    /// Look at a picture that was taken with this pose. Answered by `Seen` with a preview, `Skipped`, or `Failed`.
     Look(Look),
     /// Draw boxes into a picture. Answered by `Annotated` with the JPEG, or `Failed`.
     Annotate { file: PathBuf, marks: Vec<Mark> },
@@ -69,8 +71,10 @@ pub struct Mark {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Answer {
-    Ready { model: ModelName },
+    Ready { model: ModelName, provider: Chosen },
     Seen(SeenFrame),
+    /// The picture shows nothing that could be judged.
+    Skipped { why: Unusable },
     Annotated,
     Failed { error: String },
 }
@@ -90,6 +94,8 @@ pub struct SeenFrame {
     pub gsd_m: f64,
     pub decode_ms: f64,
     pub detect_ms: f64,
+    /// 0 to 1, at the model's scale.
+    pub sharpness: f32,
     pub sightings: Vec<Sighting>,
 }
 

@@ -3,9 +3,10 @@
 //! - What was asked and not answered is asked again of the next child; what killed two children is given up, and said.
 //! - The queue of looks is bounded; when it is full the new look is given up and said, never silently.
 //! - A child that fails is started again at once, then with growing pauses while it keeps failing.
+//! - A model that cannot be loaded, or ends its child over it, gives way to the one that is known to be good, and is named.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +19,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::manifest::Manifest;
 use super::protocol::{self, Answer, Look, Mark, ModelName, ProtocolError, Request, SeenFrame};
+use super::provider::{Chosen, Provider};
+use super::quality::Unusable;
 
 /// Looks that may wait: a long sortie's worth, some 300 bytes each.
 const QUEUE: usize = 1024;
 /// A child that has not answered for so long is taken for hung.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// A model that failed to load so often is given up; the first time may have been chance.
+const LOADS: u32 = 2;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -32,6 +38,10 @@ pub struct Options {
     /// The aerie binary itself.
     pub program: PathBuf,
     pub model: PathBuf,
+    /// The last model that is known to load, for when `model` does not.
+    pub fallback: Option<PathBuf>,
+    /// What to compute on, in the order it is tried.
+    pub providers: Vec<Provider>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +58,17 @@ pub enum PerceptionError {
 #[derive(Debug)]
 pub enum Looked {
     Seen { look: Look, frame: SeenFrame },
+    /// It shows nothing that could be judged.
+    Skipped { look: Look, why: Unusable },
     Lost { look: Look, reason: String },
+}
+
+impl Looked {
+    pub fn look(&self) -> &Look {
+        match self {
+            Looked::Seen { look, .. } | Looked::Skipped { look, .. } | Looked::Lost { look, .. } => look,
+        }
+    }
 }
 
 /// The newest frame with its boxes, for the page.
@@ -66,10 +86,16 @@ pub struct PerceptionState {
     pub restarts: u64,
     /// Frames looked at since the start.
     pub frames: u64,
+    /// Blurred or badly exposed ones.
+    pub skipped: u64,
     pub lost: u64,
     /// Looks that wait.
     pub behind: usize,
     pub model: Option<ModelName>,
+    /// What the model runs on, and what was refused before.
+    pub provider: Option<Chosen>,
+    /// Why the configured model is not the one in use.
+    pub model_refused: Option<String>,
     pub last_error: Option<String>,
     pub detect_ms: Option<f64>,
 }
@@ -127,6 +153,7 @@ pub fn spawn(options: Options, cancel: CancellationToken) -> (Perception, mpsc::
         looked,
         state: state_out,
         preview: preview_out,
+        failed_loads: 0,
     };
     tokio::spawn(async move {
         tokio::select! {
@@ -146,6 +173,8 @@ struct Keeper {
     looked: mpsc::Sender<Looked>,
     state: watch::Sender<PerceptionState>,
     preview: watch::Sender<Option<Preview>>,
+    /// Of the configured model, one after the other.
+    failed_loads: u32,
 }
 
 struct Running {
@@ -183,11 +212,39 @@ impl Keeper {
         }
     }
 
+    /// A child with the configured model; with the fallback once that was given up.
     async fn start(&mut self) -> Result<Running, String> {
+        if self.failed_loads >= LOADS
+            && let Some(fallback) = self.options.fallback.clone()
+        {
+            return self.start_with(&fallback).await;
+        }
+        match self.start_with(&self.options.model.clone()).await {
+            Ok(running) => {
+                self.failed_loads = 0;
+                Ok(running)
+            }
+            Err(reason) => {
+                self.failed_loads += 1;
+                if self.failed_loads >= LOADS
+                    && let Some(fallback) = &self.options.fallback
+                {
+                    tracing::error!(reason, going_on_with = %fallback.display(), "the model was given up");
+                    self.state.send_modify(|s| s.model_refused = Some(reason.clone()));
+                }
+                Err(reason)
+            }
+        }
+    }
+
+    async fn start_with(&mut self, model: &Path) -> Result<Running, String> {
+        // A child that crashed over a model cannot say which.
+        let file = || Manifest::read(model).map_or_else(|_| model.to_owned(), |m| model.join(m.file));
         let mut child = Command::new(&self.options.program)
             .arg("perceive")
             .arg("--model")
-            .arg(&self.options.model)
+            .arg(model)
+            .args(self.options.providers.iter().map(|p| format!("--execution-provider={}", p.name())))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -207,21 +264,26 @@ impl Keeper {
         };
         let mut running = Running { child, input, output: BufReader::new(output) };
         match timeout(ANSWER_LIMIT, protocol::read::<Answer>(&mut running.output)).await {
-            Ok(Ok((Answer::Ready { model }, _))) => {
+            Ok(Ok((Answer::Ready { model, provider }, _))) => {
                 let pid = running.child.id();
-                tracing::info!(model = model.name, version = model.version, pid, "perception ready");
+                let on = provider.provider.name();
+                tracing::info!(model = model.name, version = model.version, pid, on, "perception ready");
                 self.state.send_modify(|s| {
                     s.running = true;
                     s.pid = pid;
                     s.model = Some(model);
+                    s.provider = Some(provider);
                     s.last_error = None;
                 });
                 Ok(running)
             }
             Ok(Ok((Answer::Failed { error }, _))) => Err(error),
             Ok(Ok(_)) => Err("the child answered before it was ready".to_owned()),
-            Ok(Err(error)) => Err(format!("the child ended while loading the model ({error})")),
-            Err(_) => Err(format!("the child was not ready within {ANSWER_LIMIT:?}")),
+            Ok(Err(error)) => {
+                let status = running.child.wait().await.map_or_else(|e| e.to_string(), |status| status.to_string());
+                Err(format!("{}: the child ended while loading it ({status}; {error})", file().display()))
+            }
+            Err(_) => Err(format!("{}: not loaded within {ANSWER_LIMIT:?}", file().display())),
         }
     }
 
@@ -272,6 +334,11 @@ impl Keeper {
                 let preview = Preview { taken_at: look.taken_at, frame: look.frame, jpeg: Arc::new(jpeg) };
                 self.preview.send_replace(Some(preview));
                 self.tell(Looked::Seen { look, frame }).await;
+                Ok(())
+            }
+            Ok((Answer::Skipped { why }, _)) => {
+                self.state.send_modify(|s| s.skipped += 1);
+                self.tell(Looked::Skipped { look, why }).await;
                 Ok(())
             }
             Ok((Answer::Failed { error }, _)) => {

@@ -7,12 +7,14 @@
 pub mod findings;
 mod output;
 mod photo;
+mod video;
 mod watch;
 
 use std::collections::HashSet;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -20,6 +22,9 @@ use image::RgbImage;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::perception::detect::{DetectError, Detection, Detector};
+use crate::perception::sources::Address;
+use crate::perception::graph::Options;
+use crate::perception::manifest::ManifestError;
 use crate::perception::{self, Class, Manifest};
 pub use photo::{ImageReport, Status};
 
@@ -34,12 +39,14 @@ Examples:
   aerie inspect DJI_0010.JPG DJI_0012.JPG --out found
   aerie inspect /media/card/DCIM --out found --ground 6
   aerie inspect /srv/dock/media --out found --watch      until Ctrl-C
+  aerie inspect DJI_0007.MP4 --out found --fov 73
+  aerie inspect rtsp://10.0.0.7/live --out found --pose 23.03,112.9,45,270,-60 --fov 62      until Ctrl-C
 
 DIR gets findings.geojson (RFC 7946; one feature for each thing, however many photos show it), report.json (what was found
 in each photo, and why one could not be used) and evidence/ (the photos with their boxes).
 Exit code: 0 if at least one photo could be looked at, 1 if none, 2 for wrong usage.")]
 pub struct InspectArgs {
-    /// Photos, or folders of photos (JPEG, PNG).
+    /// Photos, folders of photos (JPEG, PNG), videos, an rtsp:// address, or a camera (/dev/video0).
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Where the results go; made if it is not there.
@@ -55,6 +62,16 @@ pub struct InspectArgs {
     /// Stay and look at every new photo as it arrives in the folders.
     #[arg(long)]
     pub watch: bool,
+    /// Where the camera of a video or stream stands, LAT,LON,HEIGHT,YAW,PITCH[,ROLL] in degrees and metres (pitch -90 looks
+    /// straight down): it is taken to be fixed.
+    #[arg(long, value_name = "POSE", allow_hyphen_values = true)]
+    pub pose: Option<String>,
+    /// Horizontal field of view of the camera of a video or stream, degrees.
+    #[arg(long, value_name = "DEGREES")]
+    pub fov: Option<f64>,
+    /// How many frames of a video are looked at at once, each on one core.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub workers: u8,
     /// Print the report as JSON.
     #[arg(long)]
     pub json: bool,
@@ -72,15 +89,16 @@ pub struct ModelInfo {
     pub classes: Vec<Class>,
 }
 
-impl From<&Manifest> for ModelInfo {
-    fn from(m: &Manifest) -> Self {
-        Self {
+impl ModelInfo {
+    /// Of the model in `dir`; refused where the manifest does not say its scale, without which no photo can be compared.
+    fn of(m: &Manifest, dir: &Path) -> Result<ModelInfo, ManifestError> {
+        Ok(Self {
             name: m.name.clone(),
             version: m.version.clone(),
             sha256: m.sha256.clone(),
-            gsd_m: m.gsd_m,
+            gsd_m: m.ground_sample_distance(dir)?,
             classes: m.classes.clone(),
-        }
+        })
     }
 }
 
@@ -88,16 +106,44 @@ impl From<&Manifest> for ModelInfo {
 /// of a pixel where that is known.
 pub type Eye<'a> = dyn FnMut(&Path, &RgbImage, Option<f64>) -> Result<Vec<Detection>, DetectError> + 'a;
 
-pub fn run(args: InspectArgs) -> anyhow::Result<ExitCode> {
-    let mut detector = Detector::load(&perception::model_dir(args.model.as_deref()))?;
-    let model = ModelInfo::from(detector.manifest());
-    run_with(args, model, &mut |_, picture, gsd_m| detector.detect(picture, gsd_m))
+pub fn run(mut args: InspectArgs) -> anyhow::Result<ExitCode> {
+    if let Some(fov) = args.fov {
+        anyhow::ensure!(fov > 1.0 && fov < 179.0, "--fov must lie between 1 and 179 degrees");
+    }
+    let dir = perception::model_dir(args.model.as_deref());
+    let load = || Detector::load(&dir, &Options::default());
+    let mut detector = load()?;
+    let model = ModelInfo::of(detector.manifest(), &dir)?;
+    let addresses: Vec<Address> = args.paths.iter().filter_map(|path| Address::parse(&path.to_string_lossy())).collect();
+    args.paths.retain(|path| Address::parse(&path.to_string_lossy()).is_none());
+    let (options, workers) = (args.clone(), args.workers);
+    let mut videos = |inspection: &mut Inspection| -> anyhow::Result<()> {
+        // Only something live has to be told to stop; a file's Ctrl-C is the usual one.
+        let stop = if addresses.iter().any(Address::is_live) { Some(watch::on_signal()?) } else { None };
+        let stopped = || stop.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed));
+        for address in &addresses {
+            let detectors = (0..workers).map(|_| load()).collect::<Result<_, _>>()?;
+            video::inspect(inspection, address, &options, detectors, &stopped);
+        }
+        Ok(())
+    };
+    run_all(args, model, &mut |_, picture, gsd_m| detector.detect(picture, gsd_m), &mut videos)
 }
 
-/// [`run`] with any eye.
+/// [`run`] with any eye, of photos only.
 pub fn run_with(args: InspectArgs, model: ModelInfo, eye: &mut Eye) -> anyhow::Result<ExitCode> {
+    run_all(args, model, eye, &mut |_| Ok(()))
+}
+
+fn run_all(
+    args: InspectArgs,
+    model: ModelInfo,
+    eye: &mut Eye,
+    videos: &mut dyn FnMut(&mut Inspection) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(args.ground.is_finite(), "--ground must be a number of metres");
     let mut inspection = Inspection::new(&args.out, model, args.ground)?;
+    videos(&mut inspection)?;
     if args.watch {
         watch::follow(&args.paths, &mut inspection, eye)?;
     } else {
@@ -146,6 +192,7 @@ pub struct Inspection {
     model: ModelInfo,
     ground_m: f64,
     images: Vec<ImageReport>,
+    videos: Vec<video::VideoReport>,
     sightings: Vec<findings::Sighting>,
     evidence_names: HashSet<String>,
     /// Files in the folders that are no photos.
@@ -162,6 +209,7 @@ impl Inspection {
             model,
             ground_m,
             images: Vec::new(),
+            videos: Vec::new(),
             sightings: Vec::new(),
             evidence_names: HashSet::new(),
             ignored: 0,
@@ -195,9 +243,10 @@ impl Inspection {
         &self.images[index]
     }
 
-    /// How many photos were looked at, with or without a place.
+    /// How many photos and videos were looked at, with or without a place.
     pub fn processed(&self) -> usize {
-        self.images.iter().filter(|i| i.status != Status::Failed).count()
+        let videos = self.videos.iter().filter(|video| video.counts.looked > 0).count();
+        self.images.iter().filter(|i| i.status != Status::Failed).count() + videos
     }
 
     pub fn findings(&self) -> Vec<findings::Finding> {

@@ -53,6 +53,7 @@ impl Inspection {
             },
             "seconds": (self.started.elapsed().as_secs_f64() * 1e3).round() / 1e3,
             "images": self.images,
+            "videos": self.videos,
         })
     }
 
@@ -97,7 +98,7 @@ pub(super) fn evidence_name(photo: &Path, taken: &mut HashSet<String>) -> String
     name
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
     let written = std::fs::File::create(&beside)

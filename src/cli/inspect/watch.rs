@@ -80,7 +80,7 @@ fn follow_until(
 }
 
 /// A flag that the first SIGINT or SIGTERM raises; the second ends the process at once.
-fn on_signal() -> anyhow::Result<Arc<AtomicBool>> {
+pub(super) fn on_signal() -> anyhow::Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let raised = Arc::clone(&flag);
     let runtime =

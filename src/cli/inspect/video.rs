@@ -1,0 +1,260 @@
+//! A video, a stream or a camera: frames that add ground (or one in so many seconds, from a fixed camera), things followed
+//! from frame to frame on the ground, one finding a pass.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::Serialize;
+
+use super::photo::{ImageReport, Seconds, Seen as SeenThing, Status};
+use super::{Inspection, InspectArgs, findings, output};
+use crate::geo::{Attitude, LatLon, Pose, PoseSigma};
+use crate::perception::annotate;
+use crate::perception::child;
+use crate::perception::decode::Picture;
+use crate::perception::detect::{Detection, Detector};
+use crate::perception::ledger::Rules;
+use crate::perception::manifest::Manifest;
+use crate::perception::pipeline::{self, Choice, Input, Looked, Report, Seen};
+use crate::perception::protocol::Sighting;
+use crate::perception::sources::live::Feed;
+use crate::perception::sources::video::Video;
+use crate::perception::sources::vigil::Limits;
+use crate::perception::sources::{Address, Lens, Poses, Source, SourceError};
+use crate::perception::track::{Motion, Pass, Tracker};
+
+/// Looks at each patch of ground from a moving camera: three, so that a moving thing can be told.
+const LOOKS: u8 = 3;
+/// Of a fixed camera, one frame in so many seconds.
+const PERIOD_S: f64 = 1.0;
+
+/// What became of one video.
+#[derive(Debug, Clone, Serialize)]
+pub struct VideoReport {
+    pub video: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    pub notes: Vec<String>,
+    #[serde(flatten)]
+    pub counts: Report,
+    pub passes: Vec<PassReport>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct PassReport {
+    pub class: String,
+    pub score: f32,
+    pub first_s: f64,
+    pub last_s: f64,
+    pub looks: usize,
+    pub motion: Motion,
+}
+
+/// Looks at one; what is wrong with it stands in the report. `stopped` ends a live one.
+pub fn inspect(
+    inspection: &mut Inspection,
+    address: &Address,
+    args: &InspectArgs,
+    detectors: Vec<Detector>,
+    stopped: &dyn Fn() -> bool,
+) {
+    let mut report = VideoReport {
+        video: address.name(),
+        reason: None,
+        notes: Vec::new(),
+        counts: Report::default(),
+        passes: Vec::new(),
+    };
+    if let Err(error) = fill(&mut report, inspection, address, args, detectors, stopped) {
+        report.reason = Some(format!("{error:#}"));
+    }
+    inspection.videos.push(report);
+}
+
+fn fill(
+    report: &mut VideoReport,
+    inspection: &mut Inspection,
+    address: &Address,
+    args: &InspectArgs,
+    detectors: Vec<Detector>,
+    stopped: &dyn Fn() -> bool,
+) -> anyhow::Result<()> {
+    let fixed = args.pose.as_deref().map(|text| pose(text, args.ground)).transpose()?;
+    let lens = args.fov.map(|horizontal_fov_deg| Lens { horizontal_fov_deg });
+    let manifest = detectors.first().context("no detector")?.manifest().clone();
+    let (input, choice) = open(report, address, fixed, lens)?;
+    let (classes, drawn) = (manifest.clone(), inspection.out.clone());
+    let draw = move |picture: &Picture, found: &[Detection]| evidence(picture, &classes, found);
+    let mut tracker = Tracker::default();
+    let mut passes = Vec::new();
+    // Where each looked-at frame with something in it stands in the report.
+    let mut images = std::collections::HashMap::new();
+    let counts = pipeline::run(input, detectors, choice, Some(Arc::new(draw)), stopped, |looked| {
+        let frame = looked.stamp.index;
+        let at_s = looked.stamp.at_s;
+        let view = looked.view;
+        let Some((image, sightings)) = take_up(&drawn, address, &manifest, looked) else { return };
+        if let Some(image) = image {
+            images.insert(frame, inspection.images.len());
+            inspection.images.push(image);
+        }
+        if let Some(view) = view {
+            passes.extend(tracker.frame(frame, at_s, &view, sightings));
+        }
+    })?;
+    passes.extend(tracker.finish());
+    report.counts = counts;
+    for pass in passes {
+        let Pass { class, first_s, last_s, looks, best, located, motion } = pass;
+        if let Some(&image) = images.get(&best.frame) {
+            let (score, bbox) = (best.sighting.score, best.sighting.bbox);
+            inspection.sightings.push(findings::Sighting { image, class: class.clone(), score, bbox, located });
+        }
+        report.passes.push(PassReport { class, score: best.sighting.score, first_s, last_s, looks, motion });
+    }
+    Ok(())
+}
+
+fn open(
+    report: &mut VideoReport,
+    address: &Address,
+    fixed: Option<Pose>,
+    lens: Option<Lens>,
+) -> anyhow::Result<(Input, Choice)> {
+    if fixed.is_some() && lens.is_none() {
+        anyhow::bail!("--pose needs --fov: the horizontal field of view of the camera, degrees");
+    }
+    if let Address::Video(path) = address {
+        let source = Video::open(address, poses(path, fixed, report), lens)?;
+        let choice = match fixed {
+            Some(_) => Choice::Period(PERIOD_S),
+            None => Choice::Ground(Rules { looks: LOOKS, ..Rules::default() }),
+        };
+        return Ok((Input::File(Box::new(source)), choice));
+    }
+    let again = address.clone();
+    let opener = move || -> Result<Box<dyn Source>, SourceError> {
+        Ok(Box::new(Video::open(&again, Box::new(fixed), lens)?))
+    };
+    let gap = Duration::from_secs_f64(PERIOD_S / 4.0);
+    Ok((Input::Live(Feed::start(Arc::new(opener), gap, Limits::default())), Choice::Period(PERIOD_S)))
+}
+
+/// What says where a video's camera was.
+fn poses(_: &Path, fixed: Option<Pose>, report: &mut VideoReport) -> Box<dyn Poses> {
+    if fixed.is_none() {
+        report.notes.push("no telemetry: looked at as it is, nothing has a place".to_owned());
+    }
+    Box::new(fixed)
+}
+
+/// One frame's report, where something was found in it, and its sightings; none where it could not be looked at.
+fn take_up(
+    out: &Path,
+    address: &Address,
+    manifest: &Manifest,
+    looked: Looked,
+) -> Option<(Option<ImageReport>, Vec<Sighting>)> {
+    let Seen::Found { detections, jpeg, .. } = looked.result.ok()? else { return None };
+    let mut sightings = Vec::new();
+    let mut things = Vec::new();
+    for detection in &detections {
+        let class = manifest.classes.get(detection.class).map_or_else(String::new, |c| c.name.clone());
+        let placed = looked.view.and_then(|view| child::place(manifest, &view, detection));
+        things.push(SeenThing {
+            class,
+            score: detection.score,
+            bbox: detection.bbox,
+            located: placed.as_ref().map(|s| s.located),
+            unlocated: None,
+        });
+        sightings.extend(placed);
+    }
+    if things.is_empty() {
+        return Some((None, sightings));
+    }
+    let stem = Path::new(&address.name()).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let name = format!("{stem}-{:06}.jpg", looked.stamp.index);
+    let written = jpeg.and_then(|jpeg| output::replace(&out.join(output::EVIDENCE).join(&name), &jpeg).ok());
+    let image = ImageReport {
+        image: format!("{} at {:.2} s", address.name(), looked.stamp.at_s),
+        status: if looked.view.is_some() { Status::Located } else { Status::NoPose },
+        reason: None,
+        notes: Vec::new(),
+        camera_model: None,
+        taken: None,
+        pose: looked.view.map(|view| view.pose),
+        camera: looked.view.map(|view| view.camera),
+        gsd_m: looked.view.map(|v| crate::geo::ground_sample_distance(&v.camera, &v.pose)).filter(|gsd| gsd.is_finite()),
+        detections: things,
+        evidence: written.map(|()| format!("{}/{name}", output::EVIDENCE)),
+        seconds: Seconds::default(),
+    };
+    Some((Some(image), sightings))
+}
+
+fn evidence(picture: &Picture, manifest: &Manifest, found: &[Detection]) -> Option<Vec<u8>> {
+    const WIDTH: u32 = 1920;
+    let width = picture.width().min(WIDTH);
+    let scale = f64::from(width) / f64::from(picture.width());
+    let height = ((f64::from(picture.height()) * scale).round() as u32).max(1);
+    let rgb = picture.rgb_sized(width, height).ok()?.into_rgb().ok()?;
+    let boxes: Vec<_> = found
+        .iter()
+        .map(|d| annotate::Box {
+            bbox: d.bbox.map(|v| v * scale as f32),
+            label: format!("{} {:.2}", manifest.classes.get(d.class).map_or("", |c| &c.name), d.score),
+            color: annotate::RED,
+        })
+        .collect();
+    annotate::jpeg(&rgb, &boxes, WIDTH, 85).ok()
+}
+
+/// `LAT,LON,HEIGHT,YAW,PITCH[,ROLL]`, the height above take-off.
+fn pose(text: &str, ground_m: f64) -> Result<Pose, SourceError> {
+    let fault = |message: String| SourceError::Pose { name: "--pose".to_owned(), message };
+    let numbers: Vec<f64> = text
+        .split(',')
+        .map(|part| part.trim().parse::<f64>().ok().filter(|n| n.is_finite()).ok_or(part))
+        .collect::<Result<_, _>>()
+        .map_err(|part| fault(format!("{part:?} is no number")))?;
+    let (lat, lon, height_m, yaw_deg, pitch_deg, roll_deg) = match numbers[..] {
+        [lat, lon, height, yaw, pitch] => (lat, lon, height, yaw, pitch, 0.0),
+        [lat, lon, height, yaw, pitch, roll] => (lat, lon, height, yaw, pitch, roll),
+        _ => return Err(fault(format!("{} numbers, 5 or 6 are needed", numbers.len()))),
+    };
+    let at = LatLon { lat, lon };
+    at.validate().map_err(|error| fault(error.to_string()))?;
+    if !(-90.0..=90.0).contains(&pitch_deg) {
+        return Err(fault(format!("a pitch of {pitch_deg} is none: -90 is straight down, 0 the horizon")));
+    }
+    Ok(Pose {
+        at,
+        height_m: height_m - ground_m,
+        attitude: Attitude { yaw_deg, pitch_deg, roll_deg },
+        // A camera on a mast whose place somebody measured with a telephone, and its direction by landmarks.
+        sigma: PoseSigma { horizontal_m: 2.0, vertical_m: 1.0, yaw_deg: 2.0, tilt_deg: 1.0 },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fixed_cameras_pose_is_read_or_its_fault_is_named() {
+        let read = pose("23.03, 112.9,45,270,-60", 5.0).unwrap();
+        assert_eq!((read.at.lat, read.height_m, read.attitude.yaw_deg, read.attitude.pitch_deg), (23.03, 40.0, 270.0, -60.0));
+        for (text, told) in [
+            ("23.03,112.9,45", "3 numbers"),
+            ("23.03,112.9,45,north,-60", "\"north\""),
+            ("123,112.9,45,0,-60", "123"),
+            ("23,112.9,45,0,-120", "pitch"),
+        ] {
+            let error = pose(text, 0.0).unwrap_err().to_string();
+            assert!(error.contains(told) && error.contains("--pose"), "{error}");
+        }
+    }
+}
