@@ -19,6 +19,7 @@
 //! | [`perception`] | decode, tile, detect, locate; the child process, its protocol and its keeper |
 //! | [`cases`] | from sightings to cases; the register of what is permitted |
 //! | [`outbox`] | the only truth about what still has to reach upstream |
+//! | [`update`] | signed models, fetched, probed, watched as a shadow and on trial, committed or rolled back |
 //! | [`uplink`] | MQTT session, events, the one door for commands |
 //! | [`console`] | HTTP interface and web page |
 //! | [`sim`] | a simulated town with its drone, camera, dock, weather; nothing of the station knows it |
@@ -66,5 +67,6 @@ pub mod perception;
 pub mod runtime;
 pub mod sim;
 pub mod station;
+pub mod update;
 pub mod uplink;
 pub mod vehicle;

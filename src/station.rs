@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
+use crate::cases::Register;
 use crate::cases::keeper::{self, CaseKeeper};
 use crate::config::{self, Checked, Faults};
 use crate::console;
@@ -28,6 +29,8 @@ use crate::runtime::latest;
 use crate::runtime::store::Store;
 use crate::runtime::supervisor::{Budget, Supervisor};
 use crate::uplink::commands::{self, Door, Execute, Outcome};
+use crate::update::release::Kind;
+use crate::update::{self, Updates};
 use crate::uplink::{self, UplinkState};
 use crate::vehicle::{Dock, Lines, Telemetry, Vehicle, Weather, Wiring};
 
@@ -43,6 +46,7 @@ pub struct Station {
     pub keeper: CaseKeeper,
     pub dispatcher: Dispatcher,
     pub outbox: Outbox,
+    pub updates: Updates,
     pub store: Store,
     pub uplink: watch::Receiver<UplinkState>,
     pub door: Door,
@@ -77,7 +81,7 @@ fn listen_of(path: &Path) -> Option<String> {
     at.ip().is_loopback().then(|| listen.to_owned())
 }
 
-async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool> {
+async fn fly(mut checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool> {
     let supervisor = Supervisor::new(cancel.clone(), Budget::default());
     let config = checked.config.clone();
     let id = config.station.id.clone();
@@ -97,19 +101,31 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
     let dock = Dock::spawn_on(config.dock.clone(), &lines, cancel.clone())?;
     let weather = Weather::spawn_on(config.weather.clone(), &lines, cancel.clone())?;
 
-    let model = perception::model_dir(config.perception.model.as_deref());
     let program = std::env::current_exe()?;
+    let prepared = update::Prepared::open(update::Options {
+        station: id.clone(),
+        state_dir: dir.clone(),
+        zone: checked.zone.clone(),
+        config: config.update.clone(),
+        program: program.clone(),
+        providers: config.perception.execution_provider.clone(),
+        own_model: perception::model_dir(config.perception.model.as_deref()),
+    })?;
+    if let Some(path) = prepared.committed_file(Kind::Register, "register.geojson")? {
+        checked.register = Register::read(&path)?;
+    }
+    let rules = prepared.committed_file(Kind::Rules, "cases.toml")?.map(|path| config::kinds_of(&path));
     let options = supervise::Options {
         program,
-        // A model of the site's own that does not load gives way to the one that came with aerie.
-        fallback: config.perception.model.is_some().then(|| perception::model_dir(None)),
-        model,
+        // A model of the site's own, or a signed one, that does not load gives way to the one that came with aerie.
+        fallback: Some(perception::model_dir(None)).filter(|own| *own != prepared.model),
+        model: prepared.model.clone(),
         providers: config.perception.execution_provider.clone(),
     };
     let (perception, looked) = supervise::spawn(options, cancel.clone());
     let options = keeper::Options {
         station: id.clone(),
-        kinds: config.cases.kinds(),
+        kinds: rules.transpose().map_err(anyhow::Error::msg)?.unwrap_or_else(|| config.cases.kinds()),
         division: config.station.division.clone(),
         camera: CameraModel { horizontal_fov_deg: config.camera.horizontal_fov_deg },
         aspect: config.camera.aspect,
@@ -129,6 +145,10 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
 
     let holds = HoldKeeper::open(store.clone()).await?;
     let (clock_out, clock) = watch::channel(Trust::Unsynced);
+    // A hint says no more than "look again": one that finds another waiting is dropped.
+    let (hinted, hints) = mpsc::channel(1);
+    let updates =
+        update::spawn(prepared, perception.clone(), outbox.clone(), clock.clone(), hints, cancel.clone())?;
     let (current_out, current) = watch::channel(None);
     let crew = Crew {
         station: id.clone(),
@@ -177,6 +197,7 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
         keeper,
         dispatcher: dispatcher.clone(),
         outbox,
+        updates: updates.clone(),
         store,
         uplink: link.state(),
         door: door.clone(),
@@ -185,13 +206,17 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
     for closed in interrupted.into_iter().filter(|c| c.by_mqtt) {
         link.reply(&closed.reply, closed.reply_to).await;
     }
-    // Hints to look for a newer model have no reader yet.
-    let (hints, _) = mpsc::channel(1);
-    tokio::spawn(commands::serve(door, Arc::clone(&link), incoming, hints));
+    let (hints_out, mut hints) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while hints.recv().await.is_some() {
+            let _ = hinted.try_send(());
+        }
+    });
+    tokio::spawn(commands::serve(door, Arc::clone(&link), incoming, hints_out));
     let watched = dispatcher.clone();
     tokio::spawn(async move {
         while let Some(order) = orders.recv().await {
-            tokio::spawn(execute(dispatcher.clone(), holds.clone(), order));
+            tokio::spawn(execute(dispatcher.clone(), holds.clone(), updates.clone(), order));
         }
     });
     tokio::spawn(watch_over(watched, healthy_out, cancel.clone()));
@@ -231,13 +256,14 @@ fn keep_alive(supervisor: &Supervisor, station: &Station, link: &uplink::Uplink)
     vital(supervisor, "weather", station.weather.latest());
     vital(supervisor, "perception", station.perception.state());
     vital(supervisor, "case keeper", station.keeper.harvest());
+    vital(supervisor, "update", station.updates.view());
     vital(supervisor, "outbox", station.outbox.stats());
     vital(supervisor, "uplink", link.state());
     let dispatcher = station.dispatcher.clone();
     supervisor.vital("dispatcher", move || dispatcher.is_gone());
 }
 
-const COMMANDS: [&str; 9] = [
+const COMMANDS: [&str; 13] = [
     "patrol.start",
     "patrol.cancel",
     "patrol.pause",
@@ -247,10 +273,14 @@ const COMMANDS: [&str; 9] = [
     "station.release",
     "station.maintenance",
     "station.maintained",
+    "model.check",
+    "model.add",
+    "model.promote",
+    "model.rollback",
 ];
 
 /// Carries out one command.
-async fn execute(dispatcher: Dispatcher, holds: HoldKeeper, order: Execute) {
+async fn execute(dispatcher: Dispatcher, holds: HoldKeeper, updates: Updates, order: Execute) {
     let Some(running) = order.begin().await else { return };
     let envelope = running.envelope.clone();
     let outcome = match envelope.name.as_str() {
@@ -266,9 +296,27 @@ async fn execute(dispatcher: Dispatcher, holds: HoldKeeper, order: Execute) {
         "station.release" => lift(&holds, Lock::Hold, &envelope).await,
         "station.maintenance" => hold(&holds, Lock::Maintenance, &envelope).await,
         "station.maintained" => lift(&holds, Lock::Maintenance, &envelope).await,
+        "model.check" => updated(updates.check().await),
+        "model.add" => match envelope.args["folder"].as_str() {
+            Some(folder) => updated(updates.add(PathBuf::from(folder)).await),
+            None => Outcome::Refused("args.folder is missing: name a folder of the station's own computer".to_owned()),
+        },
+        "model.promote" => updated(updates.promote(envelope.operator.clone()).await),
+        "model.rollback" => match envelope.args["reason"].as_str().map(str::trim).filter(|r| !r.is_empty()) {
+            Some(reason) => updated(updates.roll_back(envelope.operator.clone(), reason.to_owned()).await),
+            None => Outcome::Refused("args.reason is missing: say why, others will read it".to_owned()),
+        },
         name => Outcome::Refused(format!("this station knows no command {name:?}; it knows {}", COMMANDS.join(", "))),
     };
     running.finish(outcome);
+}
+
+fn updated(done: Result<String, update::UpdateError>) -> Outcome {
+    match done {
+        Ok(said) => Outcome::Done(json!({"said": said})),
+        Err(update::UpdateError::Gone) => Outcome::Failed(update::UpdateError::Gone.to_string()),
+        Err(refused) => Outcome::Refused(refused.to_string()),
+    }
 }
 
 async fn tell(dispatcher: &Dispatcher, order: Order, envelope: &commands::Envelope) -> Outcome {
@@ -385,12 +433,26 @@ fn status_of(station: &Station) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "simulated": station.checked.config.station.simulated,
         "model": perception.model,
+        "update": update_of(station),
         "perception": if perception.running { "running" } else { "down" },
         "sortie": sortie,
         "dock": latest(&station.dock.state()).hatch,
         "vehicle_linked": latest(&station.vehicle.telemetry()).linked,
         "problems": console::problems(station),
     })
+}
+
+/// What changes rarely: the status is retained, and published anew with each change.
+fn update_of(station: &Station) -> Value {
+    let view = latest(&station.updates.view());
+    let kinds = view.kinds.iter().map(|k| {
+        let candidate = k.record.candidate.as_ref();
+        (k.kind.name().to_owned(), json!({
+            "committed": k.record.committed,
+            "candidate": candidate.map(|c| json!({"release": c.release, "stage": c.stage})),
+        }))
+    });
+    Value::Object(kinds.collect())
 }
 
 fn pose(t: &Telemetry) -> Value {

@@ -9,12 +9,16 @@ mod detect;
 pub mod inspect;
 pub mod locate;
 mod model;
+mod model_publish;
+mod model_station;
 mod outbox;
 mod patrol;
 mod perceive;
+mod prove;
 mod run;
 mod service;
 mod sim;
+mod tuf_conformance;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -62,6 +66,12 @@ enum Command {
     /// The station's perception child; not for people
     #[command(hide = true)]
     Perceive(perceive::PerceiveArgs),
+    /// The probe's child; not for people
+    #[command(hide = true)]
+    Prove(prove::ProveArgs),
+    /// The client of the tuf-conformance suite; not for people
+    #[command(hide = true)]
+    TufConformance(tuf_conformance::ConformanceArgs),
 }
 
 pub fn main() -> ExitCode {
@@ -87,6 +97,8 @@ pub fn main() -> ExitCode {
         Command::Signed(args) => command::run(args),
         Command::Service(args) => service::run(args),
         Command::Perceive(args) => perceive::run(args),
+        Command::Prove(args) => prove::run(args),
+        Command::TufConformance(args) => tuf_conformance::run(args),
     };
     match done {
         Ok(code) => code,
