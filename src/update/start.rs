@@ -1,6 +1,7 @@
 //! Before perception starts: which model is in charge, its files compared with what was signed, its load counted.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -30,7 +31,7 @@ pub struct Options {
 /// Everything that is known before the first frame.
 pub struct Prepared {
     pub options: Options,
-    pub(super) ledger: Ledger,
+    pub(super) ledger: Arc<Mutex<Ledger>>,
     pub(super) slots: Slots,
     pub(super) store: Store,
     pub(super) root: Option<Vec<u8>>,
@@ -69,12 +70,14 @@ impl Prepared {
             record = ledger.step(Kind::Model, &Event::Failed { reason: fault.clone() }, facts)?;
             (model, damaged) = loadable(&record, &slots, &options);
         }
+        let ledger = Arc::new(Mutex::new(ledger));
         Ok(Prepared { options, ledger, slots, store, root, model, damaged })
     }
 
     /// A file of a committed release of another kind, for those who read it at the start.
     pub fn committed_file(&self, kind: Kind, name: &str) -> Result<Option<PathBuf>, LedgerError> {
-        let Some(release) = self.ledger.record(kind)?.committed else { return Ok(None) };
+        let record = self.ledger.lock().unwrap_or_else(PoisonError::into_inner).record(kind)?;
+        let Some(release) = record.committed else { return Ok(None) };
         match self.slots.verified(&release.digest) {
             Ok(dir) => Ok(Some(dir.join(name))),
             Err(error) => {

@@ -50,7 +50,6 @@ enum Work {
 
 struct Task {
     prepared: Prepared,
-    ledger: Arc<Mutex<Ledger>>,
     perception: Perception,
     outbox: Outbox,
     web: Option<Arc<dyn Origin>>,
@@ -89,19 +88,18 @@ pub fn spawn(
         None => None,
         Some(url) => Some(Arc::new(Web::new(url, config.ca_file.as_deref())?)),
     };
-    let Prepared { options, ledger, slots, store, root, model, damaged } = prepared;
-    let (floor, fresh) = (ledger.floor()?, ledger.noted("fresh_until")?);
-    let spent = ledger.noted("spent")?.and_then(|text| {
+    let (floor, fresh, spent) = {
+        let ledger = prepared.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        (ledger.floor()?, ledger.noted("fresh_until")?, ledger.noted("spent")?)
+    };
+    let spent = spent.and_then(|text| {
         let (day, bytes) = text.split_once(' ')?;
         Some((day.to_owned(), bytes.parse().ok()?))
     });
     let first = Duration::from_secs(rand::rng().random_range(5..30));
-    // The ledger is asked from blocking threads; the copy that stays in `prepared` is never used.
-    let looked = Ledger::look(&options.state_dir)?;
     let task = Task {
-        in_use: model.clone(),
-        prepared: Prepared { options, ledger: looked, slots, store, root, model, damaged },
-        ledger: Arc::new(Mutex::new(ledger)),
+        in_use: prepared.model.clone(),
+        prepared,
         perception,
         outbox,
         web,
@@ -610,11 +608,11 @@ impl Task {
             Verdict::Failed(reason) => Event::Failed { reason },
         };
         match self.step(Kind::Model, event).await {
-            Ok((record, _)) => {
+            Ok(_) => {
                 self.perception.tap(None);
                 (self.work, self.before) = (None, None);
                 self.bring_in_charge().await;
-                self.sweep(record).await
+                self.sweep().await
             }
             // It goes on, watched, until the repository has been heard again.
             Err(UpdateError::Ledger(LedgerError::Refused(Refused::Expired))) => {
@@ -662,7 +660,7 @@ impl Task {
         }
     }
 
-    async fn sweep(&self, _: Record) -> Result<(), UpdateError> {
+    async fn sweep(&self) -> Result<(), UpdateError> {
         let mut keep = BTreeSet::new();
         for kind in Kind::ALL {
             keep.extend(super::states::kept(&self.record(kind).await?).map(|r| r.digest.clone()));
@@ -690,7 +688,7 @@ impl Task {
         &self,
         work: impl FnOnce(&mut Ledger) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, UpdateError> {
-        let ledger = Arc::clone(&self.ledger);
+        let ledger = Arc::clone(&self.prepared.ledger);
         Ok(blocking(move || work(&mut ledger.lock().unwrap_or_else(PoisonError::into_inner))).await??)
     }
 
