@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aerie::geo;
 use aerie::perception::decode::{Encoded, Pixels};
@@ -33,11 +33,17 @@ fn main() {
     }
     tile_ratio("aerie-town, default", &model_dir(None), &picture);
     preparation(&photos.join("DJI_0010.JPG"));
+    let coco = &["car", "truck", "bus"][..];
+    let own = ("aerie-town", model_dir(None), &["vehicle"][..], 0.10);
+    own_tiling(&photos, &own, &own);
     if let Some(dir) = bench_model("yolov8n_int8") {
-        own_tiling("yolov8n_int8 at 0.05 m", &dir, &photos, &["car", "truck", "bus"], Some(&dir));
-        own_tiling("aerie-town at 0.10 m", &model_dir(None), &photos, &["vehicle"], Some(&dir));
+        let peer = ("yolov8n_int8", dir, coco, 0.05);
+        own_tiling(&photos, &own, &peer);
+        own_tiling(&photos, &peer, &peer);
     }
 }
+
+type Named<'a> = (&'a str, PathBuf, &'a [&'a str], f64);
 
 /// From a tile's view to its boxes, over `session.run` on the same numbers.
 fn tile_ratio(name: &str, dir: &Path, picture: &RgbImage) {
@@ -112,12 +118,11 @@ fn preparation(photo: &Path) {
 }
 
 /// A photo brought to the model's scale and cut evenly, beside 640-pixel tiles with 20 % overlap of all its pixels.
-fn own_tiling(name: &str, dir: &Path, photos: &Path, vehicles: &[&str], forced: Option<&Path>) {
-    let Some(forced) = forced else { return };
+fn own_tiling(photos: &Path, (name, dir, vehicles, gsd): &Named, (peer_name, peer_dir, peer_vehicles, _): &Named) {
     let mut own = Detector::load(dir, &Options::default()).unwrap();
-    let mut peer = Detector::load(forced, &Options::default()).unwrap();
+    let mut peer = Detector::load(peer_dir, &Options::default()).unwrap();
     let (mut total, mut marked) = ([0.0; 2], [0; 3]);
-    let mut tiles_of = [0; 2];
+    let mut tiles = 0;
     for photo in ["DJI_0010", "DJI_0012", "DJI_0019", "DJI_0028"] {
         let path = photos.join(format!("{photo}.JPG"));
         let encoded = Encoded::open(&path).unwrap();
@@ -129,21 +134,19 @@ fn own_tiling(name: &str, dir: &Path, photos: &Path, vehicles: &[&str], forced: 
         let (to_width, to_height) = own.scaled_size(width, height, Some(gsd_m)).unwrap();
 
         let fixed = tiling::tiles(width, height, TILE, TILE, TILE / 5);
-        tiles_of[0] += fixed.len();
+        tiles += fixed.len();
         let (forced, forced_ms) = timed(|| peer.detect_tiles(&full.pixels(), &fixed).unwrap());
         let (mut ours, own_ms) = timed(|| {
             let scaled = full.rgb_sized(to_width, to_height).unwrap();
             own.detect_scaled(&scaled.pixels()).unwrap()
         });
-        let input = &own.manifest().input;
-        tiles_of[1] += tiling::tiles(to_width, to_height, input.width, input.height, 0).len();
         ours.iter_mut().for_each(|d| d.stretch([width as f32 / to_width as f32, height as f32 / to_height as f32]));
         let found = |detector: &Detector, names: &[&str], detections: &[Detection]| {
             let is_vehicle = |class: usize| names.contains(&detector.manifest().classes[class].name.as_str());
             let boxes: Vec<_> = detections.iter().filter(|d| is_vehicle(d.class)).map(|d| d.bbox).collect();
             recalled(&truth, &boxes)
         };
-        let (f, o) = (found(&peer, &["car", "truck", "bus"], &forced), found(&own, vehicles, &ours));
+        let (f, o) = (found(&peer, peer_vehicles, &forced), found(&own, vehicles, &ours));
         println!(
             "  {photo}: {gsd_m:.3} m a pixel, {} of {width}x{height}; 640 px tiles: {forced_ms:.0} ms, {f} of {} vehicles; own, \
              {to_width}x{to_height}: {own_ms:.0} ms, {o}",
@@ -157,14 +160,13 @@ fn own_tiling(name: &str, dir: &Path, photos: &Path, vehicles: &[&str], forced: 
         marked[2] += o;
     }
     println!(
-        "own tiling, {name}: CPU {:.3} of yolov8n_int8 on {} tiles of 640 (target 0.25); marked vehicles {} of {}, there {} \
-         (tiles without overlap: {})",
+        "own tiling, {name} at {gsd} m: CPU {:.3} of {peer_name} on {} tiles of 640 (target 0.25); marked vehicles {} of {}, \
+         there {}",
         total[1] / total[0],
-        tiles_of[0],
+        tiles,
         marked[2],
         marked[0],
         marked[1],
-        tiles_of[1],
     );
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use aerie::geo::{Attitude, Camera, LocalFrame, Pose, PoseSigma};
 use aerie::patrol::plan::{Swath, cover};
+use aerie::perception::decode;
 use aerie::sim::town::{Renderer, Town, TruePose};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -40,7 +41,8 @@ fn main() -> ExitCode {
 fn render(out: &PathBuf, seed: u64, height_m: f64, [front, side]: [f64; 2], dense: bool) -> std::io::Result<usize> {
     std::fs::create_dir_all(out)?;
     let town = Arc::new(if dense { Town::generate_dense(seed) } else { Town::generate(seed) });
-    let camera = Camera::from_fov(WIDTH, HEIGHT, FOV_DEG);
+    // Drawn at half the size and enlarged: four times cheaper, and still finer than what the model looks at.
+    let camera = Camera::from_fov(WIDTH / 2, HEIGHT / 2, FOV_DEG);
     let aspect = f64::from(WIDTH) / f64::from(HEIGHT);
     let swath = Swath { height_m, horizontal_fov_deg: FOV_DEG, aspect, side_overlap: side, front_overlap: front };
     let area = town.patrol_area();
@@ -71,10 +73,11 @@ fn render(out: &PathBuf, seed: u64, height_m: f64, [front, side]: [f64; 2], dens
             let path = out.join(&file);
             if !path.exists() {
                 let rendered = renderer.render(&camera, pose, seed ^ frames.len() as u64);
+                let enlarged = decode::resize(&rendered.rgb, WIDTH, HEIGHT).map_err(|e| std::io::Error::other(e.message))?;
                 let part = path.with_extension("part");
                 let mut to = std::io::BufWriter::new(std::fs::File::create(&part)?);
                 image::codecs::jpeg::JpegEncoder::new_with_quality(&mut to, 92)
-                    .encode_image(&rendered.rgb)
+                    .encode_image(&enlarged)
                     .map_err(std::io::Error::other)?;
                 drop(to);
                 std::fs::rename(&part, &path)?;

@@ -37,15 +37,15 @@
 //! 2. **A stale command never flies: every command has an id, a deadline, an author and exactly one terminal reply; the
 //!    same id twice acts once.** [`uplink::commands`]: one door, one journal.
 //! 3. **Before arming, the drone itself holds all that brings it home without us, read back and compared.**
-//!    [`vehicle::mission`] and its transfer: mission and geofence; [`vehicle::safety`]: failsafe parameters.
-//!    Not yet: rally points are not looked at.
+//!    [`vehicle::mission`] and its transfer: mission and geofence, rally points cleared; [`vehicle::safety`]: failsafe
+//!    parameters.
 //! 4. **Our crash at any moment cannot strand the drone; on restart with the drone in the air we adopt the flight.**
 //!    3 above, and [`patrol::flight::adopt`], which neither arms nor uploads. Not yet proven on a real autopilot.
 //! 5. **An alert that was accepted is delivered at least once under a stable id, in the order of its case; what must be
 //!    dropped is dropped by a stated policy and reported.** [`outbox`] and [`uplink`]; [`cases::keeper`] offers again at
 //!    start what a crash kept from the outbox.
 //! 6. **No model looks at a live frame before its signature, its hash and its probe passed; the last committed model always
-//!    remains loadable.** [`perception::manifest`] checks the hash, [`perception::detect`] runs the graph once before it is
+//!    remains loadable.** [`perception::manifest`] checks the hash, [`perception::graph`] runs the graph once before it is
 //!    used. Not yet: signatures, and updates over the air at all.
 //! 7. **Every position carries its uncertainty, and says which datum it is in.** [`geo::locate()`] returns both or a reason;
 //!    [`geo::datum`] names them; [`cases::event`] says them.

@@ -54,6 +54,12 @@ pub struct Station {
 
 /// Runs a station until SIGTERM or SIGINT; a second signal forces. Returns whether it ended as it should.
 pub async fn run(config: &Path) -> anyhow::Result<bool> {
+    // A wrong name on a command line; what stands in a file and is wrong is said on the page instead.
+    anyhow::ensure!(
+        config.exists(),
+        "{}: there is no such file; name it with --config, `aerie config example` prints one to begin with",
+        config.display()
+    );
     let cancel = CancellationToken::new();
     stop_on_signals(cancel.clone())?;
     match config::load(config) {

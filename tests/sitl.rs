@@ -181,7 +181,7 @@ impl Site {
     }
 
     fn dock_closes(&self) {
-        until("the dock is closed over it", 60, || (self.get("status")?["dock"]["hatch"] == "closed").then_some(()));
+        until("the dock is closed over it", 60, || (self.get("status")?["dock"]["state"] == "closed").then_some(()));
     }
 
     fn pictures(&self) -> usize {

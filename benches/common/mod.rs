@@ -1,4 +1,5 @@
 //! What the measures share: the clock of this thread's own processor time, medians, and where the inputs lie.
+#![allow(dead_code, reason = "each bench takes what it needs")]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +12,6 @@ pub fn thread_cpu() -> Duration {
 }
 
 /// Processor time of the whole process.
-#[allow(dead_code, reason = "not every bench measures whole runs")]
 pub fn process_cpu() -> Duration {
     clock(ClockId::CLOCK_PROCESS_CPUTIME_ID)
 }
@@ -42,7 +42,6 @@ pub fn data(below: &str) -> Option<PathBuf> {
 }
 
 /// What `benches/peers/make_models.py` wrote.
-#[allow(dead_code, reason = "not every bench needs them")]
 pub fn bench_model(name: &str) -> Option<PathBuf> {
     there(&repository().join("target/bench/models").join(name), "run benches/peers/make_models.py")
 }

@@ -28,10 +28,10 @@ pub struct StationArgs {
 
 impl StationArgs {
     pub fn client(&self) -> anyhow::Result<Client> {
-        let (mut url, mut token) = (self.url.clone(), None);
+        let (mut url, mut token, mut of) = (self.url.clone(), None, None);
         if let Some(config) = &self.config {
-            let (from, with) = client::from_config(config)?;
-            (url, token) = (Some(from), with);
+            let named = client::from_config(config)?;
+            (url, token, of) = (Some(named.url), named.token, named.station);
         }
         if let Some(file) = &self.token_file {
             token = Some(client::read_token("--token-file", file)?);
@@ -39,7 +39,7 @@ impl StationArgs {
             token = Some(from_env.trim().to_owned());
         }
         let url = url.as_deref().unwrap_or(client::DEFAULT_URL);
-        Ok(Client::new(url, token, self.operator.clone())?)
+        Ok(Client::new(url, token, self.operator.clone())?.of_station(of))
     }
 }
 
@@ -108,8 +108,13 @@ pub fn number(value: &Value, digits: usize, unit: &str) -> String {
 
 /// A time of a JSON answer, by this machine's clock face.
 pub fn moment(value: &Value) -> String {
+    moment_in(value, &TimeZone::system())
+}
+
+/// The same by the clock of a zone; what it is ahead of UTC stands behind.
+pub fn moment_in(value: &Value, zone: &TimeZone) -> String {
     let at: Option<Timestamp> = value.as_str().and_then(|text| text.parse().ok());
-    at.map_or_else(|| text(value), |at| at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string())
+    at.map_or_else(|| text(value), |at| at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S%:z").to_string())
 }
 
 pub fn list(value: &Value) -> &[Value] {

@@ -7,7 +7,8 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::common::{plain, say, say_json};
-use crate::config;
+use crate::config::{self, Faults};
+use crate::perception::{self, Manifest};
 
 #[derive(clap::Args)]
 #[command(
@@ -41,6 +42,9 @@ pub fn run(args: ConfigArgs) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Check { file, json } => match config::load(&file) {
             Ok(checked) => {
+                if let Some(fault) = model_fault(&checked.config) {
+                    return say_faults(&Faults::one(&file, "perception.model", fault), json);
+                }
                 if json {
                     say_json(&json!({"file": file, "faults": []}))?;
                 } else {
@@ -54,19 +58,27 @@ pub fn run(args: ConfigArgs) -> anyhow::Result<ExitCode> {
                     ))?;
                 }
             }
-            Err(faults) => {
-                if json {
-                    let all: Vec<Value> =
-                        faults.faults.iter().map(|f| json!({"key": f.key, "fault": f.fault})).collect();
-                    say_json(&json!({"file": faults.path, "faults": all}))?;
-                } else {
-                    eprintln!("{faults}");
-                }
-                return Ok(ExitCode::FAILURE);
-            }
+            Err(faults) => return say_faults(&faults, json),
         },
         Command::Schema => say_json(&config::schema())?,
         Command::Example => say(config::EXAMPLE)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A station flies without eyes rather than not at all, so that this is no fault of the configuration; but people want to know.
+fn model_fault(config: &config::Config) -> Option<String> {
+    let dir = perception::model_dir(config.perception.model.as_deref());
+    let read = Manifest::read(&dir).and_then(|manifest| manifest.model_bytes(&dir));
+    read.err().map(|error| error.to_string())
+}
+
+fn say_faults(faults: &Faults, json: bool) -> anyhow::Result<ExitCode> {
+    if json {
+        let all: Vec<Value> = faults.faults.iter().map(|f| json!({"key": f.key, "fault": f.fault})).collect();
+        say_json(&json!({"file": faults.path, "faults": all}))?;
+    } else {
+        eprintln!("{faults}");
+    }
+    Ok(ExitCode::FAILURE)
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Subcommand;
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use super::common::{StationArgs, list, moment, number, plain, say, say_json, table, text};
+use super::common::{StationArgs, list, moment, moment_in, number, plain, say, say_json, table, text};
 use crate::config;
 use crate::geo::LatLon;
 use crate::patrol::config::{Ground, Patrol};
@@ -180,7 +181,9 @@ fn patrol_table(patrols: &Value) -> String {
                 Value::Null => "–".to_owned(),
                 last => format!("{} {}", moment(&last["ended_at"]), text(&last["state"])),
             };
-            vec![text(&p["id"]), text(&p["name"]), text(&p["schedule"]), moment(&p["next_at"]), last]
+            // The schedule is in the station's time, so its next turn is too.
+            let zone = p["timezone"].as_str().and_then(|name| TimeZone::get(name).ok()).unwrap_or(TimeZone::UTC);
+            vec![text(&p["id"]), text(&p["name"]), text(&p["schedule"]), moment_in(&p["next_at"], &zone), last]
         })
         .collect();
     if rows.is_empty() {

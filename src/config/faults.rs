@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -56,36 +57,104 @@ impl Faults {
     }
 }
 
-/// TOML to `T`; first against the schema of `T`, which names every wrong type and unknown key, then by serde.
-pub fn typed<T: DeserializeOwned + JsonSchema>(path: &Path, text: &str) -> Result<T, Faults> {
-    let value: Value = toml::from_str(text).map_err(|error| {
-        let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-        let line = line.map(|line| format!("line {line}: ")).unwrap_or_default();
-        Faults::one(path, "", format!("{line}not TOML: {}", error.message()))
-    })?;
+/// A file as far as it can be read: what is wrong with its form, and its content without that.
+pub struct Read<T> {
+    /// None where what is left does not make a whole.
+    pub content: Option<T>,
+    pub faults: Faults,
+}
+
+/// TOML to `T`; first against the schema of `T`, which names every wrong type and unknown key, then by serde. What is wrong is
+/// left out of the content, so that the rest can be judged in the same go.
+pub fn typed<T: DeserializeOwned + JsonSchema>(path: &Path, text: &str) -> Read<T> {
+    let mut value: Value = match toml::from_str(text) {
+        Ok(value) => value,
+        Err(error) => {
+            let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            let line = line.map(|line| format!("line {line}: ")).unwrap_or_default();
+            let fault = format!("{line}not TOML: {}", error.message());
+            return Read { content: None, faults: Faults::one(path, "", fault) };
+        }
+    };
     let schema = schemars::schema_for!(T).to_value();
     let mut faults = Faults::new(path);
+    let mut wrong: Vec<String> = Vec::new();
     if let Ok(validator) = jsonschema::validator_for(&schema) {
         for error in validator.iter_errors(&value) {
-            let at = dotted(error.instance_path().as_str());
-            match error.kind() {
-                ValidationErrorKind::AdditionalProperties { unexpected }
-                | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
-                    for key in unexpected {
-                        let known = properties_at(&schema, &value, error.instance_path().as_str());
-                        faults.add(&join(&at, key), unknown(key, &known));
-                    }
-                }
-                ValidationErrorKind::Required { property } => {
-                    let key = property.as_str().unwrap_or_default();
-                    faults.add(&join(&at, key), "is missing; `aerie config example` shows it".to_owned());
-                }
-                _ => faults.add(&at, error.to_string()),
-            }
+            note(&error, &schema, &value, &mut faults, &mut wrong);
         }
     }
-    faults.none()?;
-    serde_json::from_value(value).map_err(|error| Faults::one(path, "", error.to_string()))
+    for pointer in wrong {
+        leave_out(&mut value, &pointer);
+    }
+    match serde_json::from_value(value) {
+        Ok(content) => Read { content: Some(content), faults },
+        Err(error) => {
+            if faults.faults.is_empty() {
+                faults.add("", error.to_string());
+            }
+            Read { content: None, faults }
+        }
+    }
+}
+
+/// Says what is wrong, with its key and a remedy, and where it stands.
+fn note(error: &ValidationError<'_>, schema: &Value, value: &Value, faults: &mut Faults, wrong: &mut Vec<String>) {
+    let pointer = error.instance_path().as_str();
+    let at = dotted(pointer);
+    match error.kind() {
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+            for key in unexpected {
+                faults.add(&join(&at, key), unknown(key, &properties_at(schema, value, pointer)));
+                wrong.push(format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1")));
+            }
+            return;
+        }
+        ValidationErrorKind::Required { property } => {
+            let key = property.as_str().unwrap_or_default();
+            faults.add(&join(&at, key), "is missing; `aerie config example` shows it".to_owned());
+        }
+        // An optional table: what is wrong with it is wrong with its one form that is not "none".
+        ValidationErrorKind::AnyOf { context } => {
+            let other = |e: &ValidationError<'_>| {
+                e.instance_path().as_str() == pointer && matches!(e.kind(), ValidationErrorKind::Type { .. })
+            };
+            match context.iter().find(|errors| !errors.iter().any(other)) {
+                Some(errors) => {
+                    errors.iter().for_each(|e| note(e, schema, value, faults, wrong));
+                    return;
+                }
+                None => {
+                    let found = error.instance();
+                    let fault = format!("{found} fits no form known here; see `aerie config schema`{}", remedy(found));
+                    faults.add(&at, fault);
+                }
+            }
+        }
+        ValidationErrorKind::Type { .. } => faults.add(&at, format!("{error}{}", remedy(error.instance()))),
+        _ => faults.add(&at, error.to_string()),
+    }
+    wrong.push(pointer.to_owned());
+}
+
+/// What people mean who write a number so.
+fn remedy(found: &Value) -> &'static str {
+    match found {
+        Value::String(text) if text.trim_start().starts_with(|c: char| c.is_ascii_digit() || c == '-') => {
+            "; a number stands without quotes, and its unit is in the key's name"
+        }
+        Value::String(text) if matches!(text.as_str(), "true" | "false") => "; true and false stand without quotes",
+        _ => "",
+    }
+}
+
+fn leave_out(value: &mut Value, pointer: &str) {
+    let Some((parent, key)) = pointer.rsplit_once('/') else { return };
+    // Nothing is taken out of a list: the others would be called by wrong numbers.
+    if let Some(Value::Object(table)) = value.pointer_mut(parent) {
+        table.shift_remove(&key.replace("~1", "/").replace("~0", "~"));
+    }
 }
 
 fn unknown(key: &str, known: &[String]) -> String {

@@ -205,8 +205,18 @@ pub fn load(path: &Path) -> Result<Checked, Faults> {
 }
 
 pub fn parse(path: &Path, text: &str) -> Result<Checked, Faults> {
-    let config = faults::typed::<Config>(path, text)?;
-    check(path, config)
+    let faults::Read { content, mut faults } = faults::typed::<Config>(path, text);
+    let Some(config) = content else { return Err(faults) };
+    match check(path, config) {
+        Ok(checked) => faults.none().map(|()| checked),
+        Err(more) => {
+            // What was left out for its form is not missed once more.
+            let known = |fault: &Fault| faults.faults.iter().any(|f| f.key == fault.key);
+            let more: Vec<Fault> = more.faults.into_iter().filter(|fault| !known(fault)).collect();
+            faults.faults.extend(more);
+            Err(faults)
+        }
+    }
 }
 
 /// The JSON Schema that `aerie config schema` prints.
@@ -416,7 +426,8 @@ mod tests {
             .replace("timezone = \"Asia/Shanghai\"", "timezone = \"China\"")
             .replace("height_m = 80.0", "height_m = 800.0");
         let message = faults_of(&bad);
-        for wanted in ["station.toml: gates", "wind_ms", "gates.rain_mm_h"] {
+        // A wrong word hides neither a wrong type nor a wrong number.
+        for wanted in ["gates.wind_ms", "gates.rain_mm_h", "station.timezone", "patrols[0].height_m", "500"] {
             assert!(message.contains(wanted), "{wanted} is missing in:\n{message}");
         }
         let bad = EXAMPLE
@@ -445,6 +456,19 @@ mod tests {
             let message = with(table);
             assert!(message.contains(key), "{key}: {message}");
         }
+    }
+
+    #[test]
+    fn a_fault_inside_an_optional_table_is_named_where_it_stands() {
+        let message = faults_of(&EXAMPLE.replace("\"mon\", ", "\"monday\", "));
+        assert!(message.contains("patrols[0].schedule.weekdays[0]") && message.contains("\"mon\""), "{message}");
+        let message = faults_of(&EXAMPLE.replace("window_min", "window_minutes"));
+        assert!(
+            message.contains("patrols[0].schedule.window_minutes") && message.contains("\"window_min\""),
+            "{message}"
+        );
+        let message = faults_of(&EXAMPLE.replace("rain_mm_h = 0.5", "rain_mm_h = \"0.5 mm\""));
+        assert!(message.contains("gates.rain_mm_h") && message.contains("without quotes"), "{message}");
     }
 
     #[test]

@@ -96,10 +96,11 @@ async fn sorties(State(api): State<Api>) -> Result<Json<Value>, No> {
 async fn patrols(State(api): State<Api>) -> Result<Json<Value>, No> {
     let stored = stored(&api.station).await?;
     let dispatcher = &api.station.dispatcher;
+    let zone = &api.station.checked.config.station.timezone;
     let shown = dispatcher.patrols().iter().map(|patrol| {
         let id = &patrol.config.id;
         let last = stored.iter().find(|s| s.patrol == *id && s.state.is_terminal());
-        view::patrol(patrol, dispatcher.next_due(id), last)
+        view::patrol(patrol, zone, dispatcher.next_due(id), last)
     });
     Ok(Json(shown.collect()))
 }

@@ -38,6 +38,10 @@ pub enum ClientError {
     },
     #[error("{}: {why}", path.display())]
     Config { path: PathBuf, why: String },
+    #[error(
+        "at {url} answers station {found:?}, the configuration is of {wanted:?}; nothing was asked of it. Is the right station running, and console.listen its own?"
+    )]
+    OtherStation { url: String, found: String, wanted: String },
 }
 
 /// One station's console.
@@ -46,6 +50,16 @@ pub struct Client {
     url: String,
     token: Option<String>,
     operator: String,
+    /// Whose console it must be; another's is asked nothing.
+    station: Option<String>,
+}
+
+/// What a configuration says of its console.
+#[derive(Debug, PartialEq)]
+pub struct Named {
+    pub url: String,
+    pub token: Option<String>,
+    pub station: Option<String>,
 }
 
 impl Client {
@@ -62,7 +76,29 @@ impl Client {
             // A station is asked directly: a proxy of the surroundings has no business with its token.
             .proxy(None)
             .build();
-        Ok(Client { agent: config.into(), url, token, operator })
+        Ok(Client { agent: config.into(), url, token, operator, station: None })
+    }
+
+    /// Asks nothing of any other station: two on one machine may have come to want the same port.
+    pub fn of_station(mut self, station: Option<String>) -> Client {
+        self.station = station;
+        self
+    }
+
+    fn is_the_right_one(&self) -> Result<(), ClientError> {
+        let Some(wanted) = &self.station else { return Ok(()) };
+        let url = format!("{}/api/v1/status", self.url);
+        let status = self.answer(&url, self.agent.get(&url).header("Accept", "application/json").call())?;
+        match status["station"].as_str() {
+            // A station whose configuration has faults does not know who it is.
+            None | Some("") => Ok(()),
+            Some(found) if found == wanted => Ok(()),
+            Some(found) => Err(ClientError::OtherStation {
+                url: self.url.clone(),
+                found: found.to_owned(),
+                wanted: wanted.clone(),
+            }),
+        }
     }
 
     pub fn url(&self) -> &str {
@@ -71,12 +107,14 @@ impl Client {
 
     /// `path` below `/api/v1/`.
     pub fn get(&self, path: &str) -> Result<Value, ClientError> {
+        self.is_the_right_one()?;
         let url = format!("{}/api/v1/{path}", self.url);
         let request = self.agent.get(&url).header("Accept", "application/json");
         self.answer(&url, request.call())
     }
 
     pub fn post(&self, path: &str) -> Result<Value, ClientError> {
+        self.is_the_right_one()?;
         let url = format!("{}/api/v1/{path}", self.url);
         let mut request = self.agent.post(&url).header("X-Aerie-Console", "1").header("X-Aerie-Origin", "cli");
         if let Ok(operator) = ureq::http::HeaderValue::from_bytes(self.operator.as_bytes()) {
@@ -114,8 +152,9 @@ impl Client {
     }
 }
 
-/// Where the console of a configuration is, and its token. The configuration may have faults: its page runs all the same.
-pub fn from_config(path: &Path) -> Result<(String, Option<String>), ClientError> {
+/// Where the console of a configuration is, its token, and whose it is. The configuration may have faults: its page runs all
+/// the same.
+pub fn from_config(path: &Path) -> Result<Named, ClientError> {
     let text = std::fs::read_to_string(path).map_err(|source| ClientError::File {
         key: "--config",
         path: path.to_owned(),
@@ -138,7 +177,8 @@ pub fn from_config(path: &Path) -> Result<(String, Option<String>), ClientError>
         None => None,
         Some(file) => Some(read_token("console.token_file", &path.parent().unwrap_or(Path::new("")).join(file))?),
     };
-    Ok((url, token))
+    let station = value.get("station").and_then(|s| s.get("id")).and_then(toml::Value::as_str).map(str::to_owned);
+    Ok(Named { url, token, station })
 }
 
 pub fn read_token(key: &'static str, path: &Path) -> Result<String, ClientError> {
@@ -174,11 +214,14 @@ mod tests {
             from_config(&file)
         };
         let none = found("[station]\nnonsense = 3").unwrap();
-        assert_eq!(none, (DEFAULT_URL.to_owned(), None));
-        let both = found("[console]\nlisten = \"0.0.0.0:9000\"\ntoken_file = \"token\"").unwrap();
-        assert_eq!(both, ("http://127.0.0.1:9000".to_owned(), Some("secret".to_owned())));
+        assert_eq!(none, Named { url: DEFAULT_URL.to_owned(), token: None, station: None });
+        let all = "[station]\nid = \"north-2\"\n[console]\nlisten = \"0.0.0.0:9000\"\ntoken_file = \"token\"";
+        let all = found(all).unwrap();
+        let text = |text: &str| Some(text.to_owned());
+        let url = "http://127.0.0.1:9000".to_owned();
+        assert_eq!(all, Named { url, token: text("secret"), station: text("north-2") });
         let v6 = found("[console]\nlisten = \"[::]:9000\"").unwrap();
-        assert_eq!(v6.0, "http://[::1]:9000");
+        assert_eq!(v6.url, "http://[::1]:9000");
         let error = found("[console]\nlisten = \"here\"").unwrap_err().to_string();
         assert!(error.contains("station.toml") && error.contains("console.listen"), "{error}");
         let error = found("[console]\ntoken_file = \"gone\"").unwrap_err().to_string();

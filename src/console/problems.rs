@@ -38,6 +38,12 @@ pub fn of(now: &Snapshot) -> Vec<Problem> {
         let remedy = "check the dock's power, the network, dock.url and the hatch's limit switches";
         found.push(problem("dock", "the position of the dock's hatch is not known", remedy));
     }
+    let idle = now.sortie.as_ref().is_none_or(|sortie| sortie.state.is_terminal());
+    if idle && now.dock.drone_present == Some(false) {
+        let remedy =
+            "the map shows where it was heard last, the newest sorties what happened; set it back into its dock";
+        found.push(problem("dock", "the drone is not in its dock, and no sortie is under way", remedy));
+    }
     if !now.perception.running {
         let message = match &now.perception.last_error {
             Some(error) => format!("pictures are not looked at: {error}"),
@@ -101,6 +107,7 @@ mod tests {
             ("weather", "has not been heard", |s| s.weather = None),
             ("weather", "more than 30 s", |s| s.now += Duration::from_secs(31)),
             ("dock", "hatch", |s| s.dock = DockState::default()),
+            ("dock", "not in its dock", |s| s.dock.drone_present = Some(false)),
             ("perception", "model.onnx is missing", |s| {
                 s.perception.running = false;
                 s.perception.last_error = Some("models/default/model.onnx is missing".to_owned());

@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub id: String,
     pub name: String,
     pub dock_at: LatLon,
+    /// An IANA name.
+    pub timezone: String,
     pub simulated: bool,
     pub limits: Limits,
     pub vehicle: Telemetry,
@@ -43,6 +45,7 @@ impl Snapshot {
             id: config.station.id.clone(),
             name: config.station.name.clone(),
             dock_at: config.station.dock,
+            timezone: config.station.timezone.clone(),
             simulated: config.station.simulated,
             limits: config.gates.clone(),
             vehicle: latest(&station.vehicle.telemetry()),
@@ -79,6 +82,7 @@ pub mod tests {
             id: "danzao-01".to_owned(),
             name: "丹灶一号站".to_owned(),
             dock_at,
+            timezone: "Asia/Shanghai".to_owned(),
             simulated: false,
             limits: Limits::default(),
             vehicle: Telemetry {

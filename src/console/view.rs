@@ -28,6 +28,7 @@ pub fn status(now: &Snapshot, problems: &[Problem]) -> Value {
         "name": now.name,
         "version": env!("CARGO_PKG_VERSION"),
         "time": now.time,
+        "timezone": now.timezone,
         "state": if problems.is_empty() { "ok" } else { "degraded" },
         "demo": now.simulated,
         "problems": problems,
@@ -145,7 +146,7 @@ pub fn sorties(stored: &[Sortie], current: Option<&Sortie>) -> Value {
     missing.into_iter().chain(known).map(sortie).collect()
 }
 
-pub fn patrol(patrol: &Patrol, next_at: Option<Timestamp>, last: Option<&Sortie>) -> Value {
+pub fn patrol(patrol: &Patrol, zone: &str, next_at: Option<Timestamp>, last: Option<&Sortie>) -> Value {
     let area = match &patrol.ground {
         Ground::Area(ring) => {
             json!({"type": "Polygon", "coordinates": [line(ring)["coordinates"]]})
@@ -157,6 +158,7 @@ pub fn patrol(patrol: &Patrol, next_at: Option<Timestamp>, last: Option<&Sortie>
         "name": patrol.config.name,
         "area": area,
         "schedule": patrol.config.schedule.as_ref().map(schedule),
+        "timezone": zone,
         "next_at": next_at,
         "last": last.map(sortie),
     })
@@ -448,7 +450,8 @@ mod tests {
         let text = "id = \"n\"\nname = \"N\"\narea = \"a\"\nheight_m = 80.0\n[schedule]\nat = [\"09:00\", \"15:30\"]\nweekdays = [\"mon\", \"fri\"]\nholidays = \"skip\"";
         let config: PatrolConfig = toml::from_str(text).unwrap();
         let ring = vec![LatLon { lat: 23.0, lon: 113.0 }; 4];
-        let shown = patrol(&Patrol { config, ground: Ground::Area(ring), exclusions: Vec::new() }, None, None);
+        let shown =
+            patrol(&Patrol { config, ground: Ground::Area(ring), exclusions: Vec::new() }, "Asia/Shanghai", None, None);
         assert_eq!(shown["schedule"], "09:00 / 15:30 · mon fri · no holidays");
         assert_eq!(shown["area"]["type"], "Polygon");
         assert_eq!(shown["area"]["coordinates"][0].as_array().unwrap().len(), 4);

@@ -111,7 +111,7 @@ impl NoFlyConfig {
 /// The outer ring of the one Polygon in a GeoJSON file; the fault names the file.
 pub fn polygon_in(path: &Path) -> Result<Vec<LatLon>, String> {
     let say = |fault: String| format!("{}: {fault}", path.display());
-    let text = std::fs::read_to_string(path).map_err(|error| say(error.to_string()))?;
+    let text = std::fs::read_to_string(path).map_err(|error| say(absent(&error)))?;
     let json: Value = serde_json::from_str(&text).map_err(|error| say(format!("not JSON: {error}")))?;
     points_of(&json, "Polygon").map_err(say)
 }
@@ -167,12 +167,16 @@ impl PatrolConfig {
         };
         let path = base.join(path);
         let say = |fault: String| (key.to_owned(), format!("{}: {fault}", path.display()));
-        let text = std::fs::read_to_string(&path).map_err(|error| say(error.to_string()))?;
+        let text = std::fs::read_to_string(&path).map_err(|error| say(absent(&error)))?;
         let json: Value = serde_json::from_str(&text).map_err(|error| say(format!("not JSON: {error}")))?;
         let points = points_of(&json, kind).map_err(say)?;
         let ground = if kind == "Polygon" { Ground::Area(points) } else { Ground::Route(points) };
         Ok(Patrol { config: self.clone(), ground, exclusions: Vec::new() })
     }
+}
+
+fn absent(error: &std::io::Error) -> String {
+    format!("{error}; put the file there (any map editor writes GeoJSON, geojson.io for one), or correct the path")
 }
 
 /// The points of the one `kind` ("Polygon": its outer ring; "LineString") in a GeoJSON document.

@@ -16,7 +16,7 @@ use super::adopt;
 use super::config::Patrol;
 use super::crew::Crew;
 use super::flight::{self, Order, Reins, Told};
-use super::gates::Gate;
+use super::gates::{self, Gate};
 use super::states::{Sortie, State, Trigger};
 use crate::runtime::latest;
 use crate::runtime::store::{StoreError, Table};
@@ -198,14 +198,24 @@ const MOST_FALLS: u32 = 5;
 /// A drone that is in the air for so long without a sortie is taken over.
 const STRAY: Duration = Duration::from_secs(5);
 
+/// A scheduled patrol that could not start yet.
+struct Waiting {
+    why: String,
+    /// When the gates last turned it down; none while only its turn has not come.
+    refused: Option<Instant>,
+}
+
+/// How often a scheduled patrol that the gates turned down is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(15);
+
 struct Task {
     crew: Crew,
     patrols: Arc<Vec<Patrol>>,
     calendar: Calendar,
     /// Until when each patrol's schedule has been dealt with.
     handled: BTreeMap<String, Timestamp>,
-    /// Due and waiting for its turn, with why it could not start yet.
-    waiting: BTreeMap<String, (Timestamp, String)>,
+    /// Due and waiting inside its window.
+    waiting: BTreeMap<String, Waiting>,
     flying: Option<Flying>,
     /// In the air without a sortie since.
     stray_since: Option<Instant>,
@@ -399,23 +409,54 @@ impl Task {
     async fn attempt(&mut self, patrol: &Patrol, due: Timestamp, until: Timestamp, now: Timestamp) {
         let id = patrol.config.id.clone();
         if now > until {
-            let why = self.waiting.remove(&id).map(|(_, why)| why);
+            let why = self.waiting.remove(&id).map(|waiting| waiting.why);
             let why = why.unwrap_or_else(|| "the station was not running".to_owned());
             self.deal_with(&id, due).await;
             self.missed(patrol, &format!("due at {due}, not flown within its window: {why}")).await;
             return;
         }
-        // Dealt with before it flies: a crash in between misses one sortie, never flies one twice.
+        let known = self.waiting.get(&id);
         if let Some(flying) = &self.flying {
-            self.waiting.insert(id, (due, format!("sortie {} was under way", flying.sortie)));
+            let (why, refused) = (format!("sortie {} was under way", flying.sortie), known.and_then(|w| w.refused));
+            self.waiting.insert(id, Waiting { why, refused });
             return;
         }
+        let refused_before = known.and_then(|waiting| waiting.refused);
+        if refused_before.is_some_and(|at| at.elapsed() < TRY_AGAIN) {
+            return;
+        }
+        let (gates, _) = self.crew.gates_for(patrol, &self.crew.mission(patrol));
+        if let Some(why) = gates::closed(&gates) {
+            // Said at once, and once; what stays shut until the window ends is then reported as missed.
+            if refused_before.is_none() {
+                tracing::warn!(patrol = id, why, "scheduled patrol refused; it is tried again until {until}");
+                self.refused(patrol, gates, &why).await;
+            }
+            self.waiting.insert(id, Waiting { why, refused: Some(Instant::now()) });
+            return;
+        }
+        // Dealt with before it flies: a crash in between misses one sortie, never flies one twice.
         self.deal_with(&id, due).await;
         self.waiting.remove(&id);
         match self.start(&id, Trigger::Schedule, None, None).await {
             Ok(sortie) => tracing::info!(patrol = id, sortie, "scheduled patrol started"),
             // The sortie's own record says which gate; it is stored, shown and sent like any other.
             Err(refused) => tracing::warn!(patrol = id, %refused, "scheduled patrol refused"),
+        }
+    }
+
+    /// The record of a scheduled sortie that the gates turned down.
+    async fn refused(&mut self, patrol: &Patrol, gates: Vec<Gate>, why: &str) {
+        let now = Timestamp::now();
+        let id = Ulid::generate().to_string();
+        let mut sortie = Sortie::new(id, &patrol.config.id, &patrol.config.name, Trigger::Schedule, None, now);
+        sortie.gates = gates;
+        let recorded = async {
+            self.crew.step(&mut sortie, State::Gating, "checking the gates").await?;
+            self.crew.step(&mut sortie, State::Refused, why).await
+        };
+        if let Err(error) = recorded.await {
+            tracing::error!(%error, "a refused patrol could not be recorded");
         }
     }
 

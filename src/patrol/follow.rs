@@ -14,10 +14,13 @@ use super::states::{Sortie, State};
 use crate::cases::keeper::Picture;
 use crate::runtime::latest;
 use crate::runtime::store::Table;
-use crate::vehicle::{FlightMode, Hatch, LandedState, Mission, Shot, Shots, Telemetry};
+use crate::vehicle::{Along, FlightMode, Hatch, LandedState, Mission, Shot, Shots, Telemetry};
 
 /// An order to come home is given again until it shows.
 const AGAIN: Duration = Duration::from_secs(3);
+/// PX4 holds before it acts on a failsafe, for five seconds at most by what we set (COM_FAIL_ACT_T). An order to return
+/// would be taken for a pilot's hand in these, and the landing on an empty battery called off.
+const MAKES_UP_ITS_MIND: Duration = Duration::from_secs(10);
 /// What is older says nothing about where the drone is now.
 const FRESH: Duration = Duration::from_secs(3);
 /// After the landing, pictures that the camera has and we have not may take so long to be told.
@@ -34,6 +37,9 @@ pub(super) struct Follow<'a> {
     was_up: bool,
     said: Instant,
     ordered_home: Option<Instant>,
+    /// The order to return has shown, and since then it holds.
+    returned: bool,
+    holds: Option<Instant>,
     /// To land where it is.
     ordered_down: Option<Instant>,
     /// That it is carried away was said.
@@ -63,6 +69,8 @@ impl<'a> Follow<'a> {
             was_up,
             said: now,
             ordered_home: None,
+            returned: false,
+            holds: None,
             ordered_down: None,
             blown_away: false,
             dock_asked: None,
@@ -136,9 +144,12 @@ impl<'a> Follow<'a> {
         let place = now.position.filter(|p| now.linked && p.received.elapsed() < FRESH).map(|p| (p.at, p.height_m));
         // Also while an order to return is on its way to a drone that has not heard it.
         let under_way = matches!(self.sortie.state, State::Airborne | State::Returning);
-        if now.linked && under_way && now.mode == Some(FlightMode::Auto) {
+        if now.linked && under_way && matches!(now.mode, Some(FlightMode::Auto | FlightMode::Return)) {
+            // Turned for home it covers nothing; but PX4 says that it returns in the moment in which its last waypoint lies
+            // behind it.
+            let flies = |along: &Along| now.mode == Some(FlightMode::Auto) || *along >= self.mission.end();
             // The autopilot says some items twice; what was covered stays covered.
-            let along = self.crew.vehicle.along(&self.mission);
+            let along = self.crew.vehicle.along(&self.mission).filter(flies);
             self.sortie.covered = along.filter(|a| self.sortie.covered.is_none_or(|c| *a > c)).or(self.sortie.covered);
         }
         if !matches!(self.sortie.state, State::Airborne | State::Paused | State::Returning) {
@@ -228,7 +239,14 @@ impl<'a> Follow<'a> {
 
     /// An order that does not show is given again; a pilot's hand is never fought.
     async fn insist(&mut self, now: &Telemetry) {
-        let due = self.ordered_home.is_some_and(|at| at.elapsed() >= AGAIN);
+        self.returned |= now.linked && now.mode == Some(FlightMode::Return);
+        if self.returned && now.linked && now.mode == Some(FlightMode::Hold) {
+            self.holds.get_or_insert_with(Instant::now);
+        } else {
+            self.holds = None;
+        }
+        let decides = self.holds.is_some_and(|at| at.elapsed() < MAKES_UP_ITS_MIND);
+        let due = self.ordered_home.is_some_and(|at| at.elapsed() >= AGAIN) && !decides;
         let flies_on =
             !now.linked || matches!(now.mode, Some(FlightMode::Auto | FlightMode::Guided | FlightMode::Hold));
         if self.sortie.state == State::Returning && due && flies_on && !now.is_down_and_disarmed() {
@@ -301,6 +319,10 @@ impl<'a> Follow<'a> {
         let landing =
             now.landed == LandedState::Landing || now.mode == Some(FlightMode::Land) || now.is_down_and_disarmed();
         let step = match self.sortie.state {
+            // PX4 does that when it hears the station again before its failsafe has made up its mind.
+            State::Paused if now.mode == Some(FlightMode::Auto) => {
+                (State::Airborne, "the drone flies on of its own accord".to_owned())
+            }
             State::Airborne | State::Paused if now.mode == Some(FlightMode::Return) => {
                 (State::Returning, self.of_its_own(now, "returns"))
             }

@@ -16,7 +16,7 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType};
 
 use super::describe::layout::Out;
-use super::families::prepare::{self, Placement, Tables, View};
+use super::families::prepare::{self, Placement, Planes, Tables, View};
 use super::families::{self, Candidate, FamilyError, Tensor};
 use super::manifest::{ExtraValue, Input, Layout, Manifest, ManifestError};
 use super::provider::{Chosen, Provider, Refused};
@@ -40,8 +40,8 @@ pub enum GraphError {
     NoOutput { path: PathBuf, wanted: String, has: String },
     #[error("{path}: output {tensor} is of type {element}, which is not read; export it in f32 or f16")]
     Element { path: PathBuf, tensor: String, element: String },
-    #[error("{path}: {source}")]
-    Family { path: PathBuf, source: FamilyError },
+    #[error("{path}: {fault}")]
+    Family { path: PathBuf, fault: FamilyError },
     #[error("{path}: inference failed: {message}")]
     Inference { path: PathBuf, message: String },
     #[error("a part of {width} x {height} pixels was to be put into the {max_width} x {max_height} of {path}")]
@@ -85,7 +85,7 @@ pub struct Graph {
 
 /// The input in the element the graph wants.
 enum Buffer {
-    F32(Box<Tables<f32>>, Vec<f32>),
+    F32(Box<Tables<f32>>, Option<Planes>, Vec<f32>),
     F16(Box<Tables<f16>>, Vec<f16>),
     U8(Box<Tables<u8>>, Vec<u8>),
 }
@@ -205,7 +205,7 @@ impl Graph {
             })?);
         }
         families::read(manifest, &tensors, placement.input, thresholds, found)
-            .map_err(|source| GraphError::Family { path: path.clone(), source })?;
+            .map_err(|fault| GraphError::Family { path: path.clone(), fault })?;
         let offset = [placement.at.0 as f32, placement.at.1 as f32];
         for candidate in &mut found[before..] {
             candidate.map(offset, [1.0, 1.0]);
@@ -217,7 +217,7 @@ impl Graph {
 impl Buffer {
     fn new(input: &Input, element: TensorElementType) -> Option<Buffer> {
         Some(match element {
-            TensorElementType::Float32 => Buffer::F32(Box::new(Tables::new(input, |x| x)), vec![]),
+            TensorElementType::Float32 => Buffer::F32(Box::new(Tables::new(input, |x| x)), Planes::new(input), vec![]),
             TensorElementType::Float16 => Buffer::F16(Box::new(Tables::new(input, f16::from_f32)), vec![]),
             // Saturates, as the graph's own arithmetic would.
             TensorElementType::Uint8 => Buffer::U8(Box::new(Tables::new(input, |x| x.round() as u8)), vec![]),
@@ -240,7 +240,16 @@ impl Buffer {
             tables.write(view, placement, to);
         }
         match self {
-            Buffer::F32(tables, to) => into(tables, to, view, placement, lay),
+            Buffer::F32(tables, Some(planes), to) if Planes::takes(view) => {
+                if lay {
+                    to.resize(Tables::<f32>::length(placement), 0.0);
+                    tables.clear(placement, to);
+                }
+                if planes.write(view, placement, to).is_err() {
+                    tables.write(view, placement, to);
+                }
+            }
+            Buffer::F32(tables, _, to) => into(tables, to, view, placement, lay),
             Buffer::F16(tables, to) => into(tables, to, view, placement, lay),
             Buffer::U8(tables, to) => into(tables, to, view, placement, lay),
         }
@@ -248,7 +257,7 @@ impl Buffer {
 
     fn value(&self, shape: Vec<i64>) -> ort::Result<SessionInputValue<'_>> {
         Ok(match self {
-            Buffer::F32(_, numbers) => TensorRef::from_array_view((shape, numbers.as_slice()))?.into(),
+            Buffer::F32(_, _, numbers) => TensorRef::from_array_view((shape, numbers.as_slice()))?.into(),
             Buffer::F16(_, numbers) => TensorRef::from_array_view((shape, numbers.as_slice()))?.into(),
             Buffer::U8(_, numbers) => TensorRef::from_array_view((shape, numbers.as_slice()))?.into(),
         })
@@ -451,7 +460,7 @@ pub fn open(path: &Path, bytes: &[u8], options: &Options) -> Result<(Session, Ch
                 }
             }
         };
-        tracing::warn!(provider = provider.name(), reason, "execution provider refused");
+        tracing::info!(provider = provider.name(), reason, "execution provider refused");
         refused.push(Refused { provider: *provider, reason });
     }
     let reasons = refused.iter().map(Refused::to_string).collect::<Vec<_>>().join("; ");
@@ -493,6 +502,37 @@ fn thread_cpu() -> Duration {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 
+/// What ONNX Runtime says, without the place in its own source that it often puts in front: file, line and signature.
 pub(super) fn first_line(error: &dyn std::fmt::Display) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    let Some(signature) = line.find("/onnxruntime_src/").and_then(|at| Some(at + line[at..].find('(')?)) else {
+        return line.to_owned();
+    };
+    let mut depth = 0;
+    for (at, c) in line[signature..].char_indices() {
+        depth += match c {
+            '(' => 1,
+            ')' => -1,
+            _ => 0,
+        };
+        if depth == 0 {
+            let rest = line[signature + at + 1..].trim();
+            return if rest.is_empty() { line.to_owned() } else { rest.to_owned() };
+        }
+    }
+    line.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_runtime_says_is_told_without_its_source() {
+        let long = "/onnxruntime_src/core/graph.h:46 void ort::check(const std::map<std::string, int>&, bool (*)(int)) Opset 99 (new) is not known.\nmore";
+        assert_eq!(first_line(&long), "Opset 99 (new) is not known.");
+        assert_eq!(first_line(&"Protobuf parsing failed."), "Protobuf parsing failed.");
+        assert_eq!(first_line(&"/onnxruntime_src/a.cc:1 void f()"), "/onnxruntime_src/a.cc:1 void f()");
+    }
 }

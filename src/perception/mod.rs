@@ -7,6 +7,7 @@
 //! model ([`graph`]) whose output is read as its [`manifest`] says ([`families`]).
 
 pub mod annotate;
+pub mod antialias;
 pub mod child;
 pub mod decode;
 pub mod describe;

@@ -2,10 +2,10 @@
 //! comparing them with what they came from. What is known of the ground is not used.
 
 use image::RgbImage;
-use image::imageops::{self, FilterType};
 use opencv::core::{Mat, MatTraitConstManual, Size, Vec3b};
 use opencv::imgproc;
 
+use super::antialias;
 use super::families::prepare::{self, View};
 use super::families::{Candidate, suppress_upright};
 use super::graph::{Graph, GraphError};
@@ -51,7 +51,7 @@ fn resize(picture: &RgbImage, (width, height): (u32, u32), how: Interpolation) -
         return Ok(picture.clone());
     }
     let flag = match how {
-        Interpolation::Antialias => return Ok(imageops::resize(picture, width, height, FilterType::Triangle)),
+        Interpolation::Antialias => return Ok(antialias::resize(picture, width, height)),
         Interpolation::Linear => imgproc::INTER_LINEAR,
         Interpolation::Cubic => imgproc::INTER_CUBIC,
         Interpolation::Area => imgproc::INTER_AREA,

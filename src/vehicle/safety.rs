@@ -325,6 +325,8 @@ fn ardupilot(config: &Config) -> Vec<Rule> {
         renamed(&[("RTL_ALT_FINAL", CENTIMETRES), ("RTL_ALT_FINAL_M", 1.0)], Want::Is(0.0), RETURN),
         // 0: above home. The other is above terrain, which the drone may not know.
         may("RTL_ALT_TYPE", Want::Is(0.0), RETURN),
+        // Near home it would return lower than that: steeply for ArduPilot, at 45 degrees for PX4. 0: no such cone.
+        may("RTL_CONE_SLOPE", Want::Is(0.0), RETURN),
         // Should a rally point appear after ours were cleared: home counts among them, and far ones do not.
         may("RALLY_INCL_HOME", Want::Is(1.0), RETURN),
         may("RALLY_LIMIT_KM", Want::On(0.3), RETURN),
@@ -370,6 +372,8 @@ fn px4(config: &Config) -> Vec<Rule> {
         must("NAV_DLL_ACT", Want::Is(2.0), LINK),
         // Bits 0 and 1: missions and holding go on without the station. Not in every version.
         may("COM_DLL_EXCEPT", Want::BitsClear(0b11), LINK),
+        // It holds for so long before it acts on any of these.
+        may("COM_FAIL_ACT_T", Want::AtMost(5.0), LINK),
         // Low warns, critical returns, emergency lands: that is what action 3 means.
         must("BAT_LOW_THR", Want::Is((safety.battery_return_pct + 5.0).min(50.0) / 100.0), BATTERY),
         must("BAT_CRIT_THR", Want::Is(safety.battery_return_pct / 100.0), BATTERY),
@@ -384,6 +388,7 @@ fn px4(config: &Config) -> Vec<Rule> {
         // 0: straight to home (or to a rally point, of which there are none).
         must("RTL_TYPE", Want::Is(0.0), RETURN),
         must("RTL_RETURN_ALT", Want::Is(return_height_m), RETURN),
+        must("RTL_CONE_ANG", Want::Is(0.0), RETURN),
         must("RTL_DESCEND_ALT", Want::AtMost(return_height_m.min(30.0)), RETURN),
         // −1 would hold above the dock until the battery is empty.
         must("RTL_LAND_DELAY", Want::Is(0.0), RETURN),
@@ -540,6 +545,7 @@ mod tests {
                     ("FENCE_RADIUS", 9000.0),
                     ("RTL_ALT", 1500.0),
                     ("RTL_ALT_FINAL", 500.0),
+                    ("RTL_CONE_SLOPE", 3.0),
                 ],
             ),
             (
@@ -547,6 +553,7 @@ mod tests {
                 vec![
                     ("NAV_DLL_ACT", 0.0),
                     ("COM_DL_LOSS_T", 100.0),
+                    ("COM_FAIL_ACT_T", 25.0),
                     ("COM_LOW_BAT_ACT", 0.0),
                     ("BAT_LOW_THR", 0.15),
                     ("BAT_CRIT_THR", 0.07),
@@ -556,6 +563,7 @@ mod tests {
                     ("GF_MAX_VER_DIST", 0.0),
                     ("RTL_TYPE", 1.0),
                     ("RTL_RETURN_ALT", 10.0),
+                    ("RTL_CONE_ANG", 45.0),
                     ("RTL_LAND_DELAY", -1.0),
                 ],
             ),

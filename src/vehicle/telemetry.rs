@@ -269,7 +269,9 @@ impl Telemetry {
     }
 
     /// A whole text of the drone's.
-    pub(crate) fn said(&mut self, text: Text) {
+    pub(crate) fn said(&mut self, mut text: Text) {
+        // PX4 ends with a tab what it tells in its own events as well.
+        text.text.truncate(text.text.trim_end().len());
         let keep = |texts: &mut VecDeque<Text>, most: usize| {
             if texts.len() == most {
                 texts.pop_front();
@@ -350,7 +352,7 @@ mod tests {
         let mut say = |severity, text: &str| {
             telemetry.said(Text { severity, text: text.to_owned(), received: Instant::now() });
         };
-        say(WARNING, "Battery 1 low");
+        say(WARNING, "Battery 1 low\t");
         for _ in 0..100 {
             say(6, "chatter");
         }

@@ -72,13 +72,13 @@ async fn ready(shared: &Shared) -> Result<(Autopilot, LatLon), VehicleError> {
 /// A rally point would pull the return away from the dock, whoever put it there.
 async fn clear_rally_points(shared: &Shared) -> Result<(), VehicleError> {
     let list = List::new(shared, MavMissionType::MAV_MISSION_TYPE_RALLY)?;
-    let count = list.count(&mut shared.frames.subscribe()).await?;
+    let count = list.look().await?;
     if count == 0 {
         return Ok(());
     }
     tracing::warn!(count, "the drone held rally points, which would pull its return away from the dock: cleared");
     list.send(&[]).await?;
-    match list.count(&mut shared.frames.subscribe()).await? {
+    match list.look().await? {
         0 => Ok(()),
         count => Err(VehicleError::RallyPoints { count }),
     }
@@ -214,6 +214,33 @@ impl<'a> List<'a> {
         .await
     }
 
+    /// How many items the drone holds, none of which is read. It is told so: PX4 would wait for five seconds to be asked for
+    /// the items, and refuse every other list meanwhile.
+    async fn look(&self) -> Result<u16, VehicleError> {
+        let count = self.count(&mut self.shared.frames.subscribe()).await?;
+        self.end(match count {
+            0 => MavMissionResult::MAV_MISSION_ACCEPTED,
+            _ => MavMissionResult::MAV_MISSION_OPERATION_CANCELLED,
+        })
+        .await?;
+        Ok(count)
+    }
+
+    /// Tells the drone that the reading is over.
+    async fn end(&self, result: MavMissionResult) -> Result<(), VehicleError> {
+        say(
+            self.shared,
+            MavMessage::MISSION_ACK(MISSION_ACK_DATA {
+                target_system: self.target_system,
+                target_component: AUTOPILOT,
+                mavtype: result,
+                mission_type: self.kind,
+                ..Default::default()
+            }),
+        )
+        .await
+    }
+
     async fn read(&self) -> Result<Vec<MissionItem>, VehicleError> {
         let mut frames = self.shared.frames.subscribe();
         let count = self.count(&mut frames).await?;
@@ -240,17 +267,7 @@ impl<'a> List<'a> {
                 .await?;
             items.push(item);
         }
-        say(
-            self.shared,
-            MavMessage::MISSION_ACK(MISSION_ACK_DATA {
-                target_system: self.target_system,
-                target_component: AUTOPILOT,
-                mavtype: MavMissionResult::MAV_MISSION_ACCEPTED,
-                mission_type: self.kind,
-                ..Default::default()
-            }),
-        )
-        .await?;
+        self.end(MavMissionResult::MAV_MISSION_ACCEPTED).await?;
         Ok(items)
     }
 

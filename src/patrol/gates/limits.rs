@@ -87,7 +87,8 @@ impl Limits {
         check("rain_mm_h", self.rain_mm_h, 0.0, 100.0);
         check("temperature_min_c", self.temperature_min_c, -60.0, 60.0);
         check("temperature_max_c", self.temperature_max_c, self.temperature_min_c, 80.0);
-        check("battery_pct", self.battery_pct, 0.0, 100.0);
+        // A share of 0.6 would open the gate for an empty battery.
+        check("battery_pct", self.battery_pct, 10.0, 100.0);
         check("daylight_min_sun_deg", self.daylight_min_sun_deg, -18.0, 30.0);
         check("clock_tolerance_s", self.clock_tolerance_s, 0.5, 600.0);
         check("weather_fresh_s", self.weather_fresh_s, 1.0, 3600.0);

@@ -138,7 +138,13 @@ fn each_red_fact_closes_its_own_gate_and_no_other() {
         ("satellites", Facts { satellites: fresh((7, true)), ..green() }),
         ("satellites", Facts { satellites: fresh((14, false)), ..green() }),
         ("estimator", Facts { estimator: fresh(Err("no good position".into())), ..green() }),
-        ("preflight", Facts { preflight: fresh(Some(Err("the autopilot is not ready to arm: Compass not healthy".into()))), ..green() }),
+        (
+            "preflight",
+            Facts {
+                preflight: fresh(Some(Err("the autopilot is not ready to arm: Compass not healthy".into()))),
+                ..green()
+            },
+        ),
         ("identification", Facts { identification: Some(fresh(Err("no beacon".into()))), ..green() }),
         ("dock", dock(&|d| d.hatch_known = false)),
         ("dock", dock(&|d| d.drone_present = Some(false))),

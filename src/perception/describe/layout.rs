@@ -25,6 +25,8 @@ pub struct Facts {
     pub task: Option<String>,
     /// The metadata says that the graph selects by itself.
     pub selects: bool,
+    /// Ultralytics' `head`.
+    pub head: Option<String>,
     /// The graph takes the picture's true size, and scales its boxes with it.
     pub takes_size: bool,
     /// The graph takes Paddle's `scale_factor`.
@@ -42,8 +44,10 @@ pub enum Habit {
     Yolo,
     /// Bytes as they are, blue first, grey at the right and below.
     Yolox,
-    /// Parts of 255, stretched.
+    /// Parts of 255, stretched by OpenCV.
     Stretched,
+    /// Parts of 255, stretched by Pillow.
+    Pillow,
     /// The same with ImageNet's mean and deviation.
     ImageNet,
     NanoDetPlus,
@@ -92,6 +96,13 @@ pub fn all(outs: &[Out], facts: &Facts) -> Vec<Layout> {
 
 /// Without what stands beside detections in some exports: feature maps of YOLOv5 and v7, counts of selected rows.
 fn without_extras(outs: &[Out]) -> Vec<Out> {
+    // TensorFlow's detectors bring their raw tensors along; the selected ones are called so in all of them.
+    let selected = |o: &&Out| {
+        ["detection_boxes", "detection_classes", "detection_scores"].contains(&o.name.trim_end_matches(":0"))
+    };
+    if outs.iter().filter(selected).count() == 3 {
+        return outs.iter().filter(selected).cloned().collect();
+    }
     let matrices = outs.iter().filter(|o| matrix(&o.shape).is_some_and(|(_, columns)| columns > 1)).count();
     outs.iter()
         .filter(|o| matrices == 0 || (o.shape.len() < 5 && !(outs.len() > 1 && is_count(o, outs))))
@@ -414,7 +425,19 @@ impl Case<'_> {
         let boxes: Vec<f32> = (first..first + 4).flat_map(|f| view.column(f).collect::<Vec<_>>()).collect();
         // Nothing found in the trial says nothing of the unit.
         let unit = if boxes.iter().all(|x| *x == 0.0) { Unit::Pixels } else { self.unit(boxes.into_iter()) };
+        // Ultralytics' RT-DETR selects too, but keeps centres and sizes; corners would never be the wrong way round.
+        let turned = |row: usize| {
+            let at = |field: usize| out.data[row * fields + first + field];
+            at(2) < at(0) || at(3) < at(1)
+        };
+        let rt_detr = self.facts.head.as_deref() == Some("RTDETRDecoder");
+        let centred = rt_detr || (unit == Unit::Normalised && (0..rows).any(turned));
+        let habit = if centred { Habit::Stretched } else { habit };
         let mut assumed = vec![];
+        if centred && !rt_detr {
+            let why = "some rows cannot be corners, and RT-DETR gives centres and sizes so".to_owned();
+            assumed.push(("output.boxes", "cxcywh".to_owned(), why));
+        }
         if habit == Habit::Paddle {
             let why = "rows of class, score and box, as PaddleDetection exports".to_owned();
             assumed.push(("input", "as PicoDet prepares pictures".to_owned(), why));
@@ -423,7 +446,7 @@ impl Case<'_> {
             family: Family::YoloEnd2end,
             output: Output {
                 tensors: vec![out.name.clone()],
-                boxes: BoxFormat::Xyxy,
+                boxes: if centred { BoxFormat::Cxcywh } else { BoxFormat::Xyxy },
                 unit,
                 order,
                 ..Output::default()
@@ -658,7 +681,7 @@ impl Case<'_> {
                 ..Output::default()
             },
             classes: Some(classes),
-            habit: if rf_detr { Habit::ImageNet } else { Habit::Stretched },
+            habit: if rf_detr { Habit::ImageNet } else { Habit::Pillow },
             assumed,
         })
     }
@@ -686,7 +709,7 @@ impl Case<'_> {
             ..Output::default()
         };
         let mut classes = self.facts.classes.or(self.facts.divisor);
-        let mut habit = Habit::Stretched;
+        let mut habit = Habit::Pillow;
         if self.facts.bytes {
             habit = Habit::Bytes;
             (output.boxes, output.unit) = (BoxFormat::Yxyx, Unit::Normalised);
@@ -699,10 +722,8 @@ impl Case<'_> {
             output.background = Background::First;
             let why = "TensorFlow and torchvision number their classes from 1, 0 is the background".to_owned();
             assumed.push(("output.background", "first".to_owned(), why));
-            if classes.is_none() {
-                classes = Some(90);
-                assumed.push(("classes", "COCO's numbers 1 to 90".to_owned(), "the graph does not say".to_owned()));
-            }
+            // COCO's numbers 1 to 90; said where the names are given.
+            classes = classes.or(Some(90));
         }
         Some(Layout { family: Family::Triples, output, classes, habit, assumed })
     }

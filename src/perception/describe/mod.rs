@@ -22,8 +22,8 @@ use layout::{Facts, Habit, Layout, Out};
 
 #[derive(Debug, thiserror::Error)]
 pub enum DescribeError {
-    #[error("{path}: {source}")]
-    Onnx { path: PathBuf, source: OnnxError },
+    #[error("{path}: {fault}")]
+    Onnx { path: PathBuf, fault: OnnxError },
     #[error("{path} is empty: 0 bytes")]
     Empty { path: PathBuf },
     #[error("{path} keeps its weights in another file, {weights}; save it as one (onnx.save(onnx.load(FILE), OTHER))")]
@@ -111,7 +111,7 @@ pub fn describe(path: &Path, bytes: &[u8], file: &str, given: &Given) -> Result<
     if bytes.is_empty() {
         return Err(DescribeError::Empty { path: path.to_owned() });
     }
-    let model = Model::read(bytes).map_err(|source| DescribeError::Onnx { path: path.to_owned(), source })?;
+    let model = Model::read(bytes).map_err(|fault| DescribeError::Onnx { path: path.to_owned(), fault })?;
     if let Some(weights) = model.external {
         return Err(DescribeError::External { path: path.to_owned(), weights });
     }
@@ -125,6 +125,8 @@ pub fn describe(path: &Path, bytes: &[u8], file: &str, given: &Given) -> Result<
         )));
     }
     let named = given.classes.clone().or_else(|| meta("names").and_then(names::python));
+    // PaddlePaddle's models, as RapidOCR passes them on.
+    let named = named.or_else(|| meta("character").map(|text| text.lines().map(str::to_owned).collect()));
     let mut notes = Notes::default();
 
     // The way in.
@@ -138,11 +140,15 @@ pub fn describe(path: &Path, bytes: &[u8], file: &str, given: &Given) -> Result<
     drop(session);
     let outs: Vec<Out> =
         answers.into_iter().filter(|o| given.outputs.is_empty() || given.outputs.contains(&o.name)).collect();
+    if let Some(out) = outs.iter().find(|o| o.data.iter().any(|x| !x.is_finite())) {
+        return Err(refuse(format!("output {} holds numbers that are not finite; the model is damaged", out.name)));
+    }
     let has = |name: &str| input.extra.iter().any(|e| e.tensor == name);
     let facts = Facts {
         size: (input.width, input.height),
         classes: named.as_ref().map(Vec::len),
         selects: meta("end2end") == Some("True") || meta("args").is_some_and(|a| a.contains("'nms': True")),
+        head: meta("head").map(str::to_owned),
         takes_size: input.extra.iter().any(|e| e.value == ExtraValue::WidthHeight),
         paddle: has("scale_factor"),
         bytes: picture.element == TensorElementType::Uint8,
@@ -155,14 +161,14 @@ pub fn describe(path: &Path, bytes: &[u8], file: &str, given: &Given) -> Result<
     }
 
     let habit = match layout.habit {
-        Habit::Stretched if model.speaks_of("dinov3") || model.speaks_of("dinov2") => {
+        Habit::Pillow | Habit::Stretched if model.speaks_of("dinov3") || model.speaks_of("dinov2") => {
             let why = "the graph names a DINO backbone, which is fed so".to_owned();
             notes.assume("input", "ImageNet's mean and deviation".to_owned(), why, "--normalise");
             Habit::ImageNet
         }
         habit => habit,
     };
-    if !input.extra.is_empty() && habit == Habit::Stretched {
+    if facts.takes_size {
         let why = "as it was trained; its project's ONNX script pads instead (--fit centre --pad 0)".to_owned();
         notes.assume("input.fit", "stretch".to_owned(), why, "--fit");
     }
@@ -401,12 +407,15 @@ fn choose(outs: &[Out], facts: &Facts, given: &Given) -> Result<Layout, String> 
             None => plain(family, outs, facts),
         });
     }
+    // YOLOv9's auxiliary head, for one.
+    let alike = outs.iter().any(|a| a.shape.len() > 1 && outs.iter().any(|b| a.name < b.name && a.shape == b.shape));
     match fitting.len() {
         1 => Ok(fitting.remove(0)),
         0 => Err(format!(
-            "its outputs ({}) fit no family{}; if you know which, pass --family NAME (and --classes, --outputs), see docs/models.md",
+            "its outputs ({}) fit no family{}; {}if you know which, pass --family NAME (and --classes, --outputs), see docs/models.md",
             shapes(),
             facts.classes.map_or_else(String::new, |n| format!(" with {n} classes")),
+            if alike { "several are alike: pass the one to read as --outputs NAME; " } else { "" },
         )),
         _ => {
             let names: Vec<_> = fitting.iter().map(|l| format!("--family {}", l.family.name())).collect();
@@ -418,7 +427,8 @@ fn choose(outs: &[Out], facts: &Facts, given: &Given) -> Result<Layout, String> 
 fn plain(family: Family, outs: &[Out], facts: &Facts) -> Layout {
     let habit = match family {
         Family::Yolox => Habit::Yolox,
-        Family::Detr | Family::Triples | Family::Ssd => Habit::Stretched,
+        Family::Detr | Family::Triples => Habit::Pillow,
+        Family::Ssd => Habit::Stretched,
         Family::Distribution => Habit::NanoDetPlus,
         _ => Habit::Yolo,
     };
@@ -444,11 +454,8 @@ fn prepare(input: &mut Input, habit: Habit, given: &Given) {
     let (normalise, color, fit, interpolation, pad) = match habit {
         Habit::Yolo => (Normalise::Unit, Color::Rgb, Fit::Centre, Interpolation::Linear, 114),
         Habit::Yolox => (Normalise::Bytes, Color::Bgr, Fit::TopLeft, Interpolation::Linear, 114),
-        // Ultralytics resizes as OpenCV does, who take the size of the picture as Pillow does.
-        Habit::Stretched if input.extra.is_empty() => {
-            (Normalise::Unit, Color::Rgb, Fit::Stretch, Interpolation::Linear, 114)
-        }
-        Habit::Stretched => (Normalise::Unit, Color::Rgb, Fit::Stretch, Interpolation::Antialias, 0),
+        Habit::Stretched => (Normalise::Unit, Color::Rgb, Fit::Stretch, Interpolation::Linear, 114),
+        Habit::Pillow => (Normalise::Unit, Color::Rgb, Fit::Stretch, Interpolation::Antialias, 0),
         Habit::ImageNet => (Normalise::Imagenet, Color::Rgb, Fit::Stretch, Interpolation::Antialias, 0),
         Habit::NanoDetPlus => (Normalise::Nanodet, Color::Bgr, Fit::Stretch, Interpolation::Linear, 0),
         Habit::NanoDet => (Normalise::Nanodet, Color::Bgr, Fit::Centre, Interpolation::Linear, 0),

@@ -1,5 +1,7 @@
 //! The way in: where a picture lies in the graph's input, and the one pass that writes it there.
 
+use opencv::core::{self, Mat, MatTraitConst, Rect, Vec3b, Vector};
+
 use crate::perception::manifest::{Color, Fit, Input, Layout};
 
 /// Part of a picture: RGB, three bytes a pixel, `stride` bytes a row. Nothing is copied to look at a tile.
@@ -94,6 +96,49 @@ pub struct Tables<T> {
     pad: [T; 3],
     color: Color,
     layout: Layout,
+}
+
+/// The same for planes of `f32` by OpenCV, whose loops use what the processor has.
+pub struct Planes {
+    /// A byte times the first plus the second, for each of the input's channels.
+    affine: [(f64, f64); 3],
+    color: Color,
+    /// The picture's channels apart; kept for its memory.
+    channels: Vector<Mat>,
+}
+
+impl Planes {
+    /// None for inputs that are not planes.
+    pub fn new(input: &Input) -> Option<Planes> {
+        let affine = std::array::from_fn(|channel| {
+            let (mean, std) = (f64::from(input.mean[channel]), f64::from(input.std[channel]));
+            (1.0 / (f64::from(input.scale) * std), -mean / std)
+        });
+        (input.layout == Layout::Nchw).then(|| Planes { affine, color: input.color, channels: Vector::new() })
+    }
+
+    /// Writes the part over the padding, straight from its rows.
+    pub fn write(&mut self, view: &View<'_>, placement: &Placement, to: &mut [f32]) -> opencv::Result<()> {
+        let (rows, columns) = (view.pixels.len() / view.stride, view.stride / 3);
+        let whole = Mat::new_rows_cols_with_bytes::<Vec3b>(rows as i32, columns as i32, &view.pixels[..rows * columns * 3])?;
+        let rect = |(x, y): (usize, usize), (w, h): (usize, usize)| Rect::new(x as i32, y as i32, w as i32, h as i32);
+        let size = (view.width, view.height);
+        core::split(&Mat::roi(&whole, rect((view.x, view.y), size))?, &mut self.channels)?;
+        let (wide, tall) = (placement.input.0 as usize, placement.input.1 as usize);
+        let at = (placement.at.0 as usize, placement.at.1 as usize);
+        for (channel, (plane, (times, plus))) in to.chunks_exact_mut(wide * tall).zip(self.affine).enumerate() {
+            let source = self.channels.get(if self.color == Color::Rgb { channel } else { 2 - channel })?;
+            let mut plane = Mat::new_rows_cols_with_data_mut::<f32>(tall as i32, wide as i32, plane)?;
+            let mut part = Mat::roi_mut(&mut plane, rect(at, size))?;
+            source.convert_to(&mut part, core::CV_32F, times, plus)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a view's rows are whole pixels and all there, as OpenCV needs them.
+    pub fn takes(view: &View<'_>) -> bool {
+        view.stride.is_multiple_of(3) && (view.y + view.height) * view.stride <= view.pixels.len()
+    }
 }
 
 impl<T: Copy> Tables<T> {
@@ -199,6 +244,24 @@ mod tests {
         assert_eq!([at(1, 0, 0), at(1, 1, 2)], [(3.0 - 2.0) / 4.0, (5.0 - 2.0) / 4.0]);
         assert_eq!(at(2, 1, 1), (200.0 - 3.0) / 5.0);
         assert_eq!([at(0, 2, 0), at(1, 0, 3)], [(114.0 - 1.0) / 2.0, (114.0 - 2.0) / 4.0]);
+    }
+
+    #[test]
+    fn planes_are_the_same_numbers_as_the_tables_give() {
+        let picture = image::RgbImage::from_fn(50, 40, |x, y| image::Rgb([(x * 5) as u8, (y * 6) as u8, (x * y) as u8]));
+        for color in [Color::Rgb, Color::Bgr] {
+            let input = Input { color, mean: [0.1, 0.2, 0.3], std: [0.5, 0.4, 0.3], ..input(64, 64, Fit::Centre) };
+            let view = View::new(picture.as_raw(), 150, 7, 5, 31, 22).unwrap();
+            let placement = place(&input, view.size()).unwrap();
+            let tables = Tables::new(&input, |x| x);
+            let mut wanted = vec![0.0; Tables::<f32>::length(&placement)];
+            tables.clear(&placement, &mut wanted);
+            let mut got = wanted.clone();
+            tables.write(&view, &placement, &mut wanted);
+            assert!(Planes::takes(&view));
+            Planes::new(&input).unwrap().write(&view, &placement, &mut got).unwrap();
+            assert!(wanted.iter().zip(&got).all(|(a, b)| (a - b).abs() < 1e-5));
+        }
     }
 
     #[test]

@@ -35,19 +35,23 @@ impl<'a> Rows<'a> {
     /// Each row's best class that reaches its threshold, with its score. `first` is the field of the first class;
     /// `objectness` multiplies.
     fn best(&self, head: &Head<'_>, first: usize, objectness: Option<usize>, mut take: impl FnMut(usize, usize, f32)) {
-        if self.by_columns && objectness.is_none() && !head.output.multi_label {
-            // A class's scores lie side by side: one pass a class, which the processor does in strides.
-            let mut best = vec![(f32::NEG_INFINITY, 0u32); self.count];
+        if self.by_columns && objectness.is_none() {
+            // A class's scores lie side by side: one pass a class without branches, which the processor does in strides.
+            // Nearly all rows reach no threshold; the best class is looked for in the others only.
+            let mut above = vec![f32::NEG_INFINITY; self.count];
+            let of_class = |class: usize| &self.data[(first + class) * self.count..][..self.count];
             for (class, threshold) in head.thresholds.iter().enumerate() {
-                let scores = &self.data[(first + class) * self.count..][..self.count];
-                for (best, score) in best.iter_mut().zip(scores) {
-                    if *score >= *threshold && *score > best.0 {
-                        *best = (*score, class as u32);
-                    }
+                for (above, score) in above.iter_mut().zip(of_class(class)) {
+                    let by = score - threshold;
+                    *above = if by > *above { by } else { *above };
                 }
             }
-            for (row, (score, class)) in best.into_iter().enumerate().filter(|(_, best)| best.0 > f32::NEG_INFINITY) {
-                take(row, class as usize, score);
+            let mut scores = vec![0.0; head.classes()];
+            for row in (0..self.count).filter(|row| above[*row] >= 0.0) {
+                for (class, score) in scores.iter_mut().enumerate() {
+                    *score = of_class(class)[row];
+                }
+                head.pick(&scores, 1.0, |class, score| take(row, class, score));
             }
             return;
         }

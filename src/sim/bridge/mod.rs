@@ -8,8 +8,8 @@
 //! truly below, where the autopilot's simulation tells (SIM_STATE, ArduPilot), and what the autopilot believes otherwise.
 //! The report of a picture always says what the autopilot believes.
 //!
-//! It commands nothing but its own streams of telemetry and ArduPilot's simulated battery: large enough for a patrol
-//! (BATT_CAPACITY), and full again while the drone stands in its dock.
+//! It commands nothing but its own streams of telemetry and the simulated battery: large enough for a patrol (ArduPilot's
+//! BATT_CAPACITY, PX4's SIM_BAT_DRAIN), and full again while the drone stands in its dock.
 //!
 //! [`shutter`], [`cut`] and [`aboard`] are pure, [`task`] has the sockets and the clock.
 

@@ -69,23 +69,28 @@ impl Voice {
             .iter()
             .map(|(id, hertz)| self.command(MavCmd::MAV_CMD_SET_MESSAGE_INTERVAL, [*id as f32, 1e6 / hertz]))
             .collect();
-        if autopilot == Some(Autopilot::ArduPilot) {
-            said.push(self.large_battery());
-        }
+        said.extend(self.large_battery(autopilot));
         said
     }
 
-    /// ArduPilot's simulated battery lasts for seven minutes of hovering, of which a third is reserve: too little for a patrol.
-    fn large_battery(&mut self) -> Vec<u8> {
+    /// Simulated batteries are too small for a patrol: ArduPilot's lasts for seven minutes of hovering, of which a third is
+    /// reserve; PX4's is half empty after thirty seconds, and stays so.
+    fn large_battery(&mut self, autopilot: Option<Autopilot>) -> Option<Vec<u8>> {
         const AUTOPILOT: u8 = 1;
         const CAPACITY_MAH: f32 = 12_000.0;
-        self.encoder.encode(&MavMessage::PARAM_SET(PARAM_SET_DATA {
-            param_value: CAPACITY_MAH,
+        const EMPTY_AFTER_S: f32 = 1_500.0;
+        let (param_id, param_value, param_type) = match autopilot? {
+            Autopilot::ArduPilot => ("BATT_CAPACITY", CAPACITY_MAH, MavParamType::MAV_PARAM_TYPE_INT32),
+            Autopilot::Px4 => ("SIM_BAT_DRAIN", EMPTY_AFTER_S, MavParamType::MAV_PARAM_TYPE_REAL32),
+            Autopilot::Other(_) => return None,
+        };
+        Some(self.encoder.encode(&MavMessage::PARAM_SET(PARAM_SET_DATA {
+            param_value,
             target_system: self.system,
             target_component: AUTOPILOT,
-            param_id: "BATT_CAPACITY".into(),
-            param_type: MavParamType::MAV_PARAM_TYPE_INT32,
-        }))
+            param_id: param_id.into(),
+            param_type,
+        })))
     }
 
     /// ArduPilot's MAV_CMD_BATTERY_RESET: all batteries full. The common dialect lacks its number, so it is put into a

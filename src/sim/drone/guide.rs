@@ -170,8 +170,12 @@ impl Autopilot {
         const LEAST_CLIMB_M: f64 = 2.5;
         let here = self.body.estimated_position();
         let away = (here[0] - self.home[0]).hypot(here[1] - self.home[1]);
-        let cone = (away * self.params.get("RTL_CONE_SLOPE")).max(here[2] + LEAST_CLIMB_M);
-        let to = here[2].max((self.params.get("RTL_ALT") / 100.0).min(cone));
+        let height = self.params.get("RTL_ALT") / 100.0;
+        let to = match self.params.get("RTL_CONE_SLOPE") {
+            slope if slope > 0.0 => height.min((away * slope).max(here[2] + LEAST_CLIMB_M)),
+            _ => height,
+        };
+        let to = here[2].max(to);
         self.hold = here;
         self.returning = Some(Return::Climb { to });
     }

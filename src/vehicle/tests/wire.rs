@@ -348,7 +348,8 @@ fn mission_request(seq: u16) -> MavMessage {
     MavMessage::MISSION_REQUEST_INT(MISSION_REQUEST_INT_DATA { seq, ..Default::default() })
 }
 
-/// A drone at home that has no rally points and takes every fence; what it says to the mission is up to `answer`.
+/// A drone at home that has no rally points and takes every fence; what it says to the mission is up to `answer`. Like PX4
+/// it does one thing at a time: a list that is being read, be it empty, is read until it is told that this is over.
 async fn uploads(mut answer: impl FnMut(&MavMessage) -> Vec<MavMessage>) -> Result<(), VehicleError> {
     let (vehicle, mut far, _running) = wired();
     far.say(1, 1, &heartbeat()).await;
@@ -357,9 +358,17 @@ async fn uploads(mut answer: impl FnMut(&MavMessage) -> Vec<MavMessage>) -> Resu
     far.say(1, 1, &MavMessage::GLOBAL_POSITION_INT(position)).await;
     vehicle.telemetry().wait_for(|t| t.position.is_some()).await.unwrap();
     let drone = async {
+        const RALLY: MavMissionType = MavMissionType::MAV_MISSION_TYPE_RALLY;
+        let mut busy = false;
         loop {
             let words = match far.hear().await {
-                MavMessage::MISSION_REQUEST_LIST(r) if r.mission_type == MavMissionType::MAV_MISSION_TYPE_RALLY => {
+                MavMessage::MISSION_ACK(ack) if ack.mission_type == RALLY => {
+                    busy = false;
+                    vec![]
+                }
+                MavMessage::MISSION_COUNT(_) if busy => vec![],
+                MavMessage::MISSION_REQUEST_LIST(r) if r.mission_type == RALLY => {
+                    busy = true;
                     let none = MISSION_COUNT_DATA { count: 0, mission_type: r.mission_type, ..Default::default() };
                     vec![MavMessage::MISSION_COUNT(none)]
                 }

@@ -180,6 +180,7 @@ const WORDS = {
   continue: ["继续", "Continue"],
   load_failed: ["读取{0}失败：{1}", "Could not read {0}: {1}"],
   version: ["版本 {0}", "version {0}"],
+  not_in_flight: ["飞行中不适用", "not in flight"],
   legend_route: ["计划航线", "Planned"],
   legend_track: ["已飞航迹", "Flown"],
   legend_area: ["巡查区", "Area"],
@@ -335,6 +336,32 @@ export const dockWord = (state: string) => look(DOCK, state);
 export const caseStateWord = (state: string) => look(CASE_STATES, state);
 export const gateWord = (gate: string) => look(GATES, gate);
 
+const MODES: Table = {
+  MANUAL: ["手动", "manual"],
+  GUIDED: ["引导", "guided"],
+  AUTO: ["航线自动", "auto"],
+  RETURN: ["返航", "return"],
+  LAND: ["降落", "land"],
+  HOLD: ["悬停", "hold"],
+};
+
+export const modeWord = (mode: string) => look(MODES, mode);
+
+const DAYS: Table = {
+  mon: ["周一", "Mon"],
+  tue: ["周二", "Tue"],
+  wed: ["周三", "Wed"],
+  thu: ["周四", "Thu"],
+  fri: ["周五", "Fri"],
+  sat: ["周六", "Sat"],
+  sun: ["周日", "Sun"],
+  "no holidays": ["节假日不飞", "no holidays"],
+  "holidays only": ["仅节假日", "holidays only"],
+};
+
+/** A schedule as the station says it: "09:00 / 15:30 · mon tue · no holidays". */
+export const scheduleWords = (schedule: string) => schedule.replace(/no holidays|holidays only|\b(mon|tue|wed|thu|fri|sat|sun)\b/g, (word) => look(DAYS, word));
+
 /** A reason of the station in the current language; where it begins with a gate's identifier, that is said in words. */
 export function reasonWords(reason: string | null | undefined): string {
   if (!reason) return "";
@@ -358,26 +385,42 @@ export function shortKindWord(kind: string, zh?: string): string {
 
 const locale = () => (current === "zh" ? "zh-CN" : "en-GB");
 
+let zone: string | undefined;
+
+/** All times are the station's: whoever looks from elsewhere talks with people there. */
+export function setZone(name: string | undefined): void {
+  try {
+    if (name) new Intl.DateTimeFormat("en", { timeZone: name });
+    zone = name || undefined;
+  } catch {
+    // A zone that this browser does not know: its own time is the best it can show.
+    zone = undefined;
+  }
+}
+
+export const zoneName = () => zone ?? "";
+
 export function clock(when: string | Date | null): string {
   const date = when === null ? null : new Date(when);
   if (!date || Number.isNaN(date.getTime())) return "–";
-  return date.toLocaleTimeString(locale(), { hour12: false });
+  return date.toLocaleTimeString(locale(), { hour12: false, timeZone: zone });
 }
 
 /** Day and time, short: the day is left out when it is today. */
 export function moment(when: string | null, now: Date): string {
   const date = when === null ? null : new Date(when);
   if (!date || Number.isNaN(date.getTime())) return "–";
-  const time = date.toLocaleTimeString(locale(), { hour: "2-digit", minute: "2-digit", hour12: false });
-  if (date.toDateString() === now.toDateString()) return time;
-  const day = date.toLocaleDateString(locale(), { month: "short", day: "numeric" });
+  const time = date.toLocaleTimeString(locale(), { hour: "2-digit", minute: "2-digit", hour12: false, timeZone: zone });
+  const dayOf = (of: Date) => of.toLocaleDateString(locale(), { month: "short", day: "numeric", year: "numeric", timeZone: zone });
+  if (dayOf(date) === dayOf(now)) return time;
+  const day = date.toLocaleDateString(locale(), { month: "short", day: "numeric", timeZone: zone });
   return `${day} ${time}`;
 }
 
 export function fullMoment(when: string | null): string {
   const date = when === null ? null : new Date(when);
   if (!date || Number.isNaN(date.getTime())) return "–";
-  return date.toLocaleString(locale(), { year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+  return date.toLocaleString(locale(), { year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false, timeZone: zone });
 }
 
 export function span(seconds: number): string {

@@ -69,6 +69,7 @@ export interface Status {
   name: string;
   version: string;
   time: string;
+  timezone?: string;
   state: "ok" | "degraded";
   demo: boolean;
   problems: Problem[];

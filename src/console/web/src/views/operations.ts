@@ -2,7 +2,7 @@
 
 import { cancelSortie, isFlying, pauseOrResume, startPatrol } from "../actions";
 import { attr, h, icon, ICONS, Keyed, show, text } from "../dom";
-import { clock, dockWord, gateWord, moment, num, pct, reasonWords, span, stateWord, stepWord, t, triggerWord } from "../i18n";
+import { clock, dockWord, gateWord, modeWord, moment, num, pct, reasonWords, scheduleWords, span, stateWord, stepWord, t, triggerWord } from "../i18n";
 import { activeSortie, freshness, model, sortiesNewestFirst, stationNow } from "../store";
 import type { Note } from "../store";
 import { ENDED } from "../types";
@@ -187,7 +187,7 @@ function patrolList() {
         patrol = p;
         const now = stationNow();
         text(name, p.name);
-        const schedule = p.schedule ? `${t("schedule")} ${p.schedule}` : t("on_demand");
+        const schedule = p.schedule ? `${t("schedule")} ${scheduleWords(p.schedule)}` : t("on_demand");
         text(when, p.next_at ? `${schedule}\n${t("next")} ${moment(p.next_at, now)}` : schedule);
         text(last, `${t("last")} ${p.last ? lastWords(p.last, now) : t("never")}`);
         attr(button, "aria-label", `${t("start")}: ${p.name}`);
@@ -226,6 +226,11 @@ function paintSortieNote(note: HTMLElement, sortie: Sortie): void {
   attr(note, "data-tone", bad ? "bad" : sortie.state === "done" ? "good" : "plain");
 }
 
+/** What they ask for holds on the ground alone; in the air their being shut means nothing. */
+const GROUND_GATES = new Set(["on_ground", "dock", "preflight"]);
+const beside = (g: Gate) => GROUND_GATES.has(g.gate) && FLYING.has(model.status?.sortie?.state ?? "");
+const FLYING = new Set(["arming", "airborne", "paused", "adopted", "returning", "landing"]);
+
 function gates() {
   const body = h("tbody");
   const empty = h("p", { class: "muted" }, t("gates_none"));
@@ -245,10 +250,10 @@ function gates() {
       element: row,
       update(g) {
         // What passed a minute ago is not known to pass now.
-        const passed = freshness().stale ? null : g.passed;
+        const passed = freshness().stale || beside(g) ? null : g.passed;
         text(name, gateWord(g.gate));
         text(reason, freshness().stale ? t("stale") : reasonWords(g.reason) || (passed === null ? t("unknown_gate") : ""));
-        text(verdict, passed === null ? t("unknown") : passed ? t("pass") : t("fail"));
+        text(verdict, beside(g) ? t("not_in_flight") : passed === null ? t("unknown") : passed ? t("pass") : t("fail"));
         attr(verdict, "data-passed", String(passed));
       },
     };
@@ -256,11 +261,11 @@ function gates() {
   function update(): void {
     const all = model.status?.gates ?? [];
     // Those that hold a flight back come first.
-    const rank = (g: Gate) => (g.passed === false ? 0 : g.passed === null ? 1 : 2);
+    const rank = (g: Gate) => (beside(g) ? 3 : g.passed === false ? 0 : g.passed === null ? 1 : 2);
     rows.update([...all].sort((a, b) => rank(a) - rank(b)));
     show(table, all.length > 0);
     show(empty, all.length === 0 && model.status !== null);
-    text(aside, all.length > 0 && !freshness().stale ? t("gates_sum", all.filter((g) => g.passed === true).length, all.length) : "");
+    text(aside, all.length > 0 && !freshness().stale ? t("gates_sum", all.filter((g) => g.passed === true && !beside(g)).length, all.filter((g) => !beside(g)).length) : "");
   }
   return { element, update };
 }
@@ -296,7 +301,7 @@ function vitals() {
     const w = status?.weather ?? null;
     const u = status?.uplink ?? null;
     const p = status?.perception ?? null;
-    drone(v ? t(v.linked ? "linked" : "link_lost") : status ? t("no_vehicle") : "–", v ? [v.mode, t(v.armed ? "armed" : "disarmed")].filter(Boolean).join(" · ") : "", v?.linked ? "good" : status ? "bad" : "unknown");
+    drone(v ? t(v.linked ? "linked" : "link_lost") : status ? t("no_vehicle") : "–", v ? [v.mode && modeWord(v.mode), t(v.armed ? "armed" : "disarmed")].filter(Boolean).join(" · ") : "", v?.linked ? "good" : status ? "bad" : "unknown");
     const level = v?.battery_pct ?? null;
     battery(level === null ? "–" : `${num(level)}%`, v ? t("satellites", num(v.satellites)) : "", level === null ? "unknown" : level < 30 ? "bad" : "plain");
     height(v?.height_m == null ? "–" : `${num(v.height_m)} m`, v ? t("speed", num(v.speed_m_s, 1)) : "", v?.height_m == null ? "unknown" : "plain");

@@ -1,7 +1,7 @@
 // The bar on top: which station, how it is, and whether this page can be believed right now.
 
 import { attr, h, icon, ICONS, show, text } from "../dom";
-import { clock, lang, setLang, span, t } from "../i18n";
+import { clock, lang, setLang, setZone, span, t, zoneName } from "../i18n";
 import { freshness, model } from "../store";
 
 export function topbar(onLang: () => void, onRetry: () => void) {
@@ -45,13 +45,14 @@ export function topbar(onLang: () => void, onRetry: () => void) {
   function update(): void {
     const status = model.status;
     const fresh = freshness();
+    setZone(status?.timezone);
     text(name, status ? status.name || status.station : t("station"));
     text(sub, status ? `${status.station} · ${t("version", status.version)}` : "");
     show(demo, status?.demo === true);
     const tone = !status ? "wait" : fresh.stale ? "stale" : status.state === "ok" ? "ok" : "bad";
     attr(pill, "data-tone", tone);
     text(pill, !status ? t("connecting") : fresh.stale ? t("stale") : status.state === "ok" ? t("ok") : t("degraded"));
-    text(time, status && !fresh.stale ? clock(status.time) : "");
+    text(time, status && !fresh.stale ? `${clock(status.time)} ${zoneName()}` : "");
 
     const waiting = model.stream.kind !== "open" && model.stream.kind !== "connecting";
     show(banner, status ? fresh.stale : waiting);
