@@ -305,8 +305,7 @@ impl Station {
                 tokio::select! {
                     () = cancel.cancelled() => return,
                     outcome = looked.recv() => match outcome {
-                        Some(Looked::Seen { look, .. }) => seen.lock().unwrap().push((look.frame, Instant::now())),
-                        Some(Looked::Skipped { .. }) => {}
+                        Some(Looked::Seen { look, .. } | Looked::Skipped { look, .. }) => seen.lock().unwrap().push((look.frame, Instant::now())),
                         Some(Looked::Lost { .. }) => drop(lost.fetch_add(1, Ordering::SeqCst)),
                         None => return,
                     },
