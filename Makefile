@@ -9,11 +9,12 @@ MAKEFLAGS += --no-print-directory
 CARGO ?= cargo
 DEMO_ARGS ?=
 
-.PHONY: help setup build demo test lint fmt-check clippy deny clean
+.PHONY: help setup build demo test soak lint fmt-check clippy deny clean
 
 help:
 	@echo "make demo    a simulated station on this machine; prints the address of its page (DEMO_ARGS=\"...\" for its options)"
 	@echo "make test    all tests"
+	@echo "make soak    delivery broken on purpose and measured, some 15 minutes: docs/delivery.md"
 	@echo "make build   target/release/aerie"
 	@echo "make lint    formatting, clippy, licences and sources of the dependencies"
 	@echo "make setup   only what the others install: Debian packages, ONNX Runtime, the web page"
@@ -38,6 +39,17 @@ test:
 	@[ -n "$${AERIE_SITL_PX4:-}" ] || echo "skipped: flights on PX4, AERIE_SITL_PX4 names no running autopilot"
 	@$(CARGO) nextest run --locked
 
+# Each prints JSON; those that judge fail when the promise is broken. Niced: a measurement must not stop the machine.
+SOAK := nice -n 5 target/release/aerie
+soak: build
+	@command -v strace >/dev/null || apt-get install -q -y --no-install-recommends strace >/dev/null
+	@rm -rf soak-out && mkdir -p soak-out
+	$(SOAK) soak kill --kills 1000 | tee soak-out/kill.json
+	$(SOAK) soak trace | tee soak-out/trace.json
+	$(SOAK) soak accept | tee soak-out/accept.json
+	$(SOAK) soak fill && $(SOAK) soak drain | tee soak-out/drain.json
+	$(SOAK) fleet simulate --stations 1000 --out soak-out/fleet --json | tee soak-out/fleet.json
+
 lint: fmt-check clippy deny
 
 fmt-check:
@@ -55,4 +67,4 @@ deny:
 
 clean:
 	@$(CARGO) clean --quiet
-	@rm -rf .deps demo-out src/console/web/dist src/console/web/node_modules
+	@rm -rf .deps demo-out soak-out src/console/web/dist src/console/web/node_modules

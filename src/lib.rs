@@ -10,6 +10,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`station`] | the only wiring: builds every part of `aerie run` and connects them |
+//! | [`orders`] | carries out commands, whoever gave them |
 //! | [`cli`] | the command line, one file a command |
 //! | [`config`] | strict configuration; every fault at once |
 //! | [`runtime`] | task supervisor, where things lie, `aerie.db` |
@@ -40,7 +41,8 @@
 //!    [`vehicle::mission`] and its transfer: mission and geofence, rally points cleared; [`vehicle::safety`]: failsafe
 //!    parameters.
 //! 4. **Our crash at any moment cannot strand the drone; on restart with the drone in the air we adopt the flight.**
-//!    3 above, and [`patrol::flight::adopt`], which neither arms nor uploads. Not yet proven on a real autopilot.
+//!    3 above, and [`patrol::flight::adopt`], which neither arms nor uploads. Shown on ArduPilot and PX4
+//!    in software-in-the-loop, not in the air.
 //! 5. **An alert that was accepted is delivered at least once under a stable id, in the order of its case; what must be
 //!    dropped is dropped by a stated policy and reported.** [`outbox`] and [`uplink`]; [`cases::keeper`] offers again at
 //!    start what a crash kept from the outbox.
@@ -62,6 +64,7 @@ pub mod cli;
 pub mod config;
 pub mod console;
 pub mod geo;
+pub mod orders;
 pub mod outbox;
 pub mod patrol;
 pub mod perception;

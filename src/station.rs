@@ -15,12 +15,11 @@ use crate::cases::Register;
 use crate::cases::keeper::{self, CaseKeeper};
 use crate::config::{self, Checked, Faults};
 use crate::console;
-use crate::outbox::{self, Outbox};
+use crate::orders::{self, Hints, Orders};
+use crate::outbox::Outbox;
 use crate::patrol::crew::Crew;
 use crate::patrol::dispatcher::{self, Calendar, Dispatcher};
-use crate::patrol::flight::Order;
-use crate::patrol::holds::{HoldKeeper, Lock};
-use crate::patrol::{OrderRefused, StartRefused, Trigger};
+use crate::patrol::holds::HoldKeeper;
 use crate::perception::ledger::Rules;
 use crate::perception::protocol::CameraModel;
 use crate::perception::{self, Perception, supervise};
@@ -28,9 +27,9 @@ use crate::runtime::clock::{self, Trust};
 use crate::runtime::latest;
 use crate::runtime::store::Store;
 use crate::runtime::supervisor::{Budget, Supervisor};
-use crate::uplink::commands::{self, Door, Execute, Outcome};
 use crate::update::release::Kind;
 use crate::update::{self, Updates};
+use crate::uplink::commands::{self, Door, Execute};
 use crate::uplink::{self, UplinkState};
 use crate::vehicle::{Dock, Lines, Telemetry, Vehicle, Weather, Wiring};
 
@@ -96,7 +95,7 @@ async fn fly(mut checked: Checked, cancel: CancellationToken) -> anyhow::Result<
         .map_err(|error| anyhow::anyhow!("station.state_dir: {} cannot be made: {error}", dir.display()))?;
 
     let store = Store::open(&dir)?;
-    let options = outbox::Options { source: uplink::cloudevents::source(&id), ..outbox::Options::default() };
+    let options = config.outbox.options(uplink::cloudevents::source(&id));
     let outbox = Outbox::open_with(&dir, options)?;
 
     // The drone's link-loss failsafe is the last watchdog: a station that has stopped deciding falls silent.
@@ -137,6 +136,7 @@ async fn fly(mut checked: Checked, cancel: CancellationToken) -> anyhow::Result<
         aspect: config.camera.aspect,
         rules: Rules { looks: config.perception.looks, ..Rules::default() },
         media_dir: config.camera.media_dir.clone(),
+        peace: config.cases.rejected,
     };
     let keeper = keeper::spawn(
         options,
@@ -151,10 +151,7 @@ async fn fly(mut checked: Checked, cancel: CancellationToken) -> anyhow::Result<
 
     let holds = HoldKeeper::open(store.clone()).await?;
     let (clock_out, clock) = watch::channel(Trust::Unsynced);
-    // A hint says no more than "look again": one that finds another waiting is dropped.
-    let (hinted, hints) = mpsc::channel(1);
-    let updates =
-        update::spawn(prepared, perception.clone(), outbox.clone(), clock.clone(), hints, cancel.clone())?;
+    let updates = update::spawn(prepared, perception.clone(), outbox.clone(), clock.clone(), cancel.clone())?;
     let (current_out, current) = watch::channel(None);
     let crew = Crew {
         station: id.clone(),
@@ -164,6 +161,8 @@ async fn fly(mut checked: Checked, cancel: CancellationToken) -> anyhow::Result<
         horizontal_fov_deg: config.camera.horizontal_fov_deg,
         aspect: config.camera.aspect,
         limits: config.gates.clone(),
+        requests: config.requests,
+        exclusions: checked.exclusions.clone(),
         energy: config.energy,
         approvals: Arc::new(checked.approvals.clone()),
         identification: config.identification.clone(),
@@ -186,7 +185,7 @@ async fn fly(mut checked: Checked, cancel: CancellationToken) -> anyhow::Result<
 
     // Commands are few and each is short; who finds it full waits until its deadline.
     let (executor, mut orders) = mpsc::channel::<Execute>(16);
-    let (door, interrupted) = Door::open(&dir, &id, &config.commands, executor)?;
+    let (door, interrupted) = Door::open(&dir, &id, &config.commands, executor, clock.clone())?;
     let (status_out, status) = watch::channel(json!({"state": "online"}));
     // Messages from upstream; when full, the broker holds the rest.
     let (incoming_out, incoming) = mpsc::channel(32);
@@ -203,7 +202,7 @@ async fn fly(mut checked: Checked, cancel: CancellationToken) -> anyhow::Result<
         keeper,
         dispatcher: dispatcher.clone(),
         outbox,
-        updates: updates.clone(),
+        updates,
         store,
         uplink: link.state(),
         door: door.clone(),
@@ -212,17 +211,20 @@ async fn fly(mut checked: Checked, cancel: CancellationToken) -> anyhow::Result<
     for closed in interrupted.into_iter().filter(|c| c.by_mqtt) {
         link.reply(&closed.reply, closed.reply_to).await;
     }
-    let (hints_out, mut hints) = mpsc::channel(1);
-    tokio::spawn(async move {
-        while hints.recv().await.is_some() {
-            let _ = hinted.try_send(());
-        }
-    });
-    tokio::spawn(commands::serve(door, Arc::clone(&link), incoming, hints_out));
+    let hints = Arc::new(watch::channel(Hints::default()).0);
+    let rules = orders::rules_digest(&station.checked);
+    let handler = Orders { station: station.clone(), holds, clock, hints: Arc::clone(&hints), rules };
+    // A hint that finds no room is one of many.
+    let (hinted, mut hints_in) = mpsc::channel(4);
+    tokio::spawn(commands::serve(door, Arc::clone(&link), incoming, hinted));
     let watched = dispatcher.clone();
     tokio::spawn(async move {
-        while let Some(order) = orders.recv().await {
-            tokio::spawn(execute(dispatcher.clone(), holds.clone(), updates.clone(), order));
+        loop {
+            tokio::select! {
+                Some(order) = orders.recv() => drop(tokio::spawn(handler.clone().execute(order))),
+                Some(hint) = hints_in.recv() => handler.hinted(&hint),
+                else => return,
+            }
         }
     });
     tokio::spawn(watch_over(watched, healthy_out, cancel.clone()));
@@ -232,8 +234,8 @@ async fn fly(mut checked: Checked, cancel: CancellationToken) -> anyhow::Result<
     });
     supervisor.keep("status", {
         let (station, link, cancel) = (station.clone(), Arc::clone(&link), cancel.clone());
-        let status_out = Arc::new(status_out);
-        move || tell_status(station.clone(), Arc::clone(&link), Arc::clone(&status_out), cancel.clone())
+        let told = (Arc::new(status_out), hints);
+        move || tell_status(station.clone(), Arc::clone(&link), told.clone(), cancel.clone())
     });
     supervisor.keep("console", {
         let (station, cancel) = (station.clone(), cancel.clone());
@@ -267,106 +269,6 @@ fn keep_alive(supervisor: &Supervisor, station: &Station, link: &uplink::Uplink)
     vital(supervisor, "uplink", link.state());
     let dispatcher = station.dispatcher.clone();
     supervisor.vital("dispatcher", move || dispatcher.is_gone());
-}
-
-const COMMANDS: [&str; 13] = [
-    "patrol.start",
-    "patrol.cancel",
-    "patrol.pause",
-    "patrol.resume",
-    "patrol.return",
-    "station.hold",
-    "station.release",
-    "station.maintenance",
-    "station.maintained",
-    "model.check",
-    "model.add",
-    "model.promote",
-    "model.rollback",
-];
-
-/// Carries out one command.
-async fn execute(dispatcher: Dispatcher, holds: HoldKeeper, updates: Updates, order: Execute) {
-    let Some(running) = order.begin().await else { return };
-    let envelope = running.envelope.clone();
-    let outcome = match envelope.name.as_str() {
-        "patrol.start" => start(&dispatcher, &envelope).await,
-        "patrol.cancel" => match dispatcher.cancel().await {
-            Some(sortie) => Outcome::Done(json!({"sortie": sortie})),
-            None => Outcome::Refused("no sortie is under way".to_owned()),
-        },
-        "patrol.pause" => tell(&dispatcher, Order::Pause, &envelope).await,
-        "patrol.resume" => tell(&dispatcher, Order::Resume, &envelope).await,
-        "patrol.return" => tell(&dispatcher, Order::Return, &envelope).await,
-        "station.hold" => hold(&holds, Lock::Hold, &envelope).await,
-        "station.release" => lift(&holds, Lock::Hold, &envelope).await,
-        "station.maintenance" => hold(&holds, Lock::Maintenance, &envelope).await,
-        "station.maintained" => lift(&holds, Lock::Maintenance, &envelope).await,
-        "model.check" => updated(updates.check().await),
-        "model.add" => match envelope.args["folder"].as_str() {
-            Some(folder) => updated(updates.add(PathBuf::from(folder)).await),
-            None => Outcome::Refused("args.folder is missing: name a folder of the station's own computer".to_owned()),
-        },
-        "model.promote" => updated(updates.promote(envelope.operator.clone()).await),
-        "model.rollback" => match envelope.args["reason"].as_str().map(str::trim).filter(|r| !r.is_empty()) {
-            Some(reason) => updated(updates.roll_back(envelope.operator.clone(), reason.to_owned()).await),
-            None => Outcome::Refused("args.reason is missing: say why, others will read it".to_owned()),
-        },
-        name => Outcome::Refused(format!("this station knows no command {name:?}; it knows {}", COMMANDS.join(", "))),
-    };
-    running.finish(outcome);
-}
-
-fn updated(done: Result<String, update::UpdateError>) -> Outcome {
-    match done {
-        Ok(said) => Outcome::Done(json!({"said": said})),
-        Err(update::UpdateError::Gone) => Outcome::Failed(update::UpdateError::Gone.to_string()),
-        Err(refused) => Outcome::Refused(refused.to_string()),
-    }
-}
-
-async fn tell(dispatcher: &Dispatcher, order: Order, envelope: &commands::Envelope) -> Outcome {
-    match dispatcher.order(order, envelope.operator.clone()).await {
-        Ok(sortie) => Outcome::Done(json!({"sortie": sortie})),
-        Err(refused @ OrderRefused::Gone) => Outcome::Failed(refused.to_string()),
-        Err(refused) => Outcome::Refused(refused.to_string()),
-    }
-}
-
-async fn hold(holds: &HoldKeeper, lock: Lock, envelope: &commands::Envelope) -> Outcome {
-    let reason = envelope.args["reason"].as_str().map(str::trim).filter(|r| !r.is_empty());
-    let Some(reason) = reason else {
-        return Outcome::Refused("args.reason is missing: say why, others will read it".to_owned());
-    };
-    held(holds.set(lock, &envelope.operator, Some(reason.to_owned())).await)
-}
-
-async fn lift(holds: &HoldKeeper, lock: Lock, envelope: &commands::Envelope) -> Outcome {
-    held(holds.set(lock, &envelope.operator, None).await)
-}
-
-fn held(set: Result<crate::patrol::gates::Holds, crate::runtime::store::StoreError>) -> Outcome {
-    match set {
-        Ok(holds) => Outcome::Done(json!({"holds": holds})),
-        Err(error) => Outcome::Failed(error.to_string()),
-    }
-}
-
-async fn start(dispatcher: &Dispatcher, envelope: &commands::Envelope) -> Outcome {
-    let Some(patrol) = envelope.args["patrol"].as_str() else {
-        return Outcome::Refused("args.patrol is missing: name a patrol of the configuration".to_owned());
-    };
-    let trigger = match envelope.args["via"].as_str() {
-        Some("page") => Trigger::Page,
-        Some("cli") => Trigger::Cli,
-        _ => Trigger::Mqtt,
-    };
-    let continues = envelope.args["continues"].as_str().map(str::to_owned);
-    match dispatcher.start(patrol, trigger, Some(envelope.operator.clone()), continues).await {
-        Ok(sortie) => Outcome::Done(json!({"sortie": sortie})),
-        Err(refused @ StartRefused::Gone) => Outcome::Failed(refused.to_string()),
-        Err(refused) => Outcome::Refused(refused.to_string()),
-    }
 }
 
 /// Lets the drone hear our heartbeat only while somebody here decides.
@@ -408,7 +310,7 @@ async fn watch_the_clock(station: Station, trust: Arc<watch::Sender<Trust>>, can
 async fn tell_status(
     station: Station,
     link: Arc<uplink::Uplink>,
-    status: Arc<watch::Sender<Value>>,
+    (status, hints): (Arc<watch::Sender<Value>>, Arc<watch::Sender<Hints>>),
     cancel: CancellationToken,
 ) {
     let mut tick = interval(Duration::from_secs(1));
@@ -417,7 +319,7 @@ async fn tell_status(
             () = cancel.cancelled() => return,
             _ = tick.tick() => {}
         }
-        let now = status_of(&station);
+        let now = status_of(&station, &latest(&hints.subscribe()));
         status.send_if_modified(|known| {
             let changed = *known != now;
             *known = now.clone();
@@ -430,7 +332,7 @@ async fn tell_status(
     }
 }
 
-fn status_of(station: &Station) -> Value {
+pub(crate) fn status_of(station: &Station, hints: &Hints) -> Value {
     let perception = latest(&station.perception.state());
     let sortie = latest(&station.dispatcher.current())
         .map(|s| json!({"id": s.id, "patrol": s.patrol, "state": s.state, "reason": s.reason}));
@@ -440,6 +342,7 @@ fn status_of(station: &Station) -> Value {
         "simulated": station.checked.config.station.simulated,
         "model": perception.model,
         "update": update_of(station),
+        "wanted": hints,
         "perception": if perception.running { "running" } else { "down" },
         "sortie": sortie,
         "dock": latest(&station.dock.state()).hatch,

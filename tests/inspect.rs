@@ -52,7 +52,7 @@ fn labelled(path: &Path, width: u32, height: u32) -> Vec<Detection> {
 }
 
 fn inspect(paths: Vec<PathBuf>, out: &Path) -> (bool, Value, Value) {
-    let args = InspectArgs { paths, out: out.to_owned(), model: None, ground: 0.0, pose: None, fov: None, workers: 1, watch: false, json: false };
+    let args = InspectArgs { paths, out: out.to_owned(), ..InspectArgs::default() };
     let code =
         run_with(args, model(), &mut |path, picture, _| Ok(labelled(path, picture.width(), picture.height()))).unwrap();
     let json = |name| serde_json::from_slice(&std::fs::read(out.join(name)).unwrap()).unwrap();

@@ -1,9 +1,11 @@
-//! Real ground truth: positions that others surveyed, and the same parked vehicle seen in two photos.
+//! Real ground truth: positions that others surveyed, and the same parked vehicle seen in two photos. Each table goes the
+//! whole way that a user goes: `aerie locate --batch`.
 
 use std::path::{Path, PathBuf};
 
+use aerie::cli::locate::world::{Surroundings, World};
 use aerie::cli::locate::{LocateArgs, batch};
-use aerie::geo::{self, Attitude, Camera, LatLon, LocalFrame, Pose, PoseSigma};
+use aerie::geo::{self, Camera, LatLon, LocalFrame};
 
 /// The shared test data, or nothing, said aloud.
 fn data(below: &str) -> Option<PathBuf> {
@@ -11,111 +13,238 @@ fn data(below: &str) -> Option<PathBuf> {
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
     let path = root.join(below);
     if !path.exists() {
-        println!("skipped: {} is absent (set AERIE_TEST_DATA)", path.display());
+        eprintln!("skipped: {} is absent (set AERIE_TEST_DATA)", path.display());
         return None;
     }
     Some(path)
 }
 
+/// A table that came back.
 struct Table {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    fn open(path: &Path) -> Self {
-        let text = std::fs::read_to_string(path).unwrap();
+    /// What `aerie locate --batch` makes of a table.
+    fn located(table: &Path, args: &LocateArgs) -> Self {
+        let file = std::fs::File::open(table).unwrap();
+        let mut out = Vec::new();
+        batch(std::io::BufReader::new(file), args, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
         let mut lines = text.lines().map(|l| l.split(',').map(str::to_owned).collect::<Vec<_>>());
         Self { header: lines.next().unwrap(), rows: lines.collect() }
     }
 
-    fn number(&self, row: &[String], column: &str) -> f64 {
+    fn text<'a>(&self, row: &'a [String], column: &str) -> &'a str {
         let at = self.header.iter().position(|c| c == column).unwrap_or_else(|| panic!("no column {column}"));
-        row[at].parse().unwrap()
+        &row[at]
+    }
+
+    fn number(&self, row: &[String], column: &str) -> f64 {
+        let text = self.text(row, column);
+        text.parse().unwrap_or_else(|_| panic!("{column} is {text:?}: {row:?}"))
+    }
+
+    /// Errors against the truth in two columns, of rows that `keep` wants.
+    fn errors(&self, truth: [&str; 2], keep: impl Fn(&[String]) -> bool) -> Vec<Miss> {
+        let rows = self.rows.iter().filter(|row| keep(row));
+        rows.map(|row| {
+            let n = |column| self.number(row, column);
+            let at = LatLon { lat: n("out_lat"), lon: n("out_lon") };
+            let [east, north] = LocalFrame::new(at).to_enu(LatLon { lat: n(truth[0]), lon: n(truth[1]) });
+            let (s, c) = n("bearing_deg").to_radians().sin_cos();
+            let along = (east * s + north * c) / n("semi_major_m");
+            let across = (east * c - north * s) / n("semi_minor_m");
+            Miss {
+                metres: east.hypot(north),
+                inside: along.hypot(across) <= 1.0,
+                size_m: (n("semi_major_m") * n("semi_minor_m")).sqrt(),
+            }
+        })
+        .collect()
     }
 }
 
-fn median(values: &mut [f64]) -> f64 {
+/// How far off one place is.
+#[derive(Clone, Copy)]
+struct Miss {
+    metres: f64,
+    /// Of the 95 % ellipse.
+    inside: bool,
+    /// The ellipse's mean radius.
+    size_m: f64,
+}
+
+/// Linear between order statistics, as numpy does it.
+fn quantile(values: impl Iterator<Item = f64>, share: f64) -> f64 {
+    let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    let at = (values.len() - 1) as f64 * share;
+    let (low, part) = (at.floor() as usize, at.fract());
+    values[low] + (values[(low + 1).min(values.len() - 1)] - values[low]) * part
 }
 
-/// Flat ground at each control point's own height: a terrain model is another matter.
+fn median(values: &[f64]) -> f64 {
+    quantile(values.iter().copied(), 0.5)
+}
+
+/// Says the figures of `docs/accuracy.md`, and holds them to their limits.
+fn hold(name: &str, misses: &[Miss], middle_limit_m: f64, p90_limit_m: f64) {
+    let middle = quantile(misses.iter().map(|m| m.metres), 0.5);
+    let p90 = quantile(misses.iter().map(|m| m.metres), 0.9);
+    let inside = misses.iter().filter(|m| m.inside).count() as f64 / misses.len() as f64;
+    let size = quantile(misses.iter().map(|m| m.size_m), 0.5);
+    println!(
+        "{name}: {} places, median {middle:.3} m, p90 {p90:.3} m, {:.1} % inside the ellipse, its mean radius {size:.2} m",
+        misses.len(),
+        100.0 * inside
+    );
+    assert!(middle <= middle_limit_m && p90 <= p90_limit_m, "{name}: median {middle} m, p90 {p90} m");
+}
+
+fn thunderstorm(folder: &Path, adjust: bool) -> Table {
+    let dem = Some(folder.join("dem_from_gcps_egm96.tif"));
+    Table::located(&folder.join("obs.csv"), &LocateArgs { dem, adjust, ..LocateArgs::default() })
+}
+
+fn tuniu(folder: &Path) -> Table {
+    let dem = Some(folder.join("dsm_epsg32651_ellipsoidal.tif"));
+    let images = Some(folder.to_owned());
+    Table::located(&folder.join("truth.csv"), &LocateArgs { dem, images, ..LocateArgs::default() })
+}
+
+fn brighton(folder: &Path) -> Table {
+    let images = Some(folder.to_owned());
+    Table::located(&folder.join("truth.csv"), &LocateArgs { images, ..LocateArgs::default() })
+}
+
 #[test]
-fn surveyed_points_seen_by_an_oblique_drone_are_found_within_3_6_metres_in_the_median() {
-    let Some(path) = data("georef/thunderstorm/obs.csv") else {
-        return;
-    };
-    let table = Table::open(&path);
-    let mut errors = Vec::new();
-    let mut covered = 0;
-    for row in &table.rows {
-        let n = |column| table.number(row, column);
-        let camera = Camera {
-            width_px: n("img_w") as u32,
-            height_px: n("img_h") as u32,
-            fx: n("fx_px"),
-            fy: n("fy_px"),
-            cx: n("cx_px"),
-            cy: n("cy_px"),
-            distortion: Some([n("k1"), n("k2"), n("p1"), n("p2"), n("k3")]),
-        };
-        let pose = Pose {
-            at: LatLon { lat: n("drone_lat"), lon: n("drone_lon") },
-            height_m: n("drone_hae_m") - n("gcp_hae_m"),
-            attitude: Attitude { yaw_deg: n("yaw_true_deg"), pitch_deg: n("pitch_deg"), roll_deg: n("roll_deg") },
-            sigma: PoseSigma { horizontal_m: 1.5, vertical_m: 2.0, yaw_deg: 2.0, tilt_deg: 0.5 },
-        };
-        let located = geo::locate(&camera, &pose, [n("px_x"), n("px_y")], 0.0, 0.0).unwrap();
-        let truth = LatLon { lat: n("gcp_lat"), lon: n("gcp_lon") };
-        errors.push(located.at.distance_m(truth));
-        // Inside the ellipse: the truth, in units of the ellipse's axes, is within one.
-        let [east, north] = LocalFrame::new(located.at).to_enu(truth);
-        let (s, c) = located.uncertainty.bearing_deg.to_radians().sin_cos();
-        let along = (east * s + north * c) / located.uncertainty.semi_major_m;
-        let across = (east * c - north * s) / located.uncertainty.semi_minor_m;
-        covered += usize::from(along.hypot(across) <= 1.0);
-    }
-    let middle = median(&mut errors);
-    let share = covered as f64 / errors.len() as f64;
-    let p90 = errors[errors.len() * 9 / 10];
-    println!("{} rows: median {middle:.2} m, p90 {p90:.2} m, inside the ellipse {:.0} %", errors.len(), share * 100.0);
-    assert!(middle < 3.6, "median {middle} m");
-    assert!(share > 0.85, "only {share} of the truth lies in the 95 % ellipse");
+fn surveyed_points_seen_once_by_an_oblique_drone_over_a_coarse_terrain_model() {
+    let Some(folder) = data("georef/thunderstorm") else { return };
+    let table = thunderstorm(&folder, false);
+    assert_eq!(table.rows.len(), 149);
+    hold("thunderstorm, single looks", &table.errors(["gcp_lat", "gcp_lon"], |_| true), 3.5, 7.3);
+}
+
+#[test]
+fn the_same_points_after_all_looks_of_the_sortie_are_adjusted_together() {
+    let Some(folder) = data("georef/thunderstorm") else { return };
+    let table = thunderstorm(&folder, true);
+    let truth = ["gcp_lat", "gcp_lon"];
+    let by_rows = table.errors(truth, |_| true);
+    hold("thunderstorm, adjusted, by rows", &by_rows, 2.6, 3.9);
+    let mut seen = std::collections::HashSet::new();
+    let firsts: Vec<Vec<String>> =
+        table.rows.iter().filter(|row| seen.insert(table.text(row, "gcp_id").to_owned())).cloned().collect();
+    let by_objects = Table { header: table.header.clone(), rows: firsts }.errors(truth, |_| true);
+    assert_eq!(by_objects.len(), 22);
+    hold("thunderstorm, adjusted, by objects", &by_objects, 2.6, 3.9);
+    let inside = by_objects.iter().filter(|m| m.inside).count();
+    assert!(inside >= 20, "only {inside} of 22 objects lie in their ellipse");
+}
+
+#[test]
+fn points_of_oblique_rtk_photos_over_a_surface_model_with_roofs() {
+    let Some(folder) = data("georef/tuniu_oblique_rtk") else { return };
+    let table = tuniu(&folder);
+    hold("tuniu", &table.errors(["lat", "lon"], |_| true), 2.2, 5.3);
 }
 
 /// Bundle-adjusted poses and surveyed points: what is left is the geometry's own error, so a wrong convention of any
 /// angle, axis, pixel or distortion shows here as metres.
 #[test]
 fn with_surveyed_poses_the_geometry_itself_is_good_to_centimetres() {
-    let Some(path) = data("georef/cusbr_gcp/obs.csv") else {
+    let Some(path) = data("georef/cusbr_gcp/obs.csv") else { return };
+    let table = Table::located(&path, &LocateArgs::default());
+    let of = |set: &str| table.errors(["gcp_lat", "gcp_lon"], |row| table.text(row, "set") == set);
+    hold("cusbr P1", &of("P1_nadir"), 0.02, 0.12);
+    hold("cusbr CA502", &of("CA502_oblique"), 0.035, 0.08);
+}
+
+/// A photo's own EXIF and XMP, flat ground at take-off height. The issue asks for 2.5 m in the median; see
+/// `docs/accuracy.md` for what stands between.
+#[test]
+fn points_of_a_real_photo_are_found_from_its_own_metadata() {
+    let Some(folder) = data("georef/brighton_nadir") else { return };
+    let misses = brighton(&folder).errors(["lat", "lon"], |_| true);
+    assert_eq!(misses.len(), 60);
+    hold("brighton", &misses, 3.2, 4.0);
+}
+
+#[test]
+fn the_truth_lies_in_the_ellipse_as_often_as_promised_and_the_ellipse_is_no_barn_door() {
+    let (Some(a), Some(b), Some(c)) =
+        (data("georef/thunderstorm"), data("georef/tuniu_oblique_rtk"), data("georef/brighton_nadir"))
+    else {
         return;
     };
-    let table = Table::open(&path);
-    let mut errors = Vec::new();
-    for row in &table.rows {
-        let n = |column| table.number(row, column);
-        let camera = Camera {
-            width_px: n("img_w") as u32,
-            height_px: n("img_h") as u32,
-            fx: n("fx"),
-            fy: n("fy"),
-            cx: n("cx"),
-            cy: n("cy"),
-            distortion: Some([n("k1"), n("k2"), n("p1"), n("p2"), n("k3")]),
-        };
-        let pose = Pose {
-            at: LatLon { lat: n("cam_lat"), lon: n("cam_lon") },
-            height_m: n("cam_hae_m") - n("gcp_hae_m"),
-            attitude: Attitude { yaw_deg: n("yaw_true_deg"), pitch_deg: n("pitch_deg"), roll_deg: n("roll_deg") },
-            sigma: PoseSigma { horizontal_m: 0.02, vertical_m: 0.03, yaw_deg: 0.01, tilt_deg: 0.01 },
-        };
-        let located = geo::locate(&camera, &pose, [n("px_x"), n("px_y")], 0.0, 0.0).unwrap();
-        errors.push(located.at.distance_m(LatLon { lat: n("gcp_lat"), lon: n("gcp_lon") }));
+    let pooled = [
+        thunderstorm(&a, false).errors(["gcp_lat", "gcp_lon"], |_| true),
+        tuniu(&b).errors(["lat", "lon"], |_| true),
+        brighton(&c).errors(["lat", "lon"], |_| true),
+    ]
+    .concat();
+    hold("pooled", &pooled, 4.0, 8.0);
+    let inside = pooled.iter().filter(|m| m.inside).count() as f64 / pooled.len() as f64;
+    let middle = quantile(pooled.iter().map(|m| m.metres), 0.5);
+    let size = quantile(pooled.iter().map(|m| m.size_m), 0.5);
+    assert!((0.90..=0.99).contains(&inside), "{inside} of the truth lies in the 95 % ellipse");
+    assert!(size <= 3.0 * middle, "ellipses of {size} m for errors of {middle} m");
+}
+
+/// The drone's own range finder says where its picture's centre lies: 93.75 m below, 1.2 m above take-off height.
+#[test]
+fn a_measured_range_gives_the_grounds_height_and_the_place_that_the_drone_itself_worked_out() {
+    let Some(folder) = data("georef/h20t_lrf") else { return };
+    for (name, lat, lon, height) in [
+        ("DJI_20220602143614_0218_T.JPG", 51.3674660, 12.3090782, 1.217),
+        ("DJI_20220602143554_0204_T.JPG", 51.3668175, 12.3090086, 31.617),
+    ] {
+        let world = World::read(None, None, &[]).unwrap();
+        let around = Surroundings { world, ground_m: None };
+        let (photo, shot) = around.shot(&std::fs::read(folder.join(name)).unwrap()).unwrap();
+        let centre = [f64::from(photo.camera.width_px) / 2.0, f64::from(photo.camera.height_px) / 2.0];
+        let found = shot.locate(&geo::Target::ground(centre), None).unwrap();
+        let apart = found.place.at.distance_m(LatLon { lat, lon });
+        println!("{name}: {apart:.2} m from the drone's own answer, {:.2} m high", found.height_m);
+        assert!(apart < 1.0 && (found.height_m - height).abs() < 0.3, "{name}: {apart} m, {} m", found.height_m);
     }
-    let middle = median(&mut errors);
-    println!("{} rows: median {middle:.3} m, p90 {:.3} m", errors.len(), errors[errors.len() * 9 / 10]);
-    assert!(middle < 0.05, "median {middle} m");
+}
+
+/// Every variant of DJI's subtitles that is at hand is read to its end.
+#[test]
+fn real_subtitles_give_positions_where_the_drones_were() {
+    let Some(folder) = data("georef/srt") else { return };
+    for (name, lat, lon) in [
+        ("matrice_300.srt", 36.61, -6.11),
+        ("mavic_air2.srt", 41.42, 2.16),
+        ("mavic_mini.SRT", 48.08, -121.75),
+        ("old_format.SRT", -20.25, 149.03),
+        ("p4_rtk.SRT", -34.24, -58.85),
+    ] {
+        let found = geo::srt::read(&std::fs::read(folder.join(name)).unwrap()).unwrap();
+        println!("{name}: {} fixes, {} unusable, gaps {:?}", found.fixes.len(), found.unusable, found.gaps);
+        let near = |fix: &geo::srt::Fix| fix.at.distance_m(LatLon { lat, lon }) < 5_000.0;
+        assert!(found.fixes.len() > 3 && found.fixes.iter().all(near), "{name}: {:?}", found.fixes[0]);
+    }
+}
+
+/// Debian's grid against values that others read from it.
+#[test]
+fn the_geoid_that_debian_brings_reads_as_published() {
+    let Some(path) = data("georef/geoid/egm96.csv") else { return };
+    let grid = Path::new("/usr/share/proj/egm96_15.gtx");
+    let Ok(bytes) = std::fs::read(grid) else {
+        eprintln!("skipped: {} is absent (apt install proj-data)", grid.display());
+        return;
+    };
+    let geoid = geo::geoid::Geoid::read(&bytes, "egm96_15.gtx").unwrap();
+    for line in std::fs::read_to_string(path).unwrap().lines().skip(1) {
+        let v: Vec<f64> = line.split(',').map(|v| v.parse().unwrap()).collect();
+        let n = geoid.undulation_m(LatLon { lat: v[0], lon: v[1] }).unwrap();
+        assert!((n - v[2]).abs() < 0.05, "{n} against {line}");
+    }
 }
 
 /// YOLO rows: class, centre x, centre y, width, height, as shares of the picture.
@@ -165,43 +294,8 @@ fn the_height_above_take_off_gives_parked_cars_the_length_of_cars() {
         let gsd = geo::ground_sample_distance(&photo.camera, &photo.pose);
         lengths.extend(labels(&folder.join(format!("{name}.txt")), "0", &photo.camera).iter().map(|b| b[2] * gsd));
     }
-    let middle = median(&mut lengths);
+    let middle = median(&lengths);
     println!("boxes of {} cars: median {middle:.2} m long", lengths.len());
     // The boxes are drawn loosely around cars of about 4.4 m that stand a little askew.
     assert!((4.4..6.2).contains(&middle), "{middle} m");
-}
-
-/// The whole way that a user goes: a table that names a photo, whose own EXIF and XMP give the pose.
-#[test]
-fn points_of_a_real_photo_are_found_from_its_own_metadata() {
-    let Some(folder) = data("georef/brighton_nadir") else {
-        return;
-    };
-    let args = LocateArgs {
-        image: None,
-        pixel: None,
-        batch: None,
-        images: Some(folder.clone()),
-        // Flat ground at take-off. The truth's own heights are not used: they come with a focal length of its own, and
-        // over flat ground seen straight down the two trade off against each other.
-        ground: None,
-        above_ground: 0.0,
-    };
-    let table = std::fs::File::open(folder.join("truth.csv")).unwrap();
-    let mut out = Vec::new();
-    assert!(batch(std::io::BufReader::new(table), &args, &mut out).unwrap());
-    let path = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(path.path(), out).unwrap();
-    let places = Table::open(path.path());
-    let mut errors: Vec<f64> = places
-        .rows
-        .iter()
-        .map(|row| {
-            let n = |column| places.number(row, column);
-            LatLon { lat: n("lat"), lon: n("lon") }.distance_m(LatLon { lat: n("out_lat"), lon: n("out_lon") })
-        })
-        .collect();
-    let middle = median(&mut errors);
-    println!("{} points: median {middle:.2} m, p90 {:.2} m", errors.len(), errors[errors.len() * 9 / 10]);
-    assert!(errors.len() == 60 && middle < 4.0, "median {middle} m");
 }

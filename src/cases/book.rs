@@ -11,6 +11,7 @@ use ulid::Ulid;
 
 use super::kinds::Kind;
 use super::register::Register;
+use super::verdict::{Peace, Verdict};
 use crate::geo::{self, LatLon, Located};
 pub use crate::perception::ledger::View;
 
@@ -44,7 +45,14 @@ pub struct Sighted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CaseState {
+    /// The machine's word.
     Suspected,
+    /// A person saw it and says that it is one.
+    Confirmed,
+    /// A person says that it is none.
+    Rejected,
+    /// It was one, and is dealt with.
+    Resolved,
 }
 
 /// What is known of a case; this is what is stored.
@@ -65,6 +73,9 @@ pub struct Case {
     pub count: u32,
     pub sortie: String,
     pub experimental: bool,
+    /// The last word of a person.
+    #[serde(default)]
+    pub verdict: Option<Verdict>,
     /// Of the newest event that was made of it.
     pub sequence: u64,
     pub evidence: Vec<String>,
@@ -97,14 +108,24 @@ pub struct Best {
 struct Thing {
     looks: Vec<Sighted>,
     case: Option<usize>,
+    /// A person has rejected it: nothing more is said of it.
+    rejected: bool,
     /// What was last said of its position.
     said: Option<Located>,
+}
+
+impl Thing {
+    /// Nothing is known of what it is.
+    fn is_open(&self) -> bool {
+        self.case.is_none() && !self.rejected
+    }
 }
 
 #[derive(Default)]
 pub struct Book {
     cases: Vec<Case>,
     register: Register,
+    peace: Peace,
     sortie: String,
     things: Vec<Thing>,
     /// Of the frames that were looked at, and of those that are being looked at.
@@ -112,11 +133,30 @@ pub struct Book {
     expected: BTreeMap<u64, View>,
     /// Sightings of buildings that the register permits, in this sortie.
     pub permitted: u64,
+    /// Things at places that a person has rejected, in this sortie.
+    pub rejected: u64,
 }
 
 impl Book {
     pub fn new(cases: Vec<Case>, register: Register) -> Book {
         Book { cases, register, ..Book::default() }
+    }
+
+    /// Leaves rejected places alone as far and as long as this says.
+    pub fn with_peace(self, peace: Peace) -> Book {
+        Book { peace, ..self }
+    }
+
+    /// Takes a person's word on a case. Which one it is.
+    pub fn judge(&mut self, id: &str, verdict: Verdict) -> Option<usize> {
+        let index = self.cases.iter().position(|case| case.id == id)?;
+        let case = self.cases.get_mut(index)?;
+        case.state = verdict.verdict;
+        case.verdict = Some(verdict);
+        for thing in self.things.iter_mut().filter(|thing| thing.case == Some(index)) {
+            thing.rejected = case.state == CaseState::Rejected;
+        }
+        Some(index)
     }
 
     pub fn case(&self, index: usize) -> Option<&Case> {
@@ -146,6 +186,7 @@ impl Book {
         self.views.clear();
         self.expected.clear();
         self.permitted = 0;
+        self.rejected = 0;
     }
 
     /// A frame is being looked at: until it is [`answered`](Self::answered), what it shows is not judged for want of looks.
@@ -183,14 +224,14 @@ impl Book {
                 }
             }
             let index = self.place(sighted);
-            if self.things[index].case.is_none() && self.believed(&self.things[index], false) {
+            if self.things[index].is_open() && self.believed(&self.things[index], false) {
                 findings.extend(self.settle(index, &mut new_id));
             }
         }
         // What has left the picture is judged by what there was of it, not at the end of the sortie.
         for index in 0..self.things.len() {
             let thing = &self.things[index];
-            let gone = thing.case.is_none() && !view.shows(position(&thing.looks).at);
+            let gone = thing.is_open() && !view.shows(position(&thing.looks).at);
             if gone && self.believed(thing, true) {
                 findings.extend(self.settle(index, &mut new_id));
             }
@@ -203,6 +244,9 @@ impl Book {
         self.join_neighbours();
         let mut findings = Vec::new();
         for index in 0..self.things.len() {
+            if self.things[index].rejected {
+                continue;
+            }
             if self.things[index].case.is_none() {
                 if self.believed(&self.things[index], true) {
                     findings.extend(self.settle(index, &mut new_id));
@@ -240,7 +284,7 @@ impl Book {
                 index
             }
             None => {
-                self.things.push(Thing { looks: vec![sighted], case: None, said: None });
+                self.things.push(Thing { looks: vec![sighted], case: None, rejected: false, said: None });
                 self.things.len() - 1
             }
         }
@@ -268,11 +312,19 @@ impl Book {
     fn settle(&mut self, index: usize, new_id: &mut impl FnMut() -> Ulid) -> Option<Finding> {
         let looks = &self.things[index].looks;
         let (kind, located, best) = (kind_of(looks), position(looks), best(looks));
+        let peace = self.peace;
+        let leave_alone = |case: &Case| case.kind.same_thing(kind) && peace.covers(case, located.at, best.newest);
+        if self.cases.iter().any(leave_alone) {
+            self.things[index].rejected = true;
+            self.rejected += 1;
+            return None;
+        }
         let known = self
             .cases
             .iter()
             .enumerate()
-            .filter(|(_, case)| case.kind.same_thing(kind))
+            // A rejected case is closed: what is seen there when its time is over is a new one.
+            .filter(|(_, case)| case.kind.same_thing(kind) && case.state != CaseState::Rejected)
             .map(|(i, case)| (i, case.located.at.distance_m(located.at)))
             .filter(|(_, distance)| *distance <= kind.radius_m())
             .min_by(|a, b| a.1.total_cmp(&b.1))
@@ -284,6 +336,10 @@ impl Book {
                 let case = &mut self.cases[case];
                 case.count += 1;
                 case.before = Some(case.located);
+                if case.state == CaseState::Resolved {
+                    // It is there again. The verdict stays, as what was said before that.
+                    case.state = CaseState::Suspected;
+                }
             }
             self.update(case, index);
             return first_in_sortie.then_some(Finding::SeenAgain { case, best });
@@ -300,6 +356,7 @@ impl Book {
             count: 1,
             sortie: self.sortie.clone(),
             experimental: looks.iter().any(|l| l.experimental),
+            verdict: None,
             sequence: 0,
             evidence: Vec::new(),
             event: None,
@@ -347,6 +404,7 @@ impl Book {
                     let gone = self.things.remove(index);
                     self.things[twin].looks.extend(gone.looks);
                     self.things[twin].case = self.things[twin].case.or(gone.case);
+                    self.things[twin].rejected |= gone.rejected;
                     self.things[twin].said = self.things[twin].said.or(gone.said);
                 }
                 None => index += 1,
@@ -462,6 +520,65 @@ mod tests {
             assert_eq!(book.finish(&mut id), []);
             assert_eq!((book.cases(), book.told()), (&[crashed][..], (0, 1)));
         }
+    }
+
+    fn word(state: CaseState, at: Timestamp) -> Verdict {
+        let (operator, reason) = ("李".to_owned(), "a roof under repair".to_owned());
+        Verdict { verdict: state, operator, reason, at, command: "01V".to_owned() }
+    }
+
+    /// Flies over a heap of garbage at (east, north), `days` after the first time.
+    fn fly_over(book: &mut Book, sortie: &str, east: f64, days: i64, id: &mut dyn FnMut() -> Ulid) -> Vec<Finding> {
+        book.begin(sortie);
+        let mut findings = Vec::new();
+        for frame in 1..=3 {
+            let mut seen = sighted(Kind::Garbage, frame, at(east, 5.0), 0.9);
+            seen.taken_at = Timestamp::from_second(days * 86_400).unwrap();
+            findings.extend(book.frame(view(), vec![seen], &mut *id));
+        }
+        findings.extend(book.finish(&mut *id));
+        findings
+    }
+
+    #[test]
+    fn a_rejected_place_is_left_alone_within_its_radius_and_its_time_and_not_beyond() {
+        let mut id = ids();
+        let mut book = Book::default().with_peace(Peace { radius_m: 15.0, days: 90 });
+        fly_over(&mut book, "first", 5.0, 0, &mut id);
+        let first = book.cases()[0].id.clone();
+        book.judge(&first, word(CaseState::Rejected, Timestamp::UNIX_EPOCH)).unwrap();
+        // Nearby, and 12 m away, which would be another case by the distance of this kind.
+        assert_eq!(fly_over(&mut book, "second", 6.0, 3, &mut id), []);
+        assert_eq!(fly_over(&mut book, "third", 17.0, 89, &mut id), []);
+        assert_eq!((book.cases().len(), book.cases()[0].count, book.rejected), (1, 1, 1));
+        // 20 m away.
+        let findings = fly_over(&mut book, "fourth", 25.0, 3, &mut id);
+        assert!(matches!(findings[..], [Finding::Opened { case: 1, .. }]), "{findings:?}");
+        // The time is over: a new case, and the old one stays what it was.
+        let findings = fly_over(&mut book, "fifth", 5.0, 91, &mut id);
+        assert!(matches!(findings[..], [Finding::Opened { case: 2, .. }]), "{findings:?}");
+        assert_eq!(book.cases()[0].state, CaseState::Rejected);
+    }
+
+    #[test]
+    fn what_is_seen_again_after_it_was_resolved_is_suspected_again_and_a_confirmed_case_stays_confirmed() {
+        for (said, then) in [(CaseState::Resolved, CaseState::Suspected), (CaseState::Confirmed, CaseState::Confirmed)]
+        {
+            let (mut book, mut id) = (Book::default(), ids());
+            fly_over(&mut book, "first", 5.0, 0, &mut id);
+            let first = book.cases()[0].id.clone();
+            book.judge(&first, word(said, Timestamp::UNIX_EPOCH)).unwrap();
+            let findings = fly_over(&mut book, "second", 5.0, 3, &mut id);
+            assert!(matches!(findings[..], [Finding::SeenAgain { case: 0, .. }]), "{findings:?}");
+            assert_eq!(book.cases()[0].state, then);
+            assert_eq!(book.cases()[0].verdict.as_ref().unwrap().verdict, said, "the word itself stays");
+        }
+    }
+
+    #[test]
+    fn a_verdict_on_a_case_that_nobody_knows_changes_nothing() {
+        let mut book = Book::default();
+        assert_eq!(book.judge("01X", word(CaseState::Confirmed, Timestamp::UNIX_EPOCH)), None);
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub fn feature(case: &Case, kinds: &Kinds, division: &Division, model: Option<&M
             "department": kind.department,
             "division": division,
             "state": case.state,
+            "verdict": case.verdict,
             "confidence": (f64::from(case.confidence) * 1000.0).round() / 1000.0,
             "experimental": case.experimental,
             "uncertainty": case.located.uncertainty,

@@ -16,9 +16,10 @@ use ulid::Ulid;
 use super::book::{Best, Book, Case, Finding, Sighted, View};
 use super::event::{self, Division};
 use super::kinds::{Kind, Kinds};
+use super::verdict::{Peace, Verdict, VerdictRefused};
 use crate::geo::{LatLon, Pose};
 use crate::outbox::{Class, Outbox, OutboxError, Payload, Record};
-use crate::perception::ledger::{Ledger, Rules, Survey, Verdict};
+use crate::perception::ledger::{self, Ledger, Rules, Survey};
 use crate::perception::protocol::{CameraModel, Look, Mark};
 use crate::perception::quality::Unusable;
 use crate::perception::supervise::Looked;
@@ -28,6 +29,8 @@ use crate::uplink::cloudevents;
 
 /// Looks still under way when a sortie has landed are waited for so long.
 const DRAIN_LIMIT: Duration = Duration::from_secs(120);
+/// Freed, on a full disk, for the row of a case.
+const ROOM_FOR_A_CASE: u64 = 1 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum KeeperError {
@@ -50,6 +53,7 @@ pub struct Options {
     pub rules: Rules,
     /// Where the camera's pictures arrive.
     pub media_dir: PathBuf,
+    pub peace: Peace,
 }
 
 /// One picture, as the drone told of it.
@@ -85,9 +89,22 @@ pub struct CaseKeeper {
 }
 
 enum Request {
-    Begin { sortie: String, area: Vec<LatLon>, reply: oneshot::Sender<Option<u32>> },
+    Begin {
+        sortie: String,
+        area: Vec<LatLon>,
+        reply: oneshot::Sender<Option<u32>>,
+    },
     Picture(Picture),
-    Finish { reply: oneshot::Sender<Harvest> },
+    Finish {
+        reply: oneshot::Sender<Harvest>,
+    },
+    Verdict {
+        case: String,
+        verdict: Verdict,
+        /// For which the speaker may speak; all when none.
+        departments: Option<Vec<String>>,
+        reply: oneshot::Sender<Result<u64, VerdictRefused>>,
+    },
 }
 
 impl CaseKeeper {
@@ -108,6 +125,19 @@ impl CaseKeeper {
         let (reply, harvest) = oneshot::channel();
         self.send(Request::Finish { reply }).await?;
         harvest.await.map_err(|_| KeeperError::Gone)
+    }
+
+    /// Takes a person's word on a case. Returns the sequence of the event that says it, once that is on its way.
+    pub async fn verdict(
+        &self,
+        case: String,
+        verdict: Verdict,
+        departments: Option<Vec<String>>,
+    ) -> Result<u64, VerdictRefused> {
+        let gone = || VerdictRefused::Failed(KeeperError::Gone.to_string());
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Verdict { case, verdict, departments, reply }).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
     }
 
     pub fn cases(&self) -> watch::Receiver<Arc<Vec<Case>>> {
@@ -148,8 +178,8 @@ pub async fn spawn(
     let (cases_out, cases_in) = watch::channel(Arc::new(cases.clone()));
     let (harvest_out, harvest_in) = watch::channel(Harvest::default());
     let task = Task {
+        book: Book::new(cases, register).with_peace(options.peace),
         options,
-        book: Book::new(cases, register),
         store,
         outbox,
         model: perception.state(),
@@ -210,6 +240,11 @@ impl Task {
                         let harvest = self.finish(&mut looked).await;
                         // The sortie's task may be gone; its records are in the outbox all the same.
                         let _ = reply.send(harvest);
+                    }
+                    Some(Request::Verdict { case, verdict, departments, reply }) => {
+                        let taken = self.verdict(&case, verdict, departments.as_deref()).await;
+                        // Who asked may have gone; the word stands.
+                        let _ = reply.send(taken);
                     }
                 },
                 outcome = looked.recv() => match outcome {
@@ -280,7 +315,7 @@ impl Task {
         let look = Look { frame, file, taken_at: picture.taken_at, pose: picture.pose, camera };
         let verdict = self.ledger.offer(frame, self.nominal(&look));
         self.held.insert(frame, look);
-        if verdict == Verdict::Look {
+        if verdict == ledger::Verdict::Look {
             self.look(frame);
         }
         self.harvest.survey = self.ledger.survey();
@@ -426,36 +461,90 @@ impl Task {
         self.cases.send_replace(Arc::new(self.book.cases().to_vec()));
     }
 
+    async fn verdict(
+        &mut self,
+        id: &str,
+        verdict: Verdict,
+        departments: Option<&[String]>,
+    ) -> Result<u64, VerdictRefused> {
+        let case = self.book.cases().iter().find(|case| case.id == id);
+        let before = case.cloned().ok_or_else(|| VerdictRefused::UnknownCase(id.to_owned()))?;
+        let department = self.options.kinds.of(before.kind).department;
+        if departments.is_some_and(|may| !may.contains(&department)) {
+            return Err(VerdictRefused::Department { case: before.id, department });
+        }
+        let Some(index) = self.book.judge(id, verdict) else { return Err(VerdictRefused::UnknownCase(before.id)) };
+        if let Err(error) = self.say(index, None, None).await {
+            // Not on the disk, so not said.
+            if let Some(case) = self.book.case_mut(index) {
+                *case = before;
+            }
+            return Err(VerdictRefused::Failed(error.to_string()));
+        }
+        self.cases.send_replace(Arc::new(self.book.cases().to_vec()));
+        Ok(self.book.case(index).map_or(0, |case| case.sequence))
+    }
+
     /// Evidence, then the case's row, then the outbox: a crash between any two loses nothing, see [`spawn`].
     async fn tell_one(&mut self, index: usize, best: &Best, show: bool) -> Result<(), KeeperError> {
-        let picture = if show { self.evidence(index, best).await? } else { None };
-        let model = self.model.borrow().model.clone();
-        let Some(case) = self.book.case_mut(index) else { return Ok(()) };
+        let picture = if show { self.evidence(index, best).await } else { None };
+        let picture = picture.map(|digest| evidence_record(&digest, Some(best.taken_at)));
+        // A refined position tells nothing new, so it counts for no latency.
+        self.say(index, picture, show.then_some(best.newest)).await
+    }
+
+    async fn say(
+        &mut self,
+        index: usize,
+        picture: Option<Record>,
+        captured_at: Option<Timestamp>,
+    ) -> Result<(), KeeperError> {
+        let Some(before) = self.book.case(index).cloned() else { return Ok(()) };
+        // The model that found it; a verdict comes from no model.
+        let told = before.event.as_ref().map(|event| event["data"]["properties"]["model"].clone());
+        let told = told.and_then(|model| serde_json::from_value(model).ok());
+        let running = self.model.borrow().model.clone();
+        let model = if captured_at.is_none() { told.or(running) } else { running };
+        let mut case = before.clone();
         case.sequence += 1;
-        case.evidence.extend(picture.clone());
-        let feature = event::feature(case, &self.options.kinds, &self.options.division, model.as_ref());
+        if let Some(Payload::File(digest)) = picture.as_ref().map(|record| &record.payload) {
+            case.evidence.push(digest.clone());
+        }
+        let feature = event::feature(&case, &self.options.kinds, &self.options.division, model.as_ref());
         let event = cloudevents::case_event(&self.options.station, &case.id, case.sequence, Timestamp::now(), feature);
         case.event = Some(event);
-        let case = case.clone();
-        self.store.put(Table::Cases, &case.id, &case).await?;
-        // A refined position tells nothing new, so it counts for no latency.
-        let captured_at = show.then_some(best.newest);
+        if let Err(error) = self.store.put(Table::Cases, &case.id, &case).await {
+            // The likeliest cause is a full disk, and the outbox knows what may go.
+            tracing::warn!(%error, case = case.id, "a case could not be stored; making room for it");
+            self.outbox.make_room(ROOM_FOR_A_CASE).await?;
+            self.store.put(Table::Cases, &case.id, &case).await?;
+        }
+        // Counted only now: what was not stored is told the next time, without a gap.
+        if let Some(known) = self.book.case_mut(index) {
+            *known = case.clone();
+        }
         let mut records: Vec<Record> = record_of(&case, captured_at).into_iter().collect();
-        records.extend(picture.map(|digest| evidence_record(&digest, Some(best.taken_at))));
+        records.extend(picture);
         self.outbox.accept(records).await?;
         tracing::info!(case = case.id, kind = case.kind.name(), sequence = case.sequence, "case event accepted");
         Ok(())
     }
 
     /// The best look as an annotated picture in the store; a case without one is still a case.
-    async fn evidence(&self, index: usize, best: &Best) -> Result<Option<String>, KeeperError> {
-        let (Some(case), Some(file)) = (self.book.case(index), self.files.get(&best.frame)) else { return Ok(None) };
+    async fn evidence(&self, index: usize, best: &Best) -> Option<String> {
+        let (case, file) = (self.book.case(index)?, self.files.get(&best.frame)?);
         let mark = Mark { bbox: best.bbox, label: format!("{} {:.0}%", case.kind.name(), best.score * 100.0) };
         match self.perception.annotate(file.clone(), vec![mark]).await {
-            Ok(jpeg) => Ok(Some(self.outbox.store_picture(&jpeg).await?)),
+            Ok(jpeg) => match self.outbox.store_picture(&jpeg).await {
+                Ok(digest) => Some(digest),
+                Err(error) => {
+                    tracing::warn!(%error, case = case.id, "the evidence picture could not be stored");
+                    None
+                }
+            },
             Err(error) => {
                 tracing::warn!(%error, case = case.id, "no evidence picture could be made");
-                Ok(None)
+                None
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Cases: the same thing seen again is the same case. The machine says *suspected*; only people say *violation*.
 //!
-//! [`book`] decides and is pure; [`register`] knows what is permitted; [`event`] says a case to the world;
+//! [`book`] decides and is pure, [`verdict`] is what people say; [`register`] knows what is permitted; [`event`] says a case to the world;
 //! [`keeper`] is the task between perception and the outbox.
 
 pub mod book;
@@ -8,6 +8,7 @@ pub mod event;
 pub mod keeper;
 pub mod kinds;
 pub mod register;
+pub mod verdict;
 
 pub use book::{Case, CaseState};
 pub use kinds::{Kind, Kinds};

@@ -7,6 +7,7 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use super::common::{StationArgs, list, moment, number, say, say_json, table, text};
+use super::patrol::in_path;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  aerie case list\n  aerie case show 01JD…\n  aerie case export > cases.geojson")]
@@ -40,6 +41,21 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say as a person what a case is; it goes upstream with your name and reason
+    #[command(
+        after_help = "Example:\n  aerie case verdict 01JD0000000000000000000000 rejected --reason 'permitted, seen on site'"
+    )]
+    Verdict {
+        /// The case's id
+        id: String,
+        /// confirmed, rejected, resolved or suspected
+        verdict: String,
+        /// Others will read it
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        station: StationArgs,
+    },
     /// Print all cases as GeoJSON
     #[command(after_help = "Example:\n  aerie case export > cases.geojson")]
     Export {
@@ -72,6 +88,12 @@ pub fn run(args: CaseArgs) -> anyhow::Result<ExitCode> {
                 bail!("there is no case {id:?}; `aerie case list` lists them");
             };
             if json { say_json(case)? } else { say(&case_words(case))? }
+        }
+        Command::Verdict { id, verdict, reason, station } => {
+            let path =
+                format!("cases/{}/verdict?verdict={}&reason={}", in_path(&id), in_path(&verdict), in_path(&reason));
+            let answer = station.client()?.post(&path)?;
+            say(&format!("{verdict}: told upstream as event {}", text(&answer["event"])))?;
         }
         Command::Export { station, json: _ } => say_json(&station.client()?.get("cases")?)?,
     }

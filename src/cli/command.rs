@@ -16,7 +16,7 @@ const LONGEST_S: u64 = 24 * 3600;
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  aerie command keygen --out duty-officer.key\n  aerie command sign --key duty-officer.key --kid duty-officer --station danzao-01 \\\n      --name patrol.start --args '{\"patrol\": \"north\"}' > token\n  mosquitto_pub -V mqttv5 -q 1 -t aerie/v1/danzao-01/command/patrol.start -f token"
+    after_help = "Examples:\n  aerie command keygen --out duty-officer.key\n  aerie command sign --key duty-officer.key --kid duty-officer --station danzao-01 \\\n      --name patrol.start --args '{\"patrol\": \"north\"}' > token\n  mosquitto_pub -V mqttv5 -q 1 -t aerie/v1/danzao-01/command/patrol.start -f token\n  aerie command sign --key officer.key --kid officer --station danzao-01 --name verdict \\\n      --args '{\"case\": \"01J…\", \"verdict\": \"rejected\", \"reason\": \"permitted, seen on site\"}'"
 )]
 pub struct CommandArgs {
     #[command(subcommand)]
@@ -82,7 +82,7 @@ pub fn run(args: CommandArgs) -> anyhow::Result<ExitCode> {
                 say_json(&json!({"private_key_file": out, "public_key": public}))?;
             } else {
                 say(&format!(
-                    "{} holds the private key: keep it to yourself. In the station's configuration:\n\n[[commands.keys]]\nkid = {:?}\npublic_key = {public:?}\nmay = [\"patrol.start\", \"patrol.cancel\"]\n",
+                    "{} holds the private key: keep it to yourself. In the station's configuration:\n\n[[commands.keys]]\nkid = {:?}\npublic_key = {public:?}\nroles = [\"operator\"]\n",
                     out.display(),
                     out.file_stem().unwrap_or_default().to_string_lossy(),
                 ))?;
@@ -104,7 +104,11 @@ pub fn run(args: CommandArgs) -> anyhow::Result<ExitCode> {
             };
             let token = commands::sign(&envelope, &key, &kid);
             if json {
-                let topic = format!("{}command/{}", crate::uplink::prefix(&envelope.station), envelope.name);
+                let below = match envelope.name.as_str() {
+                    name @ ("verdict" | "request") => name.to_owned(),
+                    name => format!("command/{name}"),
+                };
+                let topic = format!("{}{below}", crate::uplink::prefix(&envelope.station));
                 say_json(&json!({"id": envelope.id, "topic": topic, "deadline": envelope.deadline, "token": token}))?;
             } else {
                 say(&token)?;

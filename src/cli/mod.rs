@@ -6,6 +6,7 @@ mod common;
 mod config;
 mod demo;
 mod detect;
+mod fleet;
 pub mod inspect;
 pub mod locate;
 mod model;
@@ -18,6 +19,7 @@ mod prove;
 mod run;
 mod service;
 mod sim;
+mod soak;
 mod tuf_conformance;
 
 use std::io::IsTerminal;
@@ -61,8 +63,13 @@ enum Command {
     /// Make keys and sign commands for MQTT
     #[command(name = "command")]
     Signed(command::CommandArgs),
+    /// Simulate many stations against a broker, for sizing what is upstream
+    Fleet(fleet::FleetArgs),
     /// What the station says of itself
     Service(service::ServiceArgs),
+    /// Break delivery on purpose and measure it; for `make soak` and the tests
+    #[command(hide = true)]
+    Soak(soak::SoakArgs),
     /// The station's perception child; not for people
     #[command(hide = true)]
     Perceive(perceive::PerceiveArgs),
@@ -95,6 +102,8 @@ pub fn main() -> ExitCode {
         Command::Case(args) => case::run(args),
         Command::Outbox(args) => outbox::run(args),
         Command::Signed(args) => command::run(args),
+        Command::Fleet(args) => fleet::run(args),
+        Command::Soak(args) => soak::run(args),
         Command::Service(args) => service::run(args),
         Command::Perceive(args) => perceive::run(args),
         Command::Prove(args) => prove::run(args),

@@ -177,6 +177,9 @@ fn report_words(report: &CheckReport) -> String {
     for id in &report.missing_pictures {
         out.push_str(&format!("missing   the picture of {}\n", text(&Value::from(id.as_str()))));
     }
+    for id in &report.damaged_pictures {
+        out.push_str(&format!("damaged   the picture of {}\n", text(&Value::from(id.as_str()))));
+    }
     if !report.is_sound() {
         out.push_str("remedy    check the disk; at its next start the station moves a broken database aside, saves what can be read and reports the loss\n");
     }

@@ -15,15 +15,18 @@ pub use faults::{Fault, Faults};
 
 use crate::cases::event::Division;
 use crate::cases::kinds::{Kind, KindConfig};
+use crate::cases::verdict::Peace;
 use crate::cases::{Kinds, Register};
 use crate::geo::LatLon;
 use crate::patrol::airspace::{Approval, ApprovalConfig};
 use crate::patrol::config::{Identification, NoFlyConfig, Patrol};
 use crate::patrol::energy::EnergyConfig;
+use crate::patrol::requests::RequestConfig;
 use crate::patrol::{PatrolConfig, gates};
 use crate::perception::ledger::Rules;
 use crate::perception::provider::Provider;
-use crate::{update, uplink, vehicle};
+use crate::vehicle::Exclusion;
+use crate::{outbox, update, uplink, vehicle};
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -56,9 +59,15 @@ pub struct Config {
     pub update: update::Config,
     #[serde(default)]
     pub cases: Cases,
+    /// What waits for upstream.
+    #[serde(default)]
+    pub outbox: outbox::Config,
     pub uplink: uplink::Config,
     #[serde(default)]
     pub commands: uplink::commands::Config,
+    /// How looks that somebody asks for are flown.
+    #[serde(default)]
+    pub requests: RequestConfig,
     /// What is flown, by hand or on a schedule.
     #[serde(default)]
     pub patrols: Vec<PatrolConfig>,
@@ -157,6 +166,8 @@ pub struct Cases {
     /// Where the codes come from. The default codes were taken from a public transcription of this standard and could
     /// not be checked against its official text: check them before you rely on them.
     pub code_system: String,
+    /// How far around, and for how long, nothing is reported where a person has rejected a case.
+    pub rejected: Peace,
     /// Names, codes and departments that replace the defaults.
     pub kinds: BTreeMap<Kind, KindConfig>,
 }
@@ -164,7 +175,7 @@ pub struct Cases {
 impl Default for Cases {
     fn default() -> Cases {
         let Kinds { code_system, .. } = Kinds::default();
-        Cases { register: None, code_system, kinds: BTreeMap::new() }
+        Cases { register: None, code_system, rejected: Peace::default(), kinds: BTreeMap::new() }
     }
 }
 
@@ -192,6 +203,8 @@ pub struct Checked {
     pub base: PathBuf,
     pub patrols: Vec<Patrol>,
     pub approvals: Vec<Approval>,
+    /// Where nothing flies, whatever is asked for.
+    pub exclusions: Vec<Exclusion>,
     pub register: Register,
     pub zone: TimeZone,
     pub holidays: Vec<Date>,
@@ -282,6 +295,10 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
             "names nothing to run the model on; write [\"cpu\"], or leave it out".to_owned(),
         );
     }
+    if let Some(objects) = &mut c.uplink.objects {
+        objects.secret_key_file = base.join(&objects.secret_key_file);
+        objects.ca_file = objects.ca_file.as_ref().map(|file| base.join(file));
+    }
     match c.console.listen.parse::<std::net::SocketAddr>() {
         Err(_) => faults.add(
             "console.listen",
@@ -329,6 +346,15 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
     }
     for (key, fault) in c.gates.faults() {
         faults.add(&format!("gates.{key}"), fault);
+    }
+    for (key, fault) in c.outbox.faults() {
+        faults.add(&format!("outbox.{key}"), fault);
+    }
+    for (key, fault) in c.requests.faults() {
+        faults.add(&format!("requests.{key}"), fault);
+    }
+    for (key, fault) in c.cases.rejected.faults() {
+        faults.add(&format!("cases.rejected.{key}"), fault);
     }
     for (key, fault) in c.energy.faults() {
         faults.add(&format!("energy.{key}"), fault);
@@ -400,7 +426,7 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
         }
     }
     faults.none()?;
-    Ok(Checked { config, base, patrols, approvals, register, zone, holidays })
+    Ok(Checked { config, base, patrols, approvals, exclusions, register, zone, holidays })
 }
 
 #[cfg(test)]

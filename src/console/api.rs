@@ -49,6 +49,7 @@ pub fn router(station: Station, cancel: CancellationToken) -> Router {
         .route("/models", get(models))
         .route("/model/{order}", post(order_model))
         .route("/cases", get(cases))
+        .route("/cases/{id}/verdict", post(judge_case))
         .route("/evidence/{sha256}", get(evidence))
         .route("/frame/latest", get(frame))
         .route("/map", get(map))
@@ -227,6 +228,25 @@ async fn order_station(
     command(&api, &format!("station.{order}"), json!({"reason": why.reason}), origin, operator).await
 }
 
+/// What may be said of a case.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Word {
+    verdict: String,
+    reason: String,
+}
+
+async fn judge_case(
+    State(api): State<Api>,
+    Path(case): Path<String>,
+    Query(word): Query<Word>,
+    headers: HeaderMap,
+) -> Result<Response, No> {
+    let (origin, operator) = caller(&headers);
+    let args = json!({"case": case, "verdict": word.verdict, "reason": word.reason});
+    command(&api, "verdict", args, origin, operator).await
+}
+
 async fn cancel_sortie(State(api): State<Api>, headers: HeaderMap) -> Result<Response, No> {
     let (origin, operator) = caller(&headers);
     command(&api, "patrol.cancel", json!({}), origin, operator).await
@@ -281,8 +301,9 @@ fn answer(reply: Reply, busy: bool) -> Result<Response, No> {
     let reason = reply.reason.unwrap_or_default();
     match reply.status {
         Status::Done => {
+            let d = &reply.data;
             let body = json!({
-                "command": reply.id, "sortie": reply.data["sortie"], "holds": reply.data["holds"], "said": reply.data["said"],
+                "command": reply.id, "sortie": d["sortie"], "holds": d["holds"], "event": d["event"], "said": d["said"],
             });
             Ok((StatusCode::ACCEPTED, Json(body)).into_response())
         }

@@ -75,6 +75,10 @@ pub fn of(now: &Snapshot) -> Vec<Problem> {
         let remedy = "check the disk; the files beside outbox.db in station.state_dir can be sent to the makers";
         found.push(problem("outbox", message, remedy));
     }
+    if now.outbox.disk_full {
+        let message = "the disk is full and nothing is left to drop: what is found now is lost";
+        found.push(problem("outbox", message, "free space where station.state_dir is"));
+    }
     if now.outbox.aside > 0 {
         let message = format!("{} record(s) were set aside because no broker could take them", now.outbox.aside);
         found.push(problem("outbox", message, "`aerie outbox list --state aside` says which and why"));
@@ -102,7 +106,7 @@ mod tests {
     #[tokio::test]
     async fn each_part_that_fails_is_named_with_a_remedy() {
         type Break = fn(&mut Snapshot);
-        let table: [(&str, &str, Break); 9] = [
+        let table: &[(&str, &str, Break)] = &[
             ("vehicle", "not heard", |s| s.vehicle.linked = false),
             ("weather", "has not been heard", |s| s.weather = None),
             ("weather", "more than 30 s", |s| s.now += Duration::from_secs(31)),
@@ -121,8 +125,9 @@ mod tests {
             }),
             ("outbox", "moved aside", |s| s.outbox.quarantined = 1),
             ("outbox", "set aside", |s| s.outbox.aside = 3),
+            ("outbox", "disk is full", |s| s.outbox.disk_full = true),
         ];
-        for (part, words, broken) in table {
+        for &(part, words, broken) in table {
             let mut now = at_rest();
             broken(&mut now);
             let found = of(&now);

@@ -121,6 +121,7 @@ pub mod tests {
                 delivered: 4,
                 unheard: 0,
                 refused: 0,
+                month_bytes: 0,
             },
             outbox: Stats::default(),
             sortie: None,

@@ -368,6 +368,7 @@ mod tests {
             id: "c".into(),
             kind: Kind::Garbage,
             state: CaseState::Suspected,
+            verdict: None,
             confidence: 0.9,
             located,
             before: None,

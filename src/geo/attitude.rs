@@ -11,10 +11,6 @@ const GIMBAL_LOCK_COS: f64 = 1e-4;
 impl Attitude {
     /// From camera axes (x right, y down, z forward) to east, north, up.
     pub fn rotation(&self) -> Rotation3<f64> {
-        let yaw = Rotation3::from_axis_angle(&Vector3::z_axis(), self.yaw_deg.to_radians());
-        let pitch = Rotation3::from_axis_angle(&Vector3::y_axis(), self.pitch_deg.to_radians());
-        let roll = Rotation3::from_axis_angle(&Vector3::x_axis(), self.roll_deg.to_radians());
-        let body_to_ned = yaw * pitch * roll;
         // Both axis changes are proper rotations: camera (right, down, forward) to body (forward, right, down), and
         // north, east, down to east, north, up.
         let camera_to_body = Rotation3::from_matrix_unchecked(Matrix3::new(
@@ -27,7 +23,7 @@ impl Attitude {
             1.0, 0.0, 0.0, //
             0.0, 0.0, -1.0,
         ));
-        ned_to_enu * body_to_ned * camera_to_body
+        ned_to_enu * self.body_to_ned() * camera_to_body
     }
 
     /// From a quaternion (w, x, y, z) that turns the camera's body (x along the optical axis, y right, z down) into north,
@@ -43,7 +39,46 @@ impl Attitude {
         if !(0.9..=1.1).contains(&norm) {
             return None;
         }
-        let m = UnitQuaternion::from_quaternion(q).to_rotation_matrix();
+        Some(Self::from_body_to_ned(&UnitQuaternion::from_quaternion(q).to_rotation_matrix()))
+    }
+
+    /// From angles in which a camera that looks straight down has pitch 0 and roll 0 (Pix4D's definition, written by
+    /// senseFly, Parrot's mapping cameras and old Autel firmware): yaw, pitch, roll of a body under which the camera hangs,
+    /// the picture's top towards its nose.
+    pub fn from_nadir_zero(yaw_deg: f64, pitch_deg: f64, roll_deg: f64) -> Self {
+        let body = Self { yaw_deg, pitch_deg, roll_deg }.body_to_ned();
+        // The optical axis is the body's down, the picture's bottom its tail.
+        let camera_body_to_body = Rotation3::from_matrix_unchecked(Matrix3::new(
+            0.0, 0.0, -1.0, //
+            0.0, 1.0, 0.0, //
+            1.0, 0.0, 0.0,
+        ));
+        Self::from_body_to_ned(&(body * camera_body_to_body))
+    }
+
+    /// Between this attitude (0) and another (1), turned at constant rate about one axis: angles are never averaged, which
+    /// at nadir and across north would give an attitude that neither end had.
+    #[must_use]
+    pub fn slerp(&self, other: &Self, share: f64) -> Self {
+        let [a, b] = [self, other].map(|a| UnitQuaternion::from_rotation_matrix(&a.body_to_ned()));
+        // Two opposite attitudes have no way between them: the nearer one stands.
+        let between = a.try_slerp(&b, share, 1e-9).unwrap_or(if share < 0.5 { a } else { b });
+        Self::from_body_to_ned(&between.to_rotation_matrix())
+    }
+
+    /// The angle of the turn between two attitudes, degrees.
+    pub fn angle_to(&self, other: &Self) -> f64 {
+        self.body_to_ned().angle_to(&other.body_to_ned()).to_degrees()
+    }
+
+    fn body_to_ned(&self) -> Rotation3<f64> {
+        let yaw = Rotation3::from_axis_angle(&Vector3::z_axis(), self.yaw_deg.to_radians());
+        let pitch = Rotation3::from_axis_angle(&Vector3::y_axis(), self.pitch_deg.to_radians());
+        let roll = Rotation3::from_axis_angle(&Vector3::x_axis(), self.roll_deg.to_radians());
+        yaw * pitch * roll
+    }
+
+    fn from_body_to_ned(m: &Rotation3<f64>) -> Self {
         let m = m.matrix();
         let pitch = (-m[(2, 0)]).clamp(-1.0, 1.0).asin();
         let (yaw, roll) = if pitch.cos() > GIMBAL_LOCK_COS {
@@ -52,11 +87,7 @@ impl Attitude {
             // The body's y axis (the picture's right edge) stays horizontal: it alone says the turn.
             ((-m[(0, 1)]).atan2(m[(1, 1)]), 0.0)
         };
-        Some(Self {
-            yaw_deg: yaw.to_degrees().rem_euclid(360.0),
-            pitch_deg: pitch.to_degrees(),
-            roll_deg: roll.to_degrees(),
-        })
+        Self { yaw_deg: yaw.to_degrees().rem_euclid(360.0), pitch_deg: pitch.to_degrees(), roll_deg: roll.to_degrees() }
     }
 
     pub(super) fn is_finite(&self) -> bool {
@@ -120,6 +151,30 @@ mod tests {
         let a = Attitude::from_camera_quaternion_ned(q(40.0, -90.0, 25.0)).unwrap();
         let want = attitude(40.0, -90.0, 25.0).rotation();
         assert!((a.rotation().matrix() - want.matrix()).norm() < 1e-6);
+    }
+
+    #[test]
+    fn a_pitch_counted_from_nadir_is_turned_not_shifted() {
+        let level = Attitude::from_nadir_zero(30.0, 0.0, 0.0);
+        assert!((level.rotation().matrix() - attitude(30.0, -90.0, 0.0).rotation().matrix()).norm() < 1e-4, "{level:?}");
+        let ahead = Attitude::from_nadir_zero(30.0, 20.0, 0.0);
+        assert!((ahead.rotation().matrix() - attitude(30.0, -70.0, 0.0).rotation().matrix()).norm() < 1e-9, "{ahead:?}");
+        // Rolled right side down, the picture looks to the left: with roll, subtracting 90 from the pitch is wrong.
+        let leaning = Attitude::from_nadir_zero(0.0, 0.0, 20.0);
+        let d = looks_at(leaning, FORWARD);
+        assert!((d - Vector3::new(-20.0_f64.to_radians().sin(), 0.0, -20.0_f64.to_radians().cos())).norm() < 1e-9, "{d}");
+        let shifted = attitude(0.0, -90.0, 20.0);
+        assert!(leaning.angle_to(&shifted) > 15.0, "the trap is real");
+    }
+
+    #[test]
+    fn between_two_attitudes_across_north_lies_north_and_not_south() {
+        let middle = attitude(350.0, -60.0, 0.0).slerp(&attitude(10.0, -60.0, 0.0), 0.5);
+        let turn = (middle.yaw_deg + 180.0).rem_euclid(360.0) - 180.0;
+        assert!(turn.abs() < 1e-9 && (middle.pitch_deg + 60.0).abs() < 1.0, "{middle:?}");
+        let start = attitude(350.0, -60.0, 3.0);
+        assert!(start.slerp(&attitude(10.0, -20.0, 0.0), 0.0).angle_to(&start) < 1e-6);
+        assert!(attitude(0.0, 0.0, 0.0).slerp(&attitude(180.0, 0.0, 0.0), 0.4).yaw_deg.is_finite());
     }
 
     #[test]

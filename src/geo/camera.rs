@@ -2,12 +2,14 @@
 
 use nalgebra::Vector3;
 
-use super::Camera;
+use super::{Camera, Distortion};
 
 /// Steps of Newton's method when undoing distortion; real lenses need three or four.
 const UNDISTORT_STEPS: usize = 30;
 /// Convergence in normalised image coordinates: a millionth of a pixel for any sensible lens.
 const UNDISTORT_TOLERANCE: f64 = 1e-12;
+/// A ray sideways of the camera: no place on the ground is seen there.
+const FISHEYE_LIMIT: f64 = std::f64::consts::FRAC_PI_2;
 
 impl Camera {
     /// An ideal camera with square pixels and its centre in the middle.
@@ -30,12 +32,20 @@ impl Camera {
     pub fn ray(&self, pixel: [f64; 2]) -> Option<Vector3<f64>> {
         let x = (pixel[0] - self.cx) / self.fx;
         let y = (pixel[1] - self.cy) / self.fy;
-        let [x, y] = match &self.distortion {
-            Some(d) => undistort(d, [x, y])?,
-            None => [x, y],
+        let ray = match &self.distortion {
+            None => Vector3::new(x, y, 1.0),
+            Some(Distortion::Brown(d)) => {
+                let [x, y] = undistort(d, [x, y])?;
+                Vector3::new(x, y, 1.0)
+            }
+            Some(Distortion::Fisheye(c)) => {
+                let radius = x.hypot(y);
+                let theta = unbend(c, radius)?;
+                let across = if radius > 0.0 { theta.sin() / radius } else { 1.0 };
+                Vector3::new(x * across, y * across, theta.cos())
+            }
         };
-        let ray = Vector3::new(x, y, 1.0);
-        (x.is_finite() && y.is_finite()).then(|| ray.normalize())
+        ray.iter().all(|v| v.is_finite()).then(|| ray.normalize())
     }
 
     /// Where a point in camera axes appears; possibly outside the picture, see [`Camera::contains`].
@@ -43,18 +53,28 @@ impl Camera {
     /// `None` behind the camera and where the distortion polynomial folds back: there it would put points far outside
     /// the view into the middle of the picture.
     pub fn project(&self, point: Vector3<f64>) -> Option<[f64; 2]> {
+        // A fisheye may see beyond 90 degrees, but no drone's does: what is behind is not seen by any lens here.
         if !positive(point.z) {
             return None;
         }
         let [x, y] = [point.x / point.z, point.y / point.z];
         let [x, y] = match &self.distortion {
-            Some(d) => {
+            None => [x, y],
+            Some(Distortion::Brown(d)) => {
                 if !unfolded(d, x * x + y * y) {
                     return None;
                 }
                 distort(d, [x, y])
             }
-            None => [x, y],
+            Some(Distortion::Fisheye(c)) => {
+                let tangent = x.hypot(y);
+                let theta = tangent.atan();
+                if !straightens(c, theta) {
+                    return None;
+                }
+                let shrink = if tangent > 0.0 { bend(c, theta) / tangent } else { 1.0 };
+                [x * shrink, y * shrink]
+            }
         };
         let pixel = [self.fx * x + self.cx, self.fy * y + self.cy];
         (pixel[0].is_finite() && pixel[1].is_finite()).then_some(pixel)
@@ -89,7 +109,10 @@ impl Camera {
             && positive(self.fy)
             && self.cx.is_finite()
             && self.cy.is_finite()
-            && self.distortion.is_none_or(|d| d.iter().all(|k| k.is_finite()))
+            && self.distortion.is_none_or(|d| match d {
+                Distortion::Brown(d) => d.iter().all(|k| k.is_finite()),
+                Distortion::Fisheye(c) => c.iter().all(|k| k.is_finite()),
+            })
     }
 }
 
@@ -140,6 +163,51 @@ fn undistort(d: &[f64; 5], target: [f64; 2]) -> Option<[f64; 2]> {
     None
 }
 
+impl Distortion {
+    /// OpenCV's fisheye model, `θ (1 + k1 θ² + k2 θ⁴ + k3 θ⁶ + k4 θ⁸)`.
+    pub fn equidistant([k1, k2, k3, k4]: [f64; 4]) -> Self {
+        Self::Fisheye([0.0, k1, 0.0, k2, 0.0, k3, 0.0, k4])
+    }
+
+    /// Pix4D's fisheye polynomial, `ρ = θ' + p2 θ'² + p3 θ'³ + p4 θ'⁴` with `θ' = 2 θ / π`, which senseFly and Parrot write.
+    /// The camera's focal length is then the affine matrix's times 2/π.
+    pub fn pix4d_fisheye([p2, p3, p4]: [f64; 3]) -> Self {
+        let s = std::f64::consts::FRAC_2_PI;
+        Self::Fisheye([p2 * s, p3 * s * s, p4 * s * s * s, 0.0, 0.0, 0.0, 0.0, 0.0])
+    }
+}
+
+/// The image radius of an angle off the axis, in focal lengths.
+fn bend(c: &[f64; 8], theta: f64) -> f64 {
+    theta * (1.0 + theta * c.iter().rev().fold(0.0, |sum, k| sum * theta + k))
+}
+
+/// The slope of [`bend`].
+fn bend_slope(c: &[f64; 8], theta: f64) -> f64 {
+    1.0 + c.iter().zip(2..10).rev().fold(0.0, |sum, (k, power)| sum * theta + k * f64::from(power)) * theta
+}
+
+/// Whether the radius grows with the angle everywhere up to here.
+fn straightens(c: &[f64; 8], theta: f64) -> bool {
+    (1..=16).all(|i| bend_slope(c, theta * f64::from(i) / 16.0) > 0.0)
+}
+
+/// The angle off the axis of an image radius.
+fn unbend(c: &[f64; 8], radius: f64) -> Option<f64> {
+    let mut theta = radius.min(FISHEYE_LIMIT);
+    for _ in 0..UNDISTORT_STEPS {
+        let step = (bend(c, theta) - radius) / bend_slope(c, theta);
+        if !step.is_finite() {
+            return None;
+        }
+        theta -= step;
+        if step.abs() < UNDISTORT_TOLERANCE {
+            return ((0.0..FISHEYE_LIMIT).contains(&theta) && straightens(c, theta)).then_some(theta);
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -148,7 +216,7 @@ mod tests {
     use super::*;
 
     fn barrel() -> Camera {
-        Camera { distortion: Some([-0.27, 0.11, 0.0009, 0.0001, -0.033]), ..Camera::from_fov(5472, 3648, 74.0) }
+        Camera { distortion: Some(Distortion::Brown([-0.27, 0.11, 0.0009, 0.0001, -0.033])), ..Camera::from_fov(5472, 3648, 74.0) }
     }
 
     #[test]
@@ -165,11 +233,32 @@ mod tests {
         assert_eq!(Camera::from_fov(400, 300, 60.0).project(Vector3::new(0.0, f64::NAN, 5.0)), None);
     }
 
+    fn fisheye() -> Camera {
+        let lens = Distortion::equidistant([-0.02, 0.004, -0.001, 0.0002]);
+        Camera { fx: 1500.0, fy: 1500.0, distortion: Some(lens), ..Camera::from_fov(4000, 3000, 90.0) }
+    }
+
+    #[test]
+    fn a_fisheye_shows_equal_angles_as_equal_distances() {
+        let ideal = Camera { distortion: Some(Distortion::equidistant([0.0; 4])), ..fisheye() };
+        for degrees in [10.0_f64, 40.0, 70.0] {
+            let ray = ideal.ray([2000.0 + 1500.0 * degrees.to_radians(), 1500.0]).unwrap();
+            assert!((ray.angle(&Vector3::z()).to_degrees() - degrees).abs() < 1e-9, "{degrees}");
+        }
+        // Pix4D counts angles in quarter turns: 60 degrees off the axis is two thirds of the affine focal length away.
+        let affine = 1800.0;
+        let f = affine * std::f64::consts::FRAC_2_PI;
+        let pix4d = Camera { fx: f, fy: f, distortion: Some(Distortion::pix4d_fisheye([0.0; 3])), ..fisheye() };
+        let ray = pix4d.ray([2000.0 + affine * 2.0 / 3.0, 1500.0]).unwrap();
+        assert!((ray.angle(&Vector3::z()).to_degrees() - 60.0).abs() < 1e-9);
+    }
+
     #[test]
     fn a_point_far_outside_the_view_does_not_fold_back_into_the_picture() {
+        const BARREL: [f64; 5] = [-0.27, 0.0, 0.0, 0.0, 0.0];
         // With this much barrel distortion the polynomial turns round at 48 degrees off the axis.
-        let camera = Camera { distortion: Some([-0.27, 0.0, 0.0, 0.0, 0.0]), ..Camera::from_fov(4000, 3000, 70.0) };
-        let naive = distort(&camera.distortion.unwrap(), [1.9, 0.0]);
+        let camera = Camera { distortion: Some(Distortion::Brown(BARREL)), ..Camera::from_fov(4000, 3000, 70.0) };
+        let naive = distort(&BARREL, [1.9, 0.0]);
         assert!(naive[0].abs() < 0.2, "the trap is real: {naive:?}");
         assert_eq!(camera.project(Vector3::new(1.9, 0.0, 1.0)), None);
     }
@@ -188,7 +277,7 @@ mod tests {
         assert!(barrel().valid());
         assert!(!Camera { fx: 0.0, ..barrel() }.valid());
         assert!(!Camera { width_px: 0, ..barrel() }.valid());
-        assert!(!Camera { distortion: Some([f64::NAN; 5]), ..barrel() }.valid());
+        assert!(!Camera { distortion: Some(Distortion::Brown([f64::NAN; 5])), ..barrel() }.valid());
         assert!(!Camera::from_fov(100, 100, f64::NAN).valid());
     }
 
@@ -196,7 +285,7 @@ mod tests {
         #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(3), failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
         fn a_ray_projects_back_onto_its_pixel(x in 0.0..5472.0_f64, y in 0.0..3648.0_f64) {
-            for camera in [barrel(), Camera { distortion: None, ..barrel() }] {
+            for camera in [barrel(), Camera { distortion: None, ..barrel() }, Camera { width_px: 5472, height_px: 3648, ..fisheye() }] {
                 let p = camera.project(camera.ray([x, y]).unwrap() * 80.0).unwrap();
                 prop_assert!((p[0] - x).hypot(p[1] - y) < 1e-6);
             }

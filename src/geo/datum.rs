@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use super::LatLon;
+use super::crs::Crs;
 
 /// Krasovsky 1940, on which GCJ-02's formula is built: semi-major axis and eccentricity squared.
 const KRASOVSKY_A: f64 = 6_378_245.0;
@@ -73,6 +74,41 @@ pub fn to_gcj02(wgs84: LatLon) -> Option<LatLon> {
     Some(LatLon { lat: wgs84.lat + (north / meridian).to_degrees(), lon: wgs84.lon + (east / parallel).to_degrees() })
 }
 
+/// A position on a projected grid, named.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GridPosition {
+    pub name: String,
+    pub epsg: u32,
+    pub east_m: f64,
+    pub north_m: f64,
+}
+
+/// CGCS2000 Gauss–Krüger in the 3° zone of the place, without the zone in front of the easting; `None` outside China.
+pub fn gauss_kruger(at: LatLon) -> Option<GridPosition> {
+    let cgcs2000 = to_cgcs2000(at);
+    let meridian = (cgcs2000.lon / 3.0).round() as i32 * 3;
+    if !in_china(at) || !(75..=135).contains(&meridian) {
+        return None;
+    }
+    grid(format!("CGCS2000 / 3-degree Gauss-Kruger CM {meridian}E"), 4534 + (meridian as u32 - 75) / 3, cgcs2000)
+}
+
+/// WGS 84 / UTM in the zone of the place (without the exceptions of Norway and Svalbard); `None` beyond 80° S and 84° N.
+pub fn utm(at: LatLon) -> Option<GridPosition> {
+    at.validate().ok()?;
+    if !(-80.0..=84.0).contains(&at.lat) {
+        return None;
+    }
+    let zone = ((at.lon + 180.0) / 6.0).floor().clamp(0.0, 59.0) as u32 + 1;
+    let (half, epsg) = if at.lat < 0.0 { ("S", 32_700 + zone) } else { ("N", 32_600 + zone) };
+    grid(format!("WGS 84 / UTM zone {zone}{half}"), epsg, at)
+}
+
+fn grid(name: String, epsg: u32, at: LatLon) -> Option<GridPosition> {
+    let [east_m, north_m] = Crs::from_epsg(epsg).ok()?.forward(at);
+    Some(GridPosition { name, epsg, east_m, north_m })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,5 +132,18 @@ mod tests {
         let minsk = named(LatLon { lat: 53.919, lon: 27.576 });
         assert_eq!(minsk.gcj02, None);
         assert_eq!(minsk.cgcs2000, minsk.wgs84);
+    }
+
+    #[test]
+    fn a_place_in_china_has_its_gauss_kruger_zone_and_every_place_its_utm_zone() {
+        // PROJ 9: EPSG:4547 and EPSG:32649.
+        let foshan = LatLon { lat: 23.03, lon: 112.9 };
+        let gk = gauss_kruger(foshan).unwrap();
+        assert_eq!((gk.epsg, gk.name.as_str()), (4547, "CGCS2000 / 3-degree Gauss-Kruger CM 114E"));
+        assert!((gk.east_m - 387_245.3085).abs() < 0.001 && (gk.north_m - 2_548_283.3768).abs() < 0.001, "{gk:?}");
+        assert_eq!(utm(foshan).unwrap().epsg, 32649);
+        assert_eq!(utm(LatLon { lat: -33.4, lon: -70.6 }).unwrap().name, "WGS 84 / UTM zone 19S");
+        assert_eq!(gauss_kruger(LatLon { lat: 53.9, lon: 27.6 }), None);
+        assert_eq!(utm(LatLon { lat: 85.0, lon: 0.0 }), None);
     }
 }

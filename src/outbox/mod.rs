@@ -4,6 +4,7 @@
 //! ```text
 //! outbox.db             SQLite, WAL, synchronous=FULL: one row a record
 //! outbox.lock           held while a station runs, so that two never share a queue
+//! outbox.reserve        space kept for the moment when the disk is full: even dropping records writes
 //! evidence/<sha256>.jpg pictures; the database holds digests only
 //! ```
 //!
@@ -12,18 +13,24 @@
 //! - the same id is accepted once, however often it is offered;
 //! - a stream (same class, same key) is handed out strictly in the order of acceptance, one record at a time,
 //!   so that a refused record can never be overtaken by its successor;
-//! - a record leaves the queue only by [`Settlement`], and what is given up (evicted, unreadable, impossible to
-//!   publish) leaves a `loss` record in the same transaction;
-//! - a broken database is moved aside and reported; it never keeps a station from starting.
+//! - a record leaves the queue only by [`Settlement`], and what is given up (evicted, expired, unreadable, impossible
+//!   to publish) leaves a `loss` record in the same transaction;
+//! - a broken database is moved aside and reported, at the start and while it is in use; it never stops a station;
+//! - a full disk is answered by the policy, not by an error, as long as there is anything to drop.
 //!
-//! [`store`] holds the rows, [`owner`] is the one thread that writes them, [`pictures`] the files, [`loss`] the reports.
+//! [`store`] holds the rows, [`write`] what a transaction does, [`evict`] the policy, [`owner`] is the one thread,
+//! [`pictures`] the files, [`reserve`] the space kept back, [`loss`] the reports.
 
+mod config;
+mod evict;
 mod loss;
 mod owner;
-mod pictures;
+pub(crate) mod pictures;
 mod reader;
+mod reserve;
 pub(crate) mod sqlite;
 mod store;
+mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,6 +39,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use config::{Config, ExpiryDays};
 use owner::Request;
 pub use reader::{CheckReport, Latency, Listed, Reader};
 pub use sqlite::DatabaseError;
@@ -100,6 +108,19 @@ impl Class {
     }
 }
 
+/// Classes from one to another, in the order of publishing.
+pub type Classes = std::ops::RangeInclusive<Class>;
+
+pub const ALL: Classes = Class::Loss..=Class::Telemetry;
+
+/// What a receiver has room for.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    pub classes: Classes,
+    pub limit: usize,
+    pub bytes: u64,
+}
+
 /// What is published: in the database, or a picture beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
@@ -146,6 +167,15 @@ pub enum Settlement {
     Aside { seq: i64, reason: String, packet_bytes: Option<u64> },
 }
 
+/// Which delivered records are to be sent again, under the ids they have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resend {
+    /// All that were acknowledged since.
+    Since(Timestamp),
+    /// All of one stream, for example a case, and these besides.
+    Stream { key: String, ids: Vec<String> },
+}
+
 /// Limits of an outbox.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -153,13 +183,29 @@ pub struct Options {
     pub source: String,
     /// Payload bytes, waiting and kept, before the policy evicts.
     pub budget_bytes: u64,
+    /// Records, waiting and kept, before the policy evicts.
+    pub budget_records: u64,
+    /// Space on the disk that is left to others: below it, pictures go. 0 looks at nothing.
+    pub min_free_bytes: u64,
     /// How long delivered records are kept, so that they can be sent again.
     pub retention: SignedDuration,
+    /// Waiting longer than this, a record is given up. Classes that are not named wait for ever.
+    pub expiry: Vec<(Class, SignedDuration)>,
+    /// The size of `outbox.reserve`; 0 keeps none.
+    pub reserve_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { source: "aerie".to_owned(), budget_bytes: 4 << 30, retention: SignedDuration::from_hours(30 * 24) }
+        Self {
+            source: "aerie".to_owned(),
+            budget_bytes: 4 << 30,
+            budget_records: 1_000_000,
+            min_free_bytes: 0,
+            retention: SignedDuration::from_hours(30 * 24),
+            expiry: Vec::new(),
+            reserve_bytes: 0,
+        }
     }
 }
 
@@ -179,6 +225,8 @@ pub struct Stats {
     pub oldest_queued_at: Option<Timestamp>,
     /// Databases found broken by this process.
     pub quarantined: u64,
+    /// The last write found no room and nothing to drop: what is offered now is refused.
+    pub disk_full: bool,
 }
 
 /// What callers hold: cheap to clone. The thread ends when the last clone is dropped.
@@ -210,9 +258,25 @@ impl Outbox {
     /// Stores a picture under its SHA-256 (hex, returned), durably. The same picture again costs nothing.
     ///
     /// On a blocking thread of its own: a slow disk must not hold up the acceptance of small records.
+    /// A full disk is made room on once, by the policy.
     pub async fn store_picture(&self, jpeg: &[u8]) -> Result<String, OutboxError> {
-        let (dir, jpeg) = (Arc::clone(&self.dir), jpeg.to_vec());
-        tokio::task::spawn_blocking(move || pictures::store(&dir, &jpeg)).await.map_err(|_| OutboxError::Gone)?
+        let jpeg: Arc<[u8]> = Arc::from(jpeg);
+        let store = || {
+            let (dir, jpeg) = (Arc::clone(&self.dir), Arc::clone(&jpeg));
+            tokio::task::spawn_blocking(move || pictures::store(&dir, &jpeg))
+        };
+        match store().await.map_err(|_| OutboxError::Gone)? {
+            Err(OutboxError::Files { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {
+                self.make_room(jpeg.len() as u64).await?;
+                store().await.map_err(|_| OutboxError::Gone)?
+            }
+            stored => stored,
+        }
+    }
+
+    /// Gives up pictures by policy until so many bytes are free again; for others that share the disk and find it full.
+    pub async fn make_room(&self, bytes: u64) -> Result<(), OutboxError> {
+        self.ask(|reply| Request::MakeRoom { bytes, reply }).await
     }
 
     /// Where a picture lies, whether it is there or not.
@@ -223,7 +287,12 @@ impl Outbox {
     /// Hands out up to `limit` records of at most `bytes` together (but always one, so that a large picture is
     /// never stuck): by class, small ones first, each stream in order with at most one record out at a time.
     pub async fn next(&self, limit: usize, bytes: u64) -> Result<Vec<Queued>, OutboxError> {
-        self.ask(|reply| Request::Next { limit, bytes, now: Timestamp::now(), reply }).await?
+        self.next_of(Ask { classes: ALL, limit, bytes }).await
+    }
+
+    /// As [`Outbox::next`], of these classes alone: pictures may take another way than the rest.
+    pub async fn next_of(&self, ask: Ask) -> Result<Vec<Queued>, OutboxError> {
+        self.ask(|reply| Request::Next { ask, now: Timestamp::now(), reply }).await?
     }
 
     /// Settles records that [`Outbox::next`] handed out; returns once that is on disk.
@@ -231,10 +300,26 @@ impl Outbox {
         self.ask(|reply| Request::Settle { settlements, reply }).await?
     }
 
-    /// A new session with a broker begins: all that was handed out is in the queue again, and so is what an
-    /// earlier broker's packet limit kept from being published and this one's does not.
-    pub async fn restart_session(&self, max_packet_bytes: Option<u64>) -> Result<(), OutboxError> {
-        self.ask(|reply| Request::Restart { max_packet_bytes, reply }).await?
+    /// A new session with a receiver begins: all that was handed out of these classes is in the queue again, and so
+    /// is what an earlier one's packet limit kept from being published and this one's does not.
+    pub async fn restart_session(&self, classes: Classes, max_packet_bytes: Option<u64>) -> Result<(), OutboxError> {
+        self.ask(|reply| Request::Restart { classes, max_packet_bytes, reply }).await?
+    }
+
+    /// Puts delivered records back into the queue, each in its place of old. Returns how many.
+    pub async fn resend(&self, which: Resend) -> Result<u64, OutboxError> {
+        self.ask(|reply| Request::Resend { which, reply }).await?
+    }
+
+    /// What was noted under a name, for example the bytes sent in a month.
+    pub async fn note(&self, name: &str) -> Result<Option<i64>, OutboxError> {
+        let name = name.to_owned();
+        self.read(move |reader| reader.note(&name)).await
+    }
+
+    /// Notes a number under a name; it outlives the process.
+    pub async fn set_note(&self, name: &str, value: i64) -> Result<(), OutboxError> {
+        self.ask(|reply| Request::Note { name: name.to_owned(), value, reply }).await?
     }
 
     /// What is held, after each commit.

@@ -8,21 +8,47 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::store::{Store, Write};
-use super::{Options, OutboxError, Queued, Record, Settlement, Stats, pictures};
+use super::store::Store;
+use super::write::Write;
+use super::{Ask, Classes, Options, OutboxError, Queued, Record, Resend, Settlement, Stats, pictures};
 
 /// Callers wait when this many requests are queued: acceptance slows down, nothing is dropped.
 const QUEUE: usize = 256;
 /// Requests in one transaction. Bounds how long the first waits for the last.
 const GROUP: usize = 128;
-/// How often the retention of settled records is looked at, while there is work at all.
+/// How often retention and expiry are looked at, while there is work at all.
 const PURGE_EVERY: Duration = Duration::from_secs(600);
+/// The wall clock may run off by so much between two of these; after a larger step nothing is given up by its age.
+const STEP: Duration = Duration::from_secs(60);
+/// How often the free space is looked at, while there is work at all.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 pub(super) enum Request {
     Accept { records: Vec<Record>, reply: oneshot::Sender<Result<(), OutboxError>> },
     Settle { settlements: Vec<Settlement>, reply: oneshot::Sender<Result<(), OutboxError>> },
-    Next { limit: usize, bytes: u64, now: Timestamp, reply: oneshot::Sender<Result<Vec<Queued>, OutboxError>> },
-    Restart { max_packet_bytes: Option<u64>, reply: oneshot::Sender<Result<(), OutboxError>> },
+    Next { ask: Ask, now: Timestamp, reply: oneshot::Sender<Result<Vec<Queued>, OutboxError>> },
+    Resend { which: Resend, reply: oneshot::Sender<Result<u64, OutboxError>> },
+    Note { name: String, value: i64, reply: oneshot::Sender<Result<(), OutboxError>> },
+    MakeRoom { bytes: u64, reply: oneshot::Sender<()> },
+    Restart { classes: Classes, max_packet_bytes: Option<u64>, reply: oneshot::Sender<Result<(), OutboxError>> },
+}
+
+/// Who waits for the end of a write.
+enum Reply {
+    Plain(oneshot::Sender<Result<(), OutboxError>>),
+    Count(oneshot::Sender<Result<u64, OutboxError>>),
+    Nobody,
+}
+
+impl Reply {
+    /// A caller that went away has no use for the answer; the records are safe all the same.
+    fn send(self, result: Result<u64, OutboxError>) {
+        match self {
+            Reply::Plain(reply) => drop(reply.send(result.map(|_| ()))),
+            Reply::Count(reply) => drop(reply.send(result)),
+            Reply::Nobody => {}
+        }
+    }
 }
 
 pub(super) fn spawn(
@@ -57,7 +83,7 @@ fn lock(dir: &Path) -> Result<File, OutboxError> {
 }
 
 fn run(mut store: Store, mut inbox: mpsc::Receiver<Request>, published: &watch::Sender<Stats>) {
-    let mut purged_at: Option<Instant> = None;
+    let (mut purged, mut looked) = ((Instant::now(), Timestamp::now()), Instant::now());
     while let Some(first) = inbox.blocking_recv() {
         let mut group = vec![first];
         while group.len() < GROUP {
@@ -66,52 +92,61 @@ fn run(mut store: Store, mut inbox: mpsc::Receiver<Request>, published: &watch::
         }
         let mut writes = Vec::new();
         let mut replies = Vec::new();
-        let mut reads = Vec::new();
+        let mut others = Vec::new();
         for request in group {
-            match request {
-                Request::Accept { records, reply } => {
-                    writes.push(Write::Accept(records));
-                    replies.push(Some(reply));
+            let (write, reply) = match request {
+                Request::Accept { records, reply } => (Write::Accept(records), Reply::Plain(reply)),
+                Request::Settle { settlements, reply } => (Write::Settle(settlements), Reply::Plain(reply)),
+                Request::Resend { which, reply } => (Write::Resend(which), Reply::Count(reply)),
+                Request::Note { name, value, reply } => (Write::Note { name, value }, Reply::Plain(reply)),
+                other => {
+                    others.push(other);
+                    continue;
                 }
-                Request::Settle { settlements, reply } => {
-                    writes.push(Write::Settle(settlements));
-                    replies.push(Some(reply));
-                }
-                other => reads.push(other),
+            };
+            writes.push(write);
+            replies.push(reply);
+        }
+        let now = Timestamp::now();
+        if purged.0.elapsed() >= PURGE_EVERY {
+            let (since, then) = std::mem::replace(&mut purged, (Instant::now(), now));
+            // On a clock that was set meanwhile everything may look old.
+            let went = Duration::try_from(now.duration_since(then)).unwrap_or_default();
+            if went.abs_diff(since.elapsed()) < STEP {
+                writes.push(Write::Purge);
+                replies.push(Reply::Nobody);
             }
         }
-        if purged_at.is_none_or(|at| at.elapsed() >= PURGE_EVERY) {
-            purged_at = Some(Instant::now());
-            writes.push(Write::Purge);
-            replies.push(None);
+        if looked.elapsed() >= LOOK_EVERY {
+            looked = Instant::now();
+            store.look_at_the_disk(now);
         }
-        let changed = !writes.is_empty();
-        if changed {
-            let results = store.write(writes, Timestamp::now());
+        if !writes.is_empty() {
+            let results = store.write(&writes, now);
             // Before the replies: who was told "accepted" finds it in the stats.
             published.send_replace(store.stats());
-            for (reply, result) in replies.into_iter().zip(results) {
-                if let Some(reply) = reply {
-                    // A caller that went away has no use for the answer; the records are safe all the same.
-                    let _ = reply.send(result);
-                }
-            }
+            replies.into_iter().zip(results).for_each(|(reply, result)| reply.send(result));
         }
         // After the commit: nothing is published that a power cut could make us forget.
-        for request in reads {
+        for request in others {
             match request {
-                Request::Next { limit, bytes, now, reply } => {
+                Request::Next { ask, now, reply } => {
                     // Handed to nobody, the records would be held until the next session.
                     if !reply.is_closed() {
-                        let _ = reply.send(store.next(limit, bytes, now));
+                        let _ = reply.send(store.next(&ask, now));
                     }
                 }
-                Request::Restart { max_packet_bytes, reply } => {
-                    let result = store.restart(max_packet_bytes);
+                Request::Restart { classes, max_packet_bytes, reply } => {
+                    let result = store.restart(&classes, max_packet_bytes);
                     published.send_replace(store.stats());
                     let _ = reply.send(result);
                 }
-                Request::Accept { .. } | Request::Settle { .. } => {}
+                Request::MakeRoom { bytes, reply } => {
+                    store.make_room_for_picture(bytes, now);
+                    published.send_replace(store.stats());
+                    let _ = reply.send(());
+                }
+                Request::Accept { .. } | Request::Settle { .. } | Request::Resend { .. } | Request::Note { .. } => {}
             }
         }
     }

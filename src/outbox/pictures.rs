@@ -72,6 +72,16 @@ pub(super) fn size(dir: &Path, digest: &str) -> Option<u64> {
     fs::metadata(path(dir, digest)).ok().map(|found| found.len())
 }
 
+/// Whether a picture is what its name says; none when there is no such file.
+pub(super) fn is_whole(dir: &Path, digest: &str) -> Option<bool> {
+    size(dir, digest)?;
+    fs::read(path(dir, digest)).ok().map(|bytes| has_digest(&bytes, digest))
+}
+
+pub(crate) fn has_digest(bytes: &[u8], digest: &str) -> bool {
+    hex::encode(Sha256::digest(bytes)) == digest
+}
+
 /// Removes a picture that no record needs. Failing leaves a file that `check` reports as nobody's.
 pub(super) fn remove(dir: &Path, digest: &str) {
     if is_digest(digest) {

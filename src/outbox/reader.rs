@@ -52,6 +52,8 @@ pub struct CheckReport {
     pub faults: Vec<String>,
     /// Records whose picture is gone.
     pub missing_pictures: Vec<String>,
+    /// Records whose picture is not what its name says.
+    pub damaged_pictures: Vec<String>,
     /// Pictures that no record needs; harmless, they only take space.
     pub unowned_pictures: u64,
     pub queued: u64,
@@ -63,7 +65,7 @@ pub struct CheckReport {
 impl CheckReport {
     /// Nothing that is still owed has been damaged.
     pub fn is_sound(&self) -> bool {
-        self.faults.is_empty() && self.missing_pictures.is_empty()
+        self.faults.is_empty() && self.missing_pictures.is_empty() && self.damaged_pictures.is_empty()
     }
 }
 
@@ -124,6 +126,10 @@ impl Reader {
         )
     }
 
+    pub fn note(&self, name: &str) -> Result<Option<i64>, OutboxError> {
+        Ok(self.rows("SELECT value FROM notes WHERE name = ?1", params![name], |row| row.get(0))?.pop())
+    }
+
     pub fn check(&self) -> Result<CheckReport, OutboxError> {
         let mut report = CheckReport {
             faults: self
@@ -148,8 +154,10 @@ impl Reader {
         for (id, digest) in self.rows("SELECT id, file FROM records WHERE file IS NOT NULL", [], |row| {
             Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
         })? {
-            if pictures::size(&self.dir, &digest).is_none() {
-                report.missing_pictures.push(id);
+            match pictures::is_whole(&self.dir, &digest) {
+                Some(true) => {}
+                Some(false) => report.damaged_pictures.push(id),
+                None => report.missing_pictures.push(id),
             }
             owned.insert(format!("{digest}.jpg"));
         }

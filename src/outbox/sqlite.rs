@@ -29,6 +29,12 @@ pub enum DatabaseError {
     Broken { path: PathBuf, why: String },
 }
 
+impl DatabaseError {
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Failed { source, .. } if fault(source) == Fault::Full)
+    }
+}
+
 /// A database that was found broken.
 #[derive(Debug)]
 pub(crate) struct Broken {
@@ -59,6 +65,29 @@ pub(crate) fn open(path: &Path, schema: &str, layout: i64) -> Result<(Connection
     }
 }
 
+/// What a failure says of the disk and the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// No room, neither for the database nor for what belongs to it.
+    Full,
+    /// The content is not what was written.
+    Broken,
+    Other,
+}
+
+pub(crate) fn fault(error: &rusqlite::Error) -> Fault {
+    let extended = error.sqlite_error().map(|error| error.extended_code);
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Fault::Full,
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Fault::Broken,
+        // The index of the log grows in a file of its own, and says it in its own way.
+        _ if extended == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE) => Fault::Full,
+        // Also how a quota that is used up looks.
+        _ if extended == Some(rusqlite::ffi::SQLITE_IOERR_WRITE) => Fault::Full,
+        _ => Fault::Other,
+    }
+}
+
 enum Unsound {
     /// Its content is not what SQLite or we wrote.
     Broken(String),
@@ -67,9 +96,9 @@ enum Unsound {
 
 fn open_sound(path: &Path, schema: &str, layout: i64) -> Result<Connection, Unsound> {
     let judge = |doing: &'static str| {
-        move |error: rusqlite::Error| match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Unsound::Broken(error.to_string()),
-            _ => Unsound::Failed(failed(doing, path)(error)),
+        move |error: rusqlite::Error| match fault(&error) {
+            Fault::Broken => Unsound::Broken(error.to_string()),
+            Fault::Full | Fault::Other => Unsound::Failed(failed(doing, path)(error)),
         }
     };
     let connection = Connection::open(path).map_err(judge("open the database"))?;
@@ -85,6 +114,14 @@ fn open_sound(path: &Path, schema: &str, layout: i64) -> Result<Connection, Unso
         connection
             .execute_batch(&format!("BEGIN IMMEDIATE; {schema} PRAGMA user_version = {layout}; COMMIT;"))
             .map_err(judge("create the tables"))?;
+        // A file is safe from a power cut once its name is on the disk too; SQLite sees to its content only.
+        if let Some(folder) = path.parent() {
+            let synced = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+            synced.map_err(|error| {
+                let source = rusqlite::Error::ToSqlConversionFailure(Box::new(error));
+                Unsound::Failed(failed("make the folder durable", path)(source))
+            })?;
+        }
     } else if found > layout {
         return Err(Unsound::Failed(DatabaseError::Newer { path: path.to_owned(), found, known: layout }));
     } else if found < layout {

@@ -1,8 +1,7 @@
-//! The rows: schema, transactions, the order of publishing, and the policy when space runs out. Synchronous;
-//! used by the one owner thread only.
+//! The rows: schema, transactions, the order of publishing. Synchronous; used by the one owner thread only.
 //!
 //! ```text
-//! records.state   0 queued → 1 delivered            (kept as a journal, `retention` long)
+//! records.state   0 queued → 1 delivered            (kept as a journal, `retention` long; `resend` queues it again)
 //!                        → 2 aside                  (could not be published; reported)
 //!                        → 3 evicted                (dropped by policy; reported; payload gone)
 //! ```
@@ -13,10 +12,14 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
-use super::loss::{self, Lost};
-use super::{Class, Options, OutboxError, Payload, Queued, Record, Settlement, Stats, pictures, sqlite};
+use super::evict::Need;
+use super::reserve::Reserve;
+use super::sqlite::{self, Fault};
+use super::write::{Context, Write};
+use super::{Ask, Class, Classes, Options, OutboxError, Payload, Queued, Record, Settlement, Stats, loss, pictures};
+use crate::runtime::disk;
 
 pub(super) const FILE: &str = "outbox.db";
 const LAYOUT: i64 = 1;
@@ -28,12 +31,16 @@ pub(super) const EVICTED: i64 = 3;
 
 /// Candidates looked at before the smallest go first: bounds how long a large one can be passed over.
 const LOOKAHEAD: usize = 64;
+/// Rows looked at once something to publish was found: thousands of events of few cases must not be read each time.
+const LONGEST_SCAN: usize = 2_000;
 /// Sizes within one step count as equal, so that among small records age decides.
 const SIZE_STEP: u64 = 16 * 1024;
 /// Eviction makes this much room at once, so that a full disk costs one report now and then, not one a record.
 const EVICT_TO_PERCENT: u64 = 95;
-/// What goes first when space runs out. Loss reports are not in the list: they are what remains of the rest.
-const EVICTION_ORDER: [Class; 4] = [Class::Telemetry, Class::Evidence, Class::Sortie, Class::Case];
+/// How often one write may ask for room on a full disk. Each time more is dropped.
+const ROOM_TRIES: u32 = 4;
+/// What the first of these drops.
+const ROOM_STEP: u64 = 1 << 20;
 
 const SCHEMA: &str = "
     CREATE TABLE records (
@@ -59,15 +66,24 @@ const SCHEMA: &str = "
     CREATE INDEX journal ON records (state, ended_at) WHERE state <> 0;
     CREATE INDEX files   ON records (file) WHERE file IS NOT NULL;
 ";
+/// Beside the first layout, which an older aerie still reads.
+const NOTES: &str = "CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;";
 
 /// Sums kept beside the rows, so that stats cost nothing. They follow a transaction only when it commits.
 #[derive(Debug, Clone, Copy, Default)]
-struct Totals {
-    queued: u64,
-    delivered: u64,
-    aside: u64,
-    evicted: u64,
-    bytes: u64,
+pub(super) struct Totals {
+    pub queued: u64,
+    pub delivered: u64,
+    pub aside: u64,
+    pub evicted: u64,
+    pub bytes: u64,
+}
+
+impl Totals {
+    /// Rows that have a payload.
+    fn records(&self) -> u64 {
+        self.queued + self.delivered + self.aside
+    }
 }
 
 pub(super) struct Store {
@@ -78,46 +94,40 @@ pub(super) struct Store {
     /// Handed out and not settled: seq to stream.
     out: HashMap<i64, (Class, String)>,
     quarantined: u64,
+    reserve: Reserve,
+    disk_full: bool,
 }
 
-/// One request's share of a group commit.
-pub(super) enum Write {
-    Accept(Vec<Record>),
-    Settle(Vec<Settlement>),
-    Purge,
+/// What a group commit leaves to do once it is on disk.
+#[derive(Default)]
+struct Group {
+    results: Vec<Result<u64, OutboxError>>,
+    settled: Vec<i64>,
+    unneeded: Vec<String>,
 }
 
 impl Store {
     pub(super) fn open(dir: &Path, options: Options) -> Result<Self, OutboxError> {
+        let mut reserve = Reserve::new(dir, options.reserve_bytes);
+        let (connection, found) = match open_database(dir) {
+            Err(OutboxError::Database(error)) if error.is_full() && reserve.release() => open_database(dir)?,
+            opened => opened?,
+        };
         let path = dir.join(FILE);
-        let (mut connection, broken) = sqlite::open(&path, SCHEMA, LAYOUT)?;
-        let salvaged = broken.as_ref().map_or(0, |broken| {
-            salvage(&broken.moved_to, &mut connection).unwrap_or_else(|error| {
-                tracing::warn!(%error, "nothing more could be read from the broken database");
-                0
-            })
-        });
-        let totals = Self::count(&connection).map_err(OutboxError::database("count records", &path))?;
+        let totals = count(&connection).map_err(OutboxError::database("count records", &path))?;
         let mut store = Self {
             connection,
             dir: dir.to_owned(),
             options,
             totals,
             out: HashMap::new(),
-            quarantined: u64::from(broken.is_some()),
+            quarantined: 0,
+            reserve,
+            disk_full: false,
         };
-        if let Some(broken) = broken {
-            let name = broken.moved_to.file_name().unwrap_or_default().to_string_lossy();
-            let why = broken.why;
-            let detail = format!(
-                "the outbox database was broken ({why}) and is kept as {name}; {salvaged} waiting records were read from it, others may be lost"
-            );
-            let now = Timestamp::now();
-            let report =
-                loss::report(&store.options.source, ulid::Ulid::generate(), now, "corrupt_database", &detail, &[]);
-            for result in store.write(vec![Write::Accept(vec![report])], now) {
-                result?;
-            }
+        store.look_at_the_disk(Timestamp::now());
+        if let Some(found) = found {
+            store.report_broken(&found);
         }
         Ok(store)
     }
@@ -126,85 +136,199 @@ impl Store {
         self.dir.join(FILE)
     }
 
-    fn count(connection: &Connection) -> rusqlite::Result<Totals> {
-        let mut totals = Totals::default();
-        let mut query = connection.prepare("SELECT state, COUNT(*), TOTAL(bytes) FROM records GROUP BY state")?;
-        let mut rows = query.query([])?;
-        while let Some(row) = rows.next()? {
-            let (state, count, bytes): (i64, i64, f64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            let count = count.unsigned_abs();
-            // Exact below 2^53 bytes.
-            totals.bytes += bytes as u64;
-            match state {
-                QUEUED => totals.queued = count,
-                DELIVERED => totals.delivered = count,
-                ASIDE => totals.aside = count,
-                _ => totals.evicted += count,
-            }
-        }
-        Ok(totals)
-    }
-
-    /// Carries out a group of writes in one transaction: one fsync for all of them. Each stands or falls alone.
-    pub(super) fn write(&mut self, writes: Vec<Write>, now: Timestamp) -> Vec<Result<(), OutboxError>> {
-        let count = writes.len();
+    /// A database that broke in use is moved aside like one that was found broken, and what is readable is saved under
+    /// the numbers it had: acknowledgements under way must not settle anything else.
+    fn rebuild(&mut self) -> Result<(), OutboxError> {
         let path = self.path();
-        let before = self.totals;
-        let mut group = Group { results: Vec::with_capacity(count), settled: Vec::new(), unneeded: Vec::new() };
-        match self.write_in_transaction(writes, now, &mut group) {
-            Ok(()) => {
-                // Only now: a rolled back transaction must find its streams still held and its pictures in place.
-                for seq in group.settled {
-                    self.out.remove(&seq);
-                }
-                for digest in group.unneeded {
-                    self.remove_if_unneeded(&digest);
-                }
-                group.results
-            }
-            Err(source) => {
-                self.totals = before;
-                let error = OutboxError::database("commit records", &path)(source);
-                tracing::error!(%error, "the outbox could not commit");
-                (0..count).map(|_| Err(error.clone())).collect()
-            }
+        let stand_in = Connection::open_in_memory().map_err(OutboxError::database("set aside", &path))?;
+        drop(std::mem::replace(&mut self.connection, stand_in));
+        let (connection, found) = open_database(&self.dir)?;
+        self.connection = connection;
+        if let Some(highest) = self.out.keys().max() {
+            self.connection
+                .execute_batch(&format!(
+                    "INSERT INTO sqlite_sequence (name, seq) SELECT 'records', 0
+                       WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'records');
+                     UPDATE sqlite_sequence SET seq = MAX(seq, {highest}) WHERE name = 'records';"
+                ))
+                .map_err(OutboxError::database("number records", &path))?;
+        }
+        self.totals = count(&self.connection).map_err(OutboxError::database("count records", &path))?;
+        if let Some(found) = found {
+            self.report_broken(&found);
+        }
+        Ok(())
+    }
+
+    fn report_broken(&mut self, found: &Salvaged) {
+        self.quarantined += 1;
+        let Salvaged { name, why, saved } = found;
+        let detail = format!(
+            "the outbox database was broken ({why}) and is kept as {name}; {saved} waiting records were read from it, others may be lost"
+        );
+        let now = Timestamp::now();
+        let report = loss::report(&self.options.source, ulid::Ulid::generate(), now, "corrupt_database", &detail, &[]);
+        if let Err(error) = self.attempt(&[Write::Accept(vec![report])], now, &mut Group::default()) {
+            // It is counted and kept beside, and a station that starts is worth more than its report.
+            tracing::error!(%error, name, "the loss of a database could not be reported");
         }
     }
 
-    fn write_in_transaction(&mut self, writes: Vec<Write>, now: Timestamp, group: &mut Group) -> rusqlite::Result<()> {
-        let mut transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let context = Context { dir: &self.dir, options: &self.options, out: &self.out, now };
+    /// Carries out a group of writes in one transaction: one fsync for all of them. Each stands or falls alone, and
+    /// says how many records it changed.
+    pub(super) fn write(&mut self, writes: &[Write], now: Timestamp) -> Vec<Result<u64, OutboxError>> {
+        let (mut tries, mut rebuilt) = (0, false);
+        loop {
+            let before = self.totals;
+            let mut group = Group::default();
+            let source = match self.attempt(writes, now, &mut group) {
+                Ok(()) => {
+                    self.disk_full = false;
+                    return self.committed(group);
+                }
+                Err(source) => source,
+            };
+            self.totals = before;
+            match sqlite::fault(&source) {
+                Fault::Full if tries < ROOM_TRIES && self.make_room(ROOM_STEP << (2 * tries), now) => {
+                    tries += 1;
+                    continue;
+                }
+                Fault::Full => self.disk_full = true,
+                Fault::Broken if !rebuilt => {
+                    rebuilt = true;
+                    match self.rebuild() {
+                        Ok(()) => continue,
+                        Err(error) => tracing::error!(%error, "the broken outbox could not be begun anew"),
+                    }
+                }
+                Fault::Broken | Fault::Other => {}
+            }
+            let error = OutboxError::database("commit records", &self.path())(source);
+            tracing::error!(%error, "the outbox could not commit");
+            return writes.iter().map(|_| Err(error.clone())).collect();
+        }
+    }
+
+    fn committed(&mut self, group: Group) -> Vec<Result<u64, OutboxError>> {
+        // Only now: a rolled back transaction must find its streams still held and its pictures in place.
+        for seq in group.settled {
+            self.out.remove(&seq);
+        }
+        for digest in group.unneeded {
+            self.remove_if_unneeded(&digest);
+        }
+        group.results
+    }
+
+    fn attempt(&mut self, writes: &[Write], now: Timestamp, group: &mut Group) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let context = Context { rows: &transaction, options: &self.options, out: &self.out, now };
         let mut totals = self.totals;
         for write in writes {
-            let saved = totals;
-            let part = transaction.savepoint()?;
             let result = match write {
-                Write::Accept(records) => context.accept(&part, &mut totals, &records)?,
+                // Looked at before anything is written, so that nothing has to be undone.
+                Write::Accept(records) => match sizes(&self.dir, records) {
+                    Ok(sizes) => Ok(context.accept(&mut totals, records, &sizes)?),
+                    Err(error) => Err(error),
+                },
                 Write::Settle(settlements) => {
-                    context.settle(&part, &mut totals, &settlements)?;
+                    context.settle(&mut totals, settlements)?;
                     group.settled.extend(settlements.iter().map(Settlement::seq));
-                    Ok(())
+                    Ok(0)
                 }
+                Write::Resend(which) => Ok(context.resend(&mut totals, which)?),
+                Write::Note { name, value } => Ok(context.note(name, *value)?),
                 Write::Purge => {
-                    context.purge(&part, &mut totals, &mut group.unneeded)?;
-                    Ok(())
+                    context.purge(&mut totals, &mut group.unneeded)?;
+                    context.expire(&mut totals, &mut group.unneeded)?;
+                    Ok(0)
                 }
             };
-            if result.is_ok() {
-                part.commit()?;
-            } else {
-                // Dropping the savepoint rolls this request back and leaves the others alone.
-                drop(part);
-                totals = saved;
-            }
             group.results.push(result);
         }
-        if totals.bytes > self.options.budget_bytes {
-            context.evict(&transaction, &mut totals, &mut group.unneeded)?;
+        let over = |used: u64, budget: u64| match used > budget {
+            true => used - budget / 100 * EVICT_TO_PERCENT,
+            false => 0,
+        };
+        let need = Need {
+            bytes: over(totals.bytes, self.options.budget_bytes),
+            records: over(totals.records(), self.options.budget_records),
+            files: 0,
+        };
+        if need.is_some() {
+            let why = format!(
+                "the outbox outgrew its budget of {} bytes and {} records",
+                self.options.budget_bytes, self.options.budget_records
+            );
+            context.evict(&mut totals, &mut group.unneeded, need, "budget", &why)?;
         }
         transaction.commit()?;
         self.totals = totals;
         Ok(())
+    }
+
+    /// The disk is full: gives the reserve away, then drops records by policy. Whether there is reason to try again.
+    fn make_room(&mut self, bytes: u64, now: Timestamp) -> bool {
+        let released = self.reserve.release();
+        // Also what the reserve needs to be taken again: pictures would soon fill what is free.
+        let need = Need { bytes, files: self.reserve.wanted(), ..Need::default() };
+        let dropped = self.evict_now(need, "disk_full", "the disk is full", now).unwrap_or_else(|error| {
+            tracing::warn!(%error, "no records could be dropped on a full disk");
+            0
+        });
+        // What the log of changes took can be had back too.
+        let _ = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        tracing::warn!(dropped, released, "the disk is full");
+        released || dropped > 0
+    }
+
+    /// Drops records in a transaction of its own, for which the reserve is there. How many.
+    fn evict_now(&mut self, need: Need, cause: &str, why: &str, now: Timestamp) -> rusqlite::Result<u64> {
+        match self.evict_once(need, cause, why, now) {
+            Err(error) if sqlite::fault(&error) == Fault::Full && self.reserve.release() => {
+                self.evict_once(need, cause, why, now)
+            }
+            dropped => dropped,
+        }
+    }
+
+    fn evict_once(&mut self, need: Need, cause: &str, why: &str, now: Timestamp) -> rusqlite::Result<u64> {
+        let mut totals = self.totals;
+        let mut unneeded = Vec::new();
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let context = Context { rows: &transaction, options: &self.options, out: &self.out, now };
+        let dropped = context.evict(&mut totals, &mut unneeded, need, cause, why)?;
+        transaction.commit()?;
+        self.totals = totals;
+        for digest in unneeded {
+            self.remove_if_unneeded(&digest);
+        }
+        Ok(dropped)
+    }
+
+    /// For a picture that found no room.
+    pub(super) fn make_room_for_picture(&mut self, bytes: u64, now: Timestamp) {
+        let need = Need { files: bytes + self.reserve.wanted(), ..Need::default() };
+        if let Err(error) = self.evict_now(need, "disk_full", "the disk is full", now) {
+            tracing::warn!(%error, "no pictures could be dropped on a full disk");
+        }
+        self.reserve.take(disk::free_bytes(&self.dir));
+    }
+
+    /// Keeps the space that others were promised, and the reserve.
+    pub(super) fn look_at_the_disk(&mut self, now: Timestamp) {
+        let free = disk::free_bytes(&self.dir);
+        self.reserve.take(free);
+        let least = self.options.min_free_bytes;
+        let Some(short) = free.and_then(|free| least.checked_sub(free)).filter(|short| *short > 0) else { return };
+        let need = Need { files: short, ..Need::default() };
+        let why = format!("less than {least} bytes were free on the disk");
+        match self.evict_now(need, "disk_full", &why, now) {
+            Ok(0) => {}
+            Ok(dropped) => tracing::warn!(dropped, "pictures were dropped to keep space free"),
+            Err(error) => tracing::warn!(%error, "no pictures could be dropped to keep space free"),
+        }
     }
 
     fn remove_if_unneeded(&self, digest: &str) {
@@ -217,16 +341,24 @@ impl Store {
     }
 
     /// The heads of the streams that may go now, in the order of publishing.
-    pub(super) fn next(&mut self, limit: usize, bytes: u64, now: Timestamp) -> Result<Vec<Queued>, OutboxError> {
+    pub(super) fn next(&mut self, ask: &Ask, now: Timestamp) -> Result<Vec<Queued>, OutboxError> {
         let path = self.path();
-        let chosen = self.choose(limit, bytes, now).map_err(OutboxError::database("read the queue", &path))?;
+        let chosen = match self.choose(ask, now) {
+            Err(source) if sqlite::fault(&source) == Fault::Broken => {
+                self.rebuild()?;
+                self.choose(ask, now)
+            }
+            chosen => chosen,
+        };
+        let chosen = chosen.map_err(OutboxError::database("read the queue", &path))?;
         for queued in &chosen {
             self.out.insert(queued.seq, (queued.record.class, queued.record.key.clone()));
         }
         Ok(chosen)
     }
 
-    fn choose(&self, limit: usize, bytes: u64, now: Timestamp) -> rusqlite::Result<Vec<Queued>> {
+    fn choose(&self, ask: &Ask, now: Timestamp) -> rusqlite::Result<Vec<Queued>> {
+        let Ask { classes, limit, bytes } = ask;
         let mut passed: HashSet<(i64, String)> = self
             .out
             .values()
@@ -234,11 +366,17 @@ impl Store {
             .map(|(class, key)| (class.code(), key.clone()))
             .collect();
         let mut heads: Vec<(i64, u64, i64, u64)> = Vec::new();
+        let mut scanned = 0;
         let mut query = self.connection.prepare_cached(
-            "SELECT seq, class, key, bytes, retry_at FROM records WHERE state = 0 ORDER BY class, seq",
+            "SELECT seq, class, key, bytes, retry_at FROM records
+             WHERE state = 0 AND class BETWEEN ?1 AND ?2 ORDER BY class, seq",
         )?;
-        let mut rows = query.query([])?;
+        let mut rows = query.query([classes.start().code(), classes.end().code()])?;
         while let Some(row) = rows.next()? {
+            scanned += 1;
+            if scanned > LONGEST_SCAN && !heads.is_empty() {
+                break;
+            }
             let (seq, class, key, size, retry_at): (i64, i64, String, i64, Option<i64>) =
                 (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
             if self.out.contains_key(&seq) {
@@ -253,15 +391,15 @@ impl Store {
             }
             let size = size.unsigned_abs();
             heads.push((class, size / SIZE_STEP, seq, size));
-            if heads.len() >= limit.max(LOOKAHEAD) {
+            if heads.len() >= LOOKAHEAD.max(*limit) {
                 break;
             }
         }
         heads.sort_unstable();
-        let mut left = bytes;
+        let mut left = *bytes;
         let mut chosen = Vec::new();
-        for (_, _, seq, size) in heads.into_iter().take(limit) {
-            let alone = chosen.is_empty() && self.out.is_empty();
+        for (_, _, seq, size) in heads.into_iter().take(*limit) {
+            let alone = chosen.is_empty() && !self.out.values().any(|(class, _)| classes.contains(class));
             if size > left && !alone {
                 break;
             }
@@ -300,16 +438,16 @@ impl Store {
     }
 
     /// See [`super::Outbox::restart_session`].
-    pub(super) fn restart(&mut self, max_packet_bytes: Option<u64>) -> Result<(), OutboxError> {
-        self.out.clear();
+    pub(super) fn restart(&mut self, classes: &Classes, max_packet_bytes: Option<u64>) -> Result<(), OutboxError> {
+        self.out.retain(|_, (class, _)| !classes.contains(class));
         let path = self.path();
         let limit = max_packet_bytes.map_or(i64::MAX, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
         let again = self
             .connection
             .execute(
                 "UPDATE records SET state = 0, ended_at = NULL, reason = NULL, packet_bytes = NULL
-                 WHERE state = 2 AND packet_bytes <= ?1",
-                [limit],
+                 WHERE state = 2 AND packet_bytes <= ?1 AND class BETWEEN ?2 AND ?3",
+                [limit, classes.start().code(), classes.end().code()],
             )
             .map_err(OutboxError::database("queue records again", &path))? as u64;
         self.totals.queued += again;
@@ -336,15 +474,9 @@ impl Store {
             bytes: self.totals.bytes,
             oldest_queued_at: oldest.and_then(|at| Timestamp::from_microsecond(at).ok()),
             quarantined: self.quarantined,
+            disk_full: self.disk_full,
         }
     }
-}
-
-/// What a group commit leaves to do once it is on disk.
-struct Group {
-    results: Vec<Result<(), OutboxError>>,
-    settled: Vec<i64>,
-    unneeded: Vec<String>,
 }
 
 impl Settlement {
@@ -355,235 +487,60 @@ impl Settlement {
     }
 }
 
-/// What the parts of a transaction need to know.
-struct Context<'a> {
-    dir: &'a Path,
-    options: &'a Options,
-    out: &'a HashMap<i64, (Class, String)>,
-    now: Timestamp,
+/// The payload size of each record, or why they cannot be taken.
+fn sizes(dir: &Path, records: &[Record]) -> Result<Vec<u64>, OutboxError> {
+    let size = |record: &Record| {
+        if record.id.is_empty() || record.id.chars().count() > 200 {
+            return Err(OutboxError::BadId(record.id.clone()));
+        }
+        match &record.payload {
+            Payload::Bytes(body) => Ok(body.len() as u64),
+            Payload::File(digest) => pictures::size(dir, digest)
+                .ok_or_else(|| OutboxError::PictureMissing { id: record.id.clone(), digest: digest.clone() }),
+        }
+    };
+    records.iter().map(size).collect()
 }
 
-impl Context<'_> {
-    /// The outer error undoes the group, the inner one only this request.
-    fn accept(
-        &self,
-        rows: &Connection,
-        totals: &mut Totals,
-        records: &[Record],
-    ) -> rusqlite::Result<Result<(), OutboxError>> {
-        for record in records {
-            if record.id.is_empty() || record.id.chars().count() > 200 {
-                return Ok(Err(OutboxError::BadId(record.id.clone())));
-            }
-            let (body, file, bytes) = match &record.payload {
-                Payload::Bytes(body) => (Some(body), None, body.len() as u64),
-                Payload::File(digest) => match pictures::size(self.dir, digest) {
-                    Some(bytes) => (None, Some(digest), bytes),
-                    None => {
-                        let (id, digest) = (record.id.clone(), digest.clone());
-                        return Ok(Err(OutboxError::PictureMissing { id, digest }));
-                    }
-                },
-            };
-            let added = rows
-                .prepare_cached(
-                    "INSERT INTO records (id, class, key, topic, content_type, body, file, bytes, captured_at, accepted_at)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO NOTHING",
-                )?
-                .execute(params![
-                    record.id,
-                    record.class.code(),
-                    record.key,
-                    record.topic,
-                    record.content_type,
-                    body,
-                    file,
-                    bytes as i64,
-                    record.captured_at.map(Timestamp::as_microsecond),
-                    self.now.as_microsecond(),
-                ])?;
-            if added == 1 {
-                totals.queued += 1;
-                totals.bytes += bytes;
-            }
+fn count(connection: &Connection) -> rusqlite::Result<Totals> {
+    let mut totals = Totals::default();
+    let mut query = connection.prepare("SELECT state, COUNT(*), TOTAL(bytes) FROM records GROUP BY state")?;
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        let (state, count, bytes): (i64, i64, f64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let count = count.unsigned_abs();
+        // Exact below 2^53 bytes.
+        totals.bytes += bytes as u64;
+        match state {
+            QUEUED => totals.queued = count,
+            DELIVERED => totals.delivered = count,
+            ASIDE => totals.aside = count,
+            _ => totals.evicted += count,
         }
-        Ok(Ok(()))
     }
-
-    fn settle(&self, rows: &Connection, totals: &mut Totals, settlements: &[Settlement]) -> rusqlite::Result<()> {
-        let mut impossible = Vec::new();
-        let mut why = String::new();
-        for settlement in settlements {
-            match settlement {
-                Settlement::Delivered { seq, acked_at, note } => {
-                    let changed = rows
-                        .prepare_cached("UPDATE records SET state = 1, ended_at = ?2, reason = ?3, retry_at = NULL WHERE seq = ?1 AND state = 0")?
-                        .execute(params![seq, acked_at.as_microsecond(), note])? as u64;
-                    totals.queued -= changed;
-                    totals.delivered += changed;
-                }
-                Settlement::Later { seq, reason, retry_at } => {
-                    rows.prepare_cached("UPDATE records SET attempts = attempts + 1, retry_at = ?2, reason = ?3 WHERE seq = ?1 AND state = 0")?
-                        .execute(params![seq, retry_at.as_microsecond(), reason])?;
-                }
-                Settlement::Aside { seq, reason, packet_bytes } => {
-                    let Some(one) = describe(rows, *seq)? else {
-                        continue;
-                    };
-                    let changed = rows.execute(
-                        "UPDATE records SET state = 2, ended_at = ?2, reason = ?3, packet_bytes = ?4, retry_at = NULL WHERE seq = ?1 AND state = 0",
-                        params![seq, self.now.as_microsecond(), reason, packet_bytes.map(|bytes| bytes as i64)],
-                    )? as u64;
-                    totals.queued -= changed;
-                    totals.aside += changed;
-                    // A report on a report that cannot be published would never end.
-                    if changed == 1 && one.class != Class::Loss {
-                        why.clone_from(reason);
-                        impossible.push(one);
-                    }
-                }
-            }
-        }
-        if !impossible.is_empty() {
-            self.report(rows, totals, "unpublishable", &why, &impossible)?;
-        }
-        Ok(())
-    }
-
-    fn report(
-        &self,
-        rows: &Connection,
-        totals: &mut Totals,
-        cause: &str,
-        detail: &str,
-        lost: &[Lost],
-    ) -> rusqlite::Result<()> {
-        let record = loss::report(&self.options.source, ulid::Ulid::generate(), self.now, cause, detail, lost);
-        // A report carries its payload with it and its id is fresh: nothing in it can be refused.
-        self.accept(rows, totals, &[record]).map(|_| ())
-    }
-
-    /// Makes room: the journal first, which is owed to nobody, then what is waiting, by class and age.
-    fn evict(&self, rows: &Transaction, totals: &mut Totals, unneeded: &mut Vec<String>) -> rusqlite::Result<()> {
-        let target = self.options.budget_bytes / 100 * EVICT_TO_PERCENT;
-        for class in EVICTION_ORDER {
-            if totals.bytes <= target {
-                return Ok(());
-            }
-            self.drop_delivered(rows, totals, class, target, unneeded)?;
-        }
-        let mut lost = Vec::new();
-        for class in EVICTION_ORDER {
-            if totals.bytes <= target {
-                break;
-            }
-            let waiting: Vec<(i64, i64, Option<String>)> = {
-                let mut query = rows.prepare_cached(
-                    "SELECT seq, bytes, file FROM records WHERE state = 0 AND class = ?1 ORDER BY seq",
-                )?;
-                let mut found = query.query([class.code()])?;
-                let mut room = 0;
-                let mut waiting = Vec::new();
-                while let Some(row) = found.next()? {
-                    let seq: i64 = row.get(0)?;
-                    // What is on the wire at this moment may well arrive.
-                    if self.out.contains_key(&seq) {
-                        continue;
-                    }
-                    let bytes: i64 = row.get(1)?;
-                    waiting.push((seq, bytes, row.get(2)?));
-                    room += bytes.unsigned_abs();
-                    if totals.bytes.saturating_sub(room) <= target {
-                        break;
-                    }
-                }
-                waiting
-            };
-            for (seq, bytes, file) in waiting {
-                lost.extend(describe(rows, seq)?);
-                rows.execute(
-                    "UPDATE records SET state = 3, body = NULL, file = NULL, bytes = 0, ended_at = ?2, reason = 'budget' WHERE seq = ?1",
-                    params![seq, self.now.as_microsecond()],
-                )?;
-                totals.bytes = totals.bytes.saturating_sub(bytes.unsigned_abs());
-                totals.queued -= 1;
-                totals.evicted += 1;
-                unneeded.extend(file);
-            }
-        }
-        if lost.is_empty() {
-            return Ok(());
-        }
-        tracing::warn!(count = lost.len(), "the outbox is full: records were dropped by policy");
-        let detail = format!("the outbox outgrew its budget of {} bytes", self.options.budget_bytes);
-        self.report(rows, totals, "budget", &detail, &lost)
-    }
-
-    fn drop_delivered(
-        &self,
-        rows: &Connection,
-        totals: &mut Totals,
-        class: Class,
-        target: u64,
-        unneeded: &mut Vec<String>,
-    ) -> rusqlite::Result<()> {
-        let mut query = rows
-            .prepare_cached("SELECT seq, bytes, file FROM records WHERE state = 1 AND class = ?1 ORDER BY ended_at")?;
-        let mut delete = rows.prepare_cached("DELETE FROM records WHERE seq = ?1")?;
-        let mut gone = Vec::new();
-        let mut found = query.query([class.code()])?;
-        let mut bytes = totals.bytes;
-        while bytes > target {
-            let Some(row) = found.next()? else { break };
-            let size = row.get::<_, i64>(1)?.unsigned_abs();
-            bytes = bytes.saturating_sub(size);
-            gone.push(row.get::<_, i64>(0)?);
-            unneeded.extend(row.get::<_, Option<String>>(2)?);
-        }
-        drop(found);
-        for seq in gone {
-            delete.execute([seq])?;
-            totals.delivered -= 1;
-        }
-        totals.bytes = bytes;
-        Ok(())
-    }
-
-    /// Ends the retention of what is settled.
-    fn purge(&self, rows: &Connection, totals: &mut Totals, unneeded: &mut Vec<String>) -> rusqlite::Result<()> {
-        let Ok(limit) = self.now.checked_sub(self.options.retention) else {
-            return Ok(());
-        };
-        for state in [DELIVERED, ASIDE, EVICTED] {
-            let mut query =
-                rows.prepare_cached("DELETE FROM records WHERE state = ?1 AND ended_at < ?2 RETURNING bytes, file")?;
-            let mut gone = query.query(params![state, limit.as_microsecond()])?;
-            while let Some(row) = gone.next()? {
-                totals.bytes = totals.bytes.saturating_sub(row.get::<_, i64>(0)?.unsigned_abs());
-                unneeded.extend(row.get::<_, Option<String>>(1)?);
-                match state {
-                    DELIVERED => totals.delivered -= 1,
-                    ASIDE => totals.aside -= 1,
-                    _ => totals.evicted -= 1,
-                }
-            }
-        }
-        Ok(())
-    }
+    Ok(totals)
 }
 
-fn describe(rows: &Connection, seq: i64) -> rusqlite::Result<Option<Lost>> {
-    rows.prepare_cached("SELECT id, class, topic, bytes, accepted_at FROM records WHERE seq = ?1")?
-        .query_row([seq], |row| {
-            Ok(Lost {
-                id: row.get(0)?,
-                class: class_at(row, 1)?,
-                topic: row.get(2)?,
-                bytes: row.get::<_, i64>(3)?.unsigned_abs(),
-                accepted_at: time_at(row, 4)?.unwrap_or(Timestamp::UNIX_EPOCH),
-            })
-        })
-        .optional()
+/// A broken database that was moved aside.
+struct Salvaged {
+    name: String,
+    why: String,
+    saved: u64,
+}
+
+fn open_database(dir: &Path) -> Result<(Connection, Option<Salvaged>), OutboxError> {
+    let path = dir.join(FILE);
+    let (mut connection, broken) = sqlite::open(&path, SCHEMA, LAYOUT)?;
+    connection.execute_batch(NOTES).map_err(OutboxError::database("create the tables", &path))?;
+    let found = broken.map(|broken| {
+        let saved = salvage(&broken.moved_to, &mut connection).unwrap_or_else(|error| {
+            tracing::warn!(%error, "nothing more could be read from the broken database");
+            0
+        });
+        let name = broken.moved_to.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Salvaged { name, why: broken.why, saved }
+    });
+    Ok((connection, found))
 }
 
 /// A column that holds a class; another number means that the row was not written by us.
@@ -609,16 +566,16 @@ fn salvage(broken: &Path, into: &mut Connection) -> rusqlite::Result<u64> {
     {
         // Without indices: a broken one must not hide rows that are whole.
         let mut query = from.prepare(
-            "SELECT id, class, key, topic, content_type, body, file, bytes, captured_at, accepted_at
+            "SELECT seq, id, class, key, topic, content_type, body, file, bytes, captured_at, accepted_at
              FROM records NOT INDEXED WHERE state = 0 ORDER BY seq",
         )?;
         let mut insert = transaction.prepare(
-            "INSERT INTO records (id, class, key, topic, content_type, body, file, bytes, captured_at, accepted_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO records (seq, id, class, key, topic, content_type, body, file, bytes, captured_at, accepted_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO NOTHING",
         )?;
         let mut rows = query.query([])?;
         while let Ok(Some(row)) = rows.next() {
-            let values: rusqlite::Result<Vec<rusqlite::types::Value>> = (0..10).map(|column| row.get(column)).collect();
+            let values: rusqlite::Result<Vec<rusqlite::types::Value>> = (0..11).map(|column| row.get(column)).collect();
             let Ok(values) = values else { continue };
             saved += insert.execute(rusqlite::params_from_iter(values)).unwrap_or(0) as u64;
         }

@@ -13,6 +13,7 @@ use super::airspace::{self, Approval, Use};
 use super::config::{Identification, Patrol};
 use super::energy::EnergyConfig;
 use super::gates::{self, Air, DockFacts, Facts, Gate, Holds, Limits, Needs};
+use super::requests::RequestConfig;
 use super::states::Sortie;
 use super::sun;
 use crate::cases::keeper::CaseKeeper;
@@ -22,7 +23,7 @@ use crate::runtime::clock::Trust;
 use crate::runtime::store::Store;
 use crate::runtime::{disk, latest};
 use crate::vehicle::mission;
-use crate::vehicle::{Dock, Hatch, LandedState, Mission, Telemetry, Vehicle, Weather};
+use crate::vehicle::{Dock, Exclusion, Hatch, LandedState, Mission, Telemetry, Vehicle, Weather};
 
 #[derive(Clone)]
 pub struct Crew {
@@ -33,6 +34,9 @@ pub struct Crew {
     pub horizontal_fov_deg: f64,
     pub aspect: f64,
     pub limits: Limits,
+    pub requests: RequestConfig,
+    /// Where nothing flies; patrols have theirs from the configuration.
+    pub exclusions: Vec<Exclusion>,
     pub energy: EnergyConfig,
     pub approvals: Arc<Vec<Approval>>,
     pub identification: Option<Identification>,

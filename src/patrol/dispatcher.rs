@@ -17,6 +17,7 @@ use super::config::Patrol;
 use super::crew::Crew;
 use super::flight::{self, Order, Reins, Told};
 use super::gates::{self, Gate};
+use super::requests::{Fate, Wanted};
 use super::states::{Sortie, State, Trigger};
 use crate::runtime::latest;
 use crate::runtime::store::{StoreError, Table};
@@ -35,6 +36,10 @@ pub enum StartRefused {
         "there is no interrupted sortie {sortie:?} of patrol {patrol:?}; `aerie patrol list` shows the last of each"
     )]
     NothingToContinue { patrol: String, sortie: String },
+    #[error("the request could not be stored, so it is not taken: {0}")]
+    NotStored(String),
+    #[error("{MOST_WANTED} requests are waiting already; ask again when some were flown")]
+    TooManyWanted,
     #[error("the dispatcher has stopped")]
     Gone,
 }
@@ -73,6 +78,10 @@ enum Request {
     Cancel {
         reply: oneshot::Sender<Option<String>>,
     },
+    Look {
+        wanted: Box<Wanted>,
+        reply: oneshot::Sender<Result<Fate, StartRefused>>,
+    },
     Order {
         order: Order,
         by: String,
@@ -91,6 +100,14 @@ impl Dispatcher {
     ) -> Result<String, StartRefused> {
         let (reply, answer) = oneshot::channel();
         let request = Request::Start { patrol: patrol.to_owned(), trigger, operator, continues, reply };
+        self.requests.send(request).await.map_err(|_| StartRefused::Gone)?;
+        answer.await.map_err(|_| StartRefused::Gone)?
+    }
+
+    /// Wants a look at a place: flown now if the gates let it, else when they do, until its time is over.
+    pub async fn look(&self, wanted: Wanted) -> Result<Fate, StartRefused> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Look { wanted: Box::new(wanted), reply };
         self.requests.send(request).await.map_err(|_| StartRefused::Gone)?;
         answer.await.map_err(|_| StartRefused::Gone)?
     }
@@ -159,6 +176,7 @@ pub async fn spawn(
         let handled: Option<Timestamp> = crew.store.get(Table::Due, &patrol.config.id).await?;
         due.insert(patrol.config.id.clone(), handled.unwrap_or_else(Timestamp::now));
     }
+    let wanted: Vec<Wanted> = crew.store.beginning(Table::Requests, "").await?;
     let unfinished =
         crew.store.newest::<Sortie>(Table::Sorties, 20).await?.into_iter().find(|s| !s.state.is_terminal());
     let (next_out, next_due) = watch::channel(BTreeMap::new());
@@ -169,6 +187,8 @@ pub async fn spawn(
         calendar,
         handled: due,
         waiting: BTreeMap::new(),
+        wanted: wanted.into_iter().map(|wanted| (wanted, "the station has just started".to_owned())).collect(),
+        tried: Instant::now(),
         flying: None,
         stray_since: None,
         fallen: 0,
@@ -195,6 +215,9 @@ struct Flying {
 /// Flights whose task failed are taken up again so often; then something is wrong that trying does not mend.
 const MOST_FALLS: u32 = 5;
 
+/// Requests that wait at once.
+const MOST_WANTED: usize = 100;
+
 /// A drone that is in the air for so long without a sortie is taken over.
 const STRAY: Duration = Duration::from_secs(5);
 
@@ -216,6 +239,9 @@ struct Task {
     handled: BTreeMap<String, Timestamp>,
     /// Due and waiting inside its window.
     waiting: BTreeMap<String, Waiting>,
+    /// Looks that somebody wants, oldest first, with why each was not flown yet.
+    wanted: Vec<(Wanted, String)>,
+    tried: Instant,
     flying: Option<Flying>,
     /// In the air without a sortie since.
     stray_since: Option<Instant>,
@@ -250,12 +276,17 @@ impl Task {
                         });
                         let _ = reply.send(cancelled);
                     }
+                    Some(Request::Look { wanted, reply }) => {
+                        let fate = self.want(*wanted).await;
+                        let _ = reply.send(fate);
+                    }
                     Some(Request::Order { order, by, reply }) => self.pass_on(order, by, reply).await,
                 },
                 _ = tick.tick() => {
                     self.alive.send_replace(Instant::now());
                     self.look_for_a_stray().await;
                     self.look_at_the_clock().await;
+                    self.look_at_requests().await;
                 }
             }
         }
@@ -364,6 +395,11 @@ impl Task {
             sortie.route = before.route;
             sortie.continues = Some(before.id);
         }
+        self.launch(sortie, patrol).await
+    }
+
+    async fn launch(&mut self, sortie: Sortie, patrol: Patrol) -> Result<String, StartRefused> {
+        let id = sortie.id.clone();
         let (gated, verdict) = oneshot::channel();
         let cancel = CancellationToken::new();
         let (orders, inbox) = mpsc::channel(4);
@@ -378,6 +414,88 @@ impl Task {
                 sortie: id,
                 reason: "the sortie could not be recorded; see the log".to_owned(),
             }),
+        }
+    }
+
+    async fn want(&mut self, wanted: Wanted) -> Result<Fate, StartRefused> {
+        if self.wanted.len() >= MOST_WANTED {
+            return Err(StartRefused::TooManyWanted);
+        }
+        let stored = self.crew.store.put(Table::Requests, &wanted.id, &wanted).await;
+        stored.map_err(|error| StartRefused::NotStored(error.to_string()))?;
+        let (id, until) = (wanted.id.clone(), wanted.args.until);
+        self.wanted.push((wanted, String::new()));
+        let index = self.wanted.len() - 1;
+        match self.try_request(index).await {
+            Some(sortie) => Ok(Fate::Flying { sortie }),
+            None => {
+                let reason = self.wanted.iter().find(|(wanted, _)| wanted.id == id).map(|(_, why)| why.clone());
+                Ok(Fate::Waiting { reason: reason.unwrap_or_default(), until })
+            }
+        }
+    }
+
+    /// Flies one request if that is possible now; else it keeps waiting, and remembers why.
+    async fn try_request(&mut self, index: usize) -> Option<String> {
+        self.reap().await;
+        let (wanted, why) = self.wanted.get_mut(index)?;
+        if let Some(flying) = &self.flying {
+            *why = format!("sortie {} is under way", flying.sortie);
+            return None;
+        }
+        // Looked at before there is a sortie: a request that waits for a day leaves no trail of refused ones.
+        let patrol = wanted.patrol(&self.crew.requests, &self.crew.exclusions);
+        let (gates, _) = self.crew.gates_for(&patrol, &self.crew.mission(&patrol));
+        if let Some(closed) = gates::closed(&gates) {
+            *why = closed;
+            return None;
+        }
+        // Dealt with before it flies: a crash in between misses it, and never flies it twice.
+        let id = wanted.id.clone();
+        if !self.forget_request(&id).await {
+            let (_, why) = self.wanted.get_mut(index)?;
+            "it could not be stored that it flies now".clone_into(why);
+            return None;
+        }
+        let (wanted, _) = self.wanted.remove(index);
+        let sortie = request_sortie(&wanted, &patrol, Timestamp::now());
+        match self.launch(sortie, patrol).await {
+            Ok(sortie) => Some(sortie),
+            Err(refused) => {
+                // A gate closed at the last moment; the sortie's record says so.
+                tracing::warn!(request = wanted.id, %refused, "a request was not flown after all");
+                let _ = self.crew.store.put(Table::Requests, &wanted.id, &wanted).await;
+                self.wanted.insert(index, (wanted, refused.to_string()));
+                None
+            }
+        }
+    }
+
+    async fn forget_request(&self, id: &str) -> bool {
+        let removed = self.crew.store.remove(Table::Requests, id).await;
+        if let Err(error) = &removed {
+            tracing::error!(%error, request = id, "a request that was dealt with could not be forgotten");
+        }
+        removed.is_ok()
+    }
+
+    async fn look_at_requests(&mut self) {
+        let now = Timestamp::now();
+        while let Some(index) = self.wanted.iter().position(|(wanted, _)| wanted.args.until < now) {
+            let (wanted, why) = self.wanted.remove(index);
+            self.forget_request(&wanted.id).await;
+            let patrol = wanted.patrol(&self.crew.requests, &self.crew.exclusions);
+            let sortie = request_sortie(&wanted, &patrol, now);
+            self.record_missed(sortie, &format!("wanted until {}, not flown: {why}", wanted.args.until)).await;
+        }
+        if self.wanted.is_empty() || self.tried.elapsed() < TRY_AGAIN || self.cancel.is_cancelled() {
+            return;
+        }
+        self.tried = Instant::now();
+        for index in 0..self.wanted.len() {
+            if self.try_request(index).await.is_some() {
+                return;
+            }
         }
     }
 
@@ -470,9 +588,14 @@ impl Task {
     async fn missed(&mut self, patrol: &Patrol, reason: &str) {
         let now = Timestamp::now();
         let id = Ulid::generate().to_string();
-        let mut sortie = Sortie::new(id, &patrol.config.id, &patrol.config.name, Trigger::Schedule, None, now);
+        let sortie = Sortie::new(id, &patrol.config.id, &patrol.config.name, Trigger::Schedule, None, now);
+        self.record_missed(sortie, reason).await;
+    }
+
+    async fn record_missed(&self, mut sortie: Sortie, reason: &str) {
+        let now = Timestamp::now();
         if sortie.become_(State::Missed, reason, now).is_ok() {
-            tracing::warn!(patrol = patrol.config.id, reason, "scheduled patrol missed");
+            tracing::warn!(patrol = sortie.patrol, request = sortie.request, reason, "missed");
             if let Err(error) =
                 flight::record(&self.crew.station, &mut sortie, &self.crew.store, &self.crew.outbox).await
             {
@@ -480,4 +603,11 @@ impl Task {
             }
         }
     }
+}
+
+fn request_sortie(wanted: &Wanted, patrol: &Patrol, now: Timestamp) -> Sortie {
+    let (id, operator) = (Ulid::generate().to_string(), Some(wanted.operator.clone()));
+    let mut sortie = Sortie::new(id, &patrol.config.id, &patrol.config.name, Trigger::Request, operator, now);
+    sortie.request = Some(wanted.id.clone());
+    sortie
 }

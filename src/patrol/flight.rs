@@ -299,6 +299,7 @@ fn event_data(sortie: &Sortie) -> Value {
         "survey": sortie.survey,
         "progress": (sortie.progress * 1000.0).round() / 1000.0,
         "continues": sortie.continues,
+        "request": sortie.request,
         "approval": sortie.approval,
         "identification": sortie.identification,
         "gates": sortie.gates,

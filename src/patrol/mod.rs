@@ -1,6 +1,6 @@
 //! Patrols: what to fly, when, and whether it may fly now.
 //!
-//! [`plan`] covers an area, [`schedule`] knows when a patrol is due, [`gates`] decide whether it may fly, [`airspace`]
+//! [`plan`] covers an area, [`requests`] are looks that nobody planned, [`schedule`] knows when a patrol is due, [`gates`] decide whether it may fly, [`airspace`]
 //! and [`energy`] what it needs, [`monitor`] what turns it round, [`states`] is what a
 //! sortie can be and become: all pure. [`flight`] brings one sortie into the air, [`follow`] home again, [`adopt`] takes one
 //! over after a restart, with what [`crew`] knows; [`dispatcher`] decides
@@ -18,6 +18,7 @@ pub mod gates;
 pub mod holds;
 pub mod monitor;
 pub mod plan;
+pub mod requests;
 pub mod schedule;
 pub mod states;
 pub mod sun;

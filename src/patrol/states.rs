@@ -100,6 +100,8 @@ pub enum Trigger {
     Page,
     Cli,
     Mqtt,
+    /// Somebody wanted a look at a place.
+    Request,
 }
 
 /// One step of a sortie, for the record.
@@ -144,6 +146,9 @@ pub struct Sortie {
     /// The sortie whose rest this one flies.
     #[serde(default)]
     pub continues: Option<String>,
+    /// The request that it answers.
+    #[serde(default)]
+    pub request: Option<String>,
     /// Why it was called home before its end.
     #[serde(default)]
     pub early: Option<String>,
@@ -196,6 +201,7 @@ impl Sortie {
             route: Vec::new(),
             covered: None,
             continues: None,
+            request: None,
             early: None,
             approval: None,
             identification: None,

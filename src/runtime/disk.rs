@@ -2,11 +2,15 @@
 
 use std::path::Path;
 
-/// Megabytes (10^6 bytes) that this process may still write below `dir`; none when the file system does not say.
-pub fn free_mb(dir: &Path) -> Option<u64> {
+/// Bytes that this process may still write below `dir`; none when the file system does not say.
+pub fn free_bytes(dir: &Path) -> Option<u64> {
     let stat = nix::sys::statvfs::statvfs(dir).ok()?;
-    let block = stat.fragment_size();
-    Some(stat.blocks_available().saturating_mul(block) / 1_000_000)
+    Some(stat.blocks_available().saturating_mul(stat.fragment_size()))
+}
+
+/// The same in megabytes (10^6 bytes).
+pub fn free_mb(dir: &Path) -> Option<u64> {
+    free_bytes(dir).map(|bytes| bytes / 1_000_000)
 }
 
 #[cfg(test)]

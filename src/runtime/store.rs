@@ -30,6 +30,8 @@ pub enum Table {
     Due,
     /// Who keeps the station on the ground.
     Holds,
+    /// Looks that somebody wants and that were not flown yet.
+    Requests,
     /// The pictures of the sortie under way, so that a crash does not forget those that were not looked at yet.
     Pictures,
 }
@@ -41,6 +43,7 @@ impl Table {
             Table::Sorties => "sorties",
             Table::Due => "due",
             Table::Holds => "holds",
+            Table::Requests => "requests",
             Table::Pictures => "pictures",
         }
     }
@@ -58,7 +61,7 @@ impl Store {
             let connection = Connection::open(&path)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "FULL")?;
-            for table in [Table::Cases, Table::Sorties, Table::Due, Table::Holds, Table::Pictures] {
+            for table in [Table::Cases, Table::Sorties, Table::Due, Table::Holds, Table::Requests, Table::Pictures] {
                 let name = table.name();
                 connection.execute_batch(&format!(
                     "CREATE TABLE IF NOT EXISTS {name} (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID"
@@ -122,6 +125,16 @@ impl Store {
             let mut statement = connection.prepare(&format!("SELECT document FROM {} {rows}", table.name()))?;
             let found = statement.query_map(params_from_iter(parameter), |row| row.get::<_, String>(0))?;
             found.map(|row| Ok(serde_json::from_str(&row?)?)).collect()
+        })
+        .await
+    }
+
+    /// Forgets one document.
+    pub async fn remove(&self, table: Table, key: &str) -> Result<(), StoreError> {
+        let key = key.to_owned();
+        self.blocking(move |connection| {
+            connection.execute(&format!("DELETE FROM {} WHERE key = ?1", table.name()), [key])?;
+            Ok(())
         })
         .await
     }

@@ -106,6 +106,8 @@ pub struct Updates {
 pub(crate) type Reply = oneshot::Sender<Result<String, UpdateError>>;
 
 pub(crate) enum Request {
+    /// There may be something new.
+    Hint,
     /// Look at the repository now.
     Check(Reply),
     /// Look at a folder, and take its release.
@@ -129,6 +131,12 @@ impl Updates {
 
     pub async fn roll_back(&self, by: String, reason: String) -> Result<String, UpdateError> {
         self.ask(|reply| Request::RollBack { by, reason, reply }).await
+    }
+
+    /// Somebody without authority says that there is something new: the repository is asked soon. A hint that finds no room
+    /// is one of many.
+    pub fn hint(&self) {
+        let _ = self.requests.try_send(Request::Hint);
     }
 
     pub fn view(&self) -> watch::Receiver<View> {

@@ -71,13 +71,12 @@ struct Task {
     view: watch::Sender<View>,
 }
 
-/// Starts the task; it ends when `cancel` fires. `hints` say that there may be something new.
+/// Starts the task; it ends when `cancel` fires.
 pub fn spawn(
     prepared: Prepared,
     perception: Perception,
     outbox: Outbox,
     clock: watch::Receiver<Trust>,
-    hints: mpsc::Receiver<()>,
     cancel: CancellationToken,
 ) -> Result<Updates, UpdateError> {
     // A person or two; who finds it full waits.
@@ -115,12 +114,12 @@ pub fn spawn(
         spent: Arc::new(Mutex::new(spent.unwrap_or_default())),
         view: view_out,
     };
-    tokio::spawn(task.run(inbox, hints, cancel));
+    tokio::spawn(task.run(inbox, cancel));
     Ok(Updates { requests, view })
 }
 
 impl Task {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Request>, mut hints: mpsc::Receiver<()>, cancel: CancellationToken) {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Request>, cancel: CancellationToken) {
         let mut tick = interval(Duration::from_millis(500));
         loop {
             tokio::select! {
@@ -129,11 +128,6 @@ impl Task {
                     Some(request) => self.asked(request).await,
                     None => break,
                 },
-                Some(()) = hints.recv() => {
-                    // Many stations hear the same hint; they do not all ask at once.
-                    let soon = Instant::now() + Duration::from_millis(rand::rng().random_range(200..5000));
-                    self.next_search = self.next_search.min(soon);
-                }
                 _ = tick.tick() => {
                     if let Err(error) = self.turn().await {
                         tracing::error!(%error, "an update cannot go on");
@@ -150,6 +144,11 @@ impl Task {
 
     async fn asked(&mut self, request: Request) {
         match request {
+            Request::Hint => {
+                // Many stations hear the same hint; they do not all ask at once.
+                let soon = Instant::now() + Duration::from_millis(rand::rng().random_range(200..5000));
+                self.next_search = self.next_search.min(soon);
+            }
             Request::Check(reply) => match self.web.clone() {
                 None => drop(reply.send(Err(UpdateError::NoUrl))),
                 Some(web) => self.search(web, None, vec![reply]),

@@ -9,6 +9,9 @@ use crate::outbox::Settlement;
 const FIRST_RETRY: SignedDuration = SignedDuration::from_secs(5);
 const LONGEST_RETRY: SignedDuration = SignedDuration::from_hours(1);
 
+/// A success by the standard, and worth knowing.
+pub(super) const NO_SUBSCRIBERS: &str = "no subscribers";
+
 /// What to do about a record.
 #[derive(Debug)]
 pub(super) enum Verdict {
@@ -29,7 +32,7 @@ pub(super) fn judge(
             PubAckReason::Success => Verdict::Settle(Settlement::Delivered { seq, acked_at: at, note: None }),
             // A success by the standard: the broker took it, and found nobody to give it to.
             PubAckReason::NoMatchingSubscribers => {
-                Verdict::Settle(Settlement::Delivered { seq, acked_at: at, note: Some("no subscribers".to_owned()) })
+                Verdict::Settle(Settlement::Delivered { seq, acked_at: at, note: Some(NO_SUBSCRIBERS.to_owned()) })
             }
             // These speak of the message, not of the moment: asking again cannot help.
             reason @ (PubAckReason::TopicNameInvalid | PubAckReason::PayloadFormatInvalid) => {

@@ -6,8 +6,9 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use rumqttc::{
-    AckMode, AsyncClient, Event, EventLoop, LastWill, MqttOptions, NetworkOptions, Packet, PersistedAckMode,
-    PersistedSession, Publish, QoS, SessionStore, SessionStoreError, SessionStoreKey, Transport,
+    AckMode, AsyncClient, ConnectReturnCode, ConnectionError, DisconnectReasonCode, Event, EventLoop, LastWill,
+    MqttOptions, NetworkOptions, Packet, PersistedAckMode, PersistedSession, Publish, QoS, SessionStore,
+    SessionStoreError, SessionStoreKey, StateError, Transport,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -95,6 +96,8 @@ pub(super) fn options(config: &Config, station: &str, window: u16) -> Result<Mqt
         .set_max_packet_size(Some(MAX_INCOMING_BYTES))
         .set_ack_mode(AckMode::Manual)
         .set_outgoing_inflight_upper_limit(window)
+        // Whatever is ready goes out in one write.
+        .set_max_request_batch(usize::from(window))
         .set_session_store(NothingUnfinished { expiry: config.session_expiry_s, window })
         .set_last_will(LastWill::new(
             format!("{}status", prefix(station)),
@@ -183,6 +186,23 @@ impl SessionStore for NothingUnfinished {
 pub(super) struct Welcome {
     pub session_present: bool,
     pub max_packet_bytes: Option<u64>,
+    /// Publishes with QoS 1 that it takes ahead of its acknowledgements.
+    pub receive_max: u16,
+    pub retains: bool,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub why: String,
+    /// Asking again at once cannot help: somebody has to change something.
+    pub refused: bool,
+}
+
+impl From<String> for Ended {
+    fn from(why: String) -> Self {
+        Self { why, refused: false }
+    }
 }
 
 /// Polls the library until the connection ends, and says why. Publishes nothing and waits for nobody but the
@@ -191,14 +211,21 @@ pub(super) async fn poll(
     mut eventloop: EventLoop,
     welcome: oneshot::Sender<Welcome>,
     inbox: mpsc::Sender<Publish>,
-) -> String {
+) -> Ended {
     let mut welcome = Some(welcome);
     loop {
         match eventloop.poll().await {
             Ok(Event::Incoming(Packet::ConnAck(ack))) => {
+                // It was there for the resumption alone: from now on it would copy all that is in flight at each write.
+                eventloop.options.clear_session_store();
                 if let Some(welcome) = welcome.take() {
-                    let limit = ack.properties.and_then(|properties| properties.max_packet_size).map(u64::from);
-                    let _ = welcome.send(Welcome { session_present: ack.session_present, max_packet_bytes: limit });
+                    let told = ack.properties.as_ref();
+                    let _ = welcome.send(Welcome {
+                        session_present: ack.session_present,
+                        max_packet_bytes: told.and_then(|told| told.max_packet_size).map(u64::from),
+                        receive_max: told.and_then(|told| told.receive_max).unwrap_or(u16::MAX),
+                        retains: told.and_then(|told| told.retain_available) != Some(0),
+                    });
                 }
             }
             Ok(Event::Incoming(Packet::Publish(publish))) => {
@@ -212,9 +239,54 @@ pub(super) async fn poll(
                 }
             }
             Ok(_) => {}
-            Err(error) => return describe(&error),
+            Err(error) => return Ended { why: describe(&error), refused: is_refusal(&error) },
         }
     }
+}
+
+/// Whether the broker said no to us, rather than that the way to it is broken.
+fn is_refusal(error: &ConnectionError) -> bool {
+    use ConnectReturnCode::{
+        BadAuthenticationMethod, BadClientId, BadUserNamePassword, Banned, ClientIdentifierNotValid, NotAuthorized,
+        QuotaExceeded, ServerMoved, UnsupportedProtocolVersion, UseAnotherServer,
+    };
+    let code = |code: &ConnectReturnCode| {
+        matches!(
+            code,
+            BadAuthenticationMethod
+                | BadClientId
+                | BadUserNamePassword
+                | Banned
+                | ClientIdentifierNotValid
+                | NotAuthorized
+                | QuotaExceeded
+                | ServerMoved
+                | UnsupportedProtocolVersion
+                | UseAnotherServer
+        )
+    };
+    match error {
+        ConnectionError::ConnectionRefused(reason) | ConnectionError::MqttState(StateError::ConnFail { reason }) => {
+            code(reason)
+        }
+        ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) => matches!(
+            reason_code,
+            // Another client has our name: each would throw the other out for ever.
+            DisconnectReasonCode::SessionTakenOver
+                | DisconnectReasonCode::NotAuthorized
+                | DisconnectReasonCode::QuotaExceeded
+                | DisconnectReasonCode::AdministrativeAction
+        ),
+        _ => false,
+    }
+}
+
+/// When the files with certificates and secrets were last written: another stamp, other secrets.
+pub(super) fn stamp(config: &Config) -> Vec<Option<std::time::SystemTime>> {
+    [&config.password_file, &config.ca_file, &config.client_cert_file, &config.client_key_file]
+        .into_iter()
+        .map(|file| std::fs::metadata(file.as_ref()?).ok()?.modified().ok())
+        .collect()
 }
 
 /// The whole chain on one line: the library nests the reason that matters.

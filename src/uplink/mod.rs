@@ -10,25 +10,38 @@
 //!
 //! How it stands together: each connection gets a client of its own ([`link`]), because the outbox, not the MQTT
 //! library, remembers what is unacknowledged: nothing is replayed twice and no packet id outlives its connection.
-//! [`session`] publishes over one connection; [`judge`] is pure and decides what an answer means; [`commands`] is
-//! the one door for commands, whichever way they come.
+//! [`session`] keeps one connection after another, [`flow`] publishes over one; [`judge`], [`budget`] and [`shrink`] are
+//! pure; [`commands`] is the one door for commands, whichever way they come. Pictures may go into an object store instead
+//! ([`objects`]), and all of it to a [`webhook`] where there is no MQTT; [`city_event`] is a case as other platforms keep it.
 
+mod budget;
+mod carrier;
+pub mod city_event;
 pub mod cloudevents;
 pub mod commands;
+mod flow;
+mod hmac;
+mod http;
 mod judge;
 mod link;
+pub mod objects;
 mod session;
+mod shrink;
+pub mod webhook;
 
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::outbox::Outbox;
+use crate::outbox::{self, Class, Outbox};
 
 /// Why a broker cannot be reached as configured.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +66,8 @@ pub enum UplinkError {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The broker: `mqtt://HOST:PORT`, or `mqtts://HOST:PORT` with TLS. Ports default to 1883 and 8883.
+    /// The broker: `mqtt://HOST:PORT`, or `mqtts://HOST:PORT` with TLS. Ports default to 1883 and 8883. Or a webhook,
+    /// `https://HOST/PATH`, with the shared secret in `password_file`: then no commands come from upstream.
     pub url: String,
     #[serde(default)]
     pub username: Option<String>,
@@ -74,10 +88,20 @@ pub struct Config {
     /// How long the broker keeps commands for an absent station.
     #[serde(default = "default_session_expiry_s")]
     pub session_expiry_s: u32,
+    /// Where evidence pictures go instead of over MQTT.
+    #[serde(default)]
+    pub objects: Option<objects::Config>,
+    /// Bytes sent per second, at most, over any longer time: for a link that others need too. MQTT only.
+    #[serde(default)]
+    pub bytes_per_second: Option<u64>,
+    /// 10^6 bytes sent per month (UTC), for a metered link: telemetry stops at 80 % of it, pictures at 90 %, sortie
+    /// records at 100 %; case events and loss reports go on. What stops waits for the next month.
+    #[serde(default)]
+    pub month_mb: Option<u64>,
 }
 
 fn default_in_flight() -> u16 {
-    20
+    64
 }
 
 fn default_session_expiry_s() -> u32 {
@@ -96,12 +120,31 @@ impl Config {
             client_key_file: None,
             in_flight: default_in_flight(),
             session_expiry_s: default_session_expiry_s(),
+            objects: None,
+            bytes_per_second: None,
+            month_mb: None,
         }
     }
 
     /// What can be said without a broker; for `aerie config check`.
     pub fn check(&self) -> Result<(), UplinkError> {
+        if self.bytes_per_second.is_some_and(|rate| rate < 1_000) {
+            return Err(UplinkError::Setting { key: "bytes_per_second", why: "must be at least 1000" });
+        }
+        if self.month_mb == Some(0) {
+            return Err(UplinkError::Setting { key: "month_mb", why: "must be at least 1" });
+        }
+        if let Some(objects) = &self.objects {
+            objects.check()?;
+        }
+        if self.is_webhook() {
+            return webhook::Webhook::new(self, "check").map(|_| ());
+        }
         link::options(self, "check", 1).map(|_| ())
+    }
+
+    fn is_webhook(&self) -> bool {
+        self.url.starts_with("http://") || self.url.starts_with("https://")
     }
 }
 
@@ -119,6 +162,8 @@ pub struct UplinkState {
     pub unheard: u64,
     /// How often a broker refused a record.
     pub refused: u64,
+    /// Sent in this month; kept over restarts where the month has a limit.
+    pub month_bytes: u64,
 }
 
 /// A message from upstream.
@@ -170,18 +215,58 @@ pub fn spawn(
         delivered: 0,
         unheard: 0,
         refused: 0,
+        month_bytes: 0,
     });
     let (telemetry, telemetry_rx) = mpsc::channel(TELEMETRY);
     let (answers, answers_rx) = mpsc::channel(ANSWERS);
-    let task = session::Task::new(
-        config,
-        station.to_owned(),
+    let mut classes = outbox::ALL;
+    if let Some(objects) = config.objects.clone() {
+        match objects::Objects::new(objects) {
+            Ok(objects) => {
+                classes = Class::Loss..=Class::Sortie;
+                let pictures = Class::Evidence..=Class::Evidence;
+                // Pictures that cannot be put are seen by the queue; the state of the uplink is that of its broker.
+                let (own, _) = watch::channel(published.borrow().clone());
+                tokio::spawn(carrier::run(outbox.clone(), pictures, Arc::new(objects), own, cancel.clone()));
+            }
+            Err(error) => tracing::error!(%error, "pictures go over MQTT: the object store cannot be used"),
+        }
+    }
+    if config.is_webhook() {
+        let task = match webhook::Webhook::new(&config, station) {
+            Ok(hook) => tokio::spawn(carrier::run(outbox, classes, Arc::new(hook), published, cancel)),
+            Err(error) => {
+                published.send_modify(|state| state.last_error = Some(error.to_string()));
+                // Kept, so that the reason can be read: nothing else can be done without a configuration.
+                tokio::spawn(async move {
+                    cancel.cancelled().await;
+                    drop(published);
+                })
+            }
+        };
+        return Uplink { station: station.to_owned(), state, telemetry, answers, task };
+    }
+    let month = budget::month_of(Timestamp::now());
+    let limits = budget::Limits {
+        per_second: config.bytes_per_second,
+        per_month: config.month_mb.map(|mb| mb.saturating_mul(1_000_000)),
+    };
+    let task = session::Task {
+        prefix: prefix(station),
+        station: station.to_owned(),
         outbox,
+        classes,
         status,
-        session::Doors { incoming, telemetry: telemetry_rx, answers: answers_rx },
-        published,
+        doors: session::Doors { incoming, telemetry: telemetry_rx, answers: answers_rx },
+        state: published,
         cancel,
-    );
+        answers: VecDeque::new(),
+        careful: false,
+        strikes: HashMap::new(),
+        budget: budget::Budget::new(limits, month.clone(), 0, Instant::now()),
+        month,
+        config,
+    };
     Uplink { station: station.to_owned(), state, telemetry, answers, task: tokio::spawn(task.run()) }
 }
 

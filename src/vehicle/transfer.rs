@@ -44,6 +44,9 @@ pub(super) async fn upload(shared: &Shared, plan: &Mission) -> Result<(), Vehicl
     }
     let list = List::new(shared, MavMissionType::MAV_MISSION_TYPE_MISSION)?;
     list.send_and_prove(&items, autopilot == Autopilot::ArduPilot).await?;
+    if autopilot == Autopilot::Px4 {
+        list.begin_anew().await?;
+    }
     shared.commanded_pitch.send_replace(Some(plan.camera.gimbal_pitch_deg));
     Ok(())
 }
@@ -209,6 +212,24 @@ impl<'a> List<'a> {
             {
                 Some(0)
             }
+            _ => None,
+        })
+        .await
+    }
+
+    /// PX4 keeps its place in the list, also in another one, and goes on there: be it in the middle of the last flight or on
+    /// its way home. The command that supersedes this message is not known to PX4 1.15.
+    #[allow(deprecated)]
+    async fn begin_anew(&self) -> Result<(), VehicleError> {
+        use mavlink::dialects::common::MISSION_SET_CURRENT_DATA;
+        let first = MavMessage::MISSION_SET_CURRENT(MISSION_SET_CURRENT_DATA {
+            seq: 0,
+            target_system: self.target_system,
+            target_component: AUTOPILOT,
+        });
+        let mut frames = self.shared.frames.subscribe();
+        self.ask(&mut frames, &first, ANSWER, "its beginning", |frame| match &frame.message {
+            MavMessage::MISSION_CURRENT(current) if current.seq == 0 => Some(()),
             _ => None,
         })
         .await

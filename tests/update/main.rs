@@ -32,7 +32,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const AERIE: &str = env!("CARGO_BIN_EXE_aerie");
@@ -286,8 +286,7 @@ impl Station {
         let (perception, mut looked) = supervise::spawn(children, cancel.clone());
         let outbox = Outbox::open(dir.path()).unwrap();
         let (_, clock) = watch::channel(Trust::Unsynced);
-        let (_, hints) = mpsc::channel(1);
-        let updates = update::spawn(prepared, perception.clone(), outbox, clock, hints, cancel.clone()).unwrap();
+        let updates = update::spawn(prepared, perception.clone(), outbox, clock, cancel.clone()).unwrap();
         let station = Station {
             dir,
             updates,

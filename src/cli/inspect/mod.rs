@@ -21,6 +21,8 @@ use anyhow::Context;
 use image::RgbImage;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::cli::locate::world::{self, Surroundings, World};
+use crate::geo::heights::HeightDatum;
 use crate::perception::detect::{DetectError, Detection, Detector};
 use crate::perception::sources::Address;
 use crate::perception::graph::Options;
@@ -33,11 +35,12 @@ const MAX_DEPTH: usize = 8;
 const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
 
 /// Find things in drone photos and say where they are.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 #[command(after_help = "\
 Examples:
   aerie inspect DJI_0010.JPG DJI_0012.JPG --out found
   aerie inspect /media/card/DCIM --out found --ground 6
+  aerie inspect /media/card/DCIM --out found --dem terrain.tif
   aerie inspect /srv/dock/media --out found --watch      until Ctrl-C
   aerie inspect DJI_0007.MP4 --out found --fov 73
   aerie inspect rtsp://10.0.0.7/live --out found --pose 23.03,112.9,45,270,-60 --fov 62      until Ctrl-C
@@ -59,6 +62,12 @@ pub struct InspectArgs {
     /// height above take-off.
     #[arg(long, value_name = "METRES", default_value_t = 0.0, allow_negative_numbers = true)]
     pub ground: f64,
+    /// A terrain model (GeoTIFF, DTED or SRTM .hgt), in place of flat ground.
+    #[arg(long, value_name = "FILE", conflicts_with = "ground")]
+    pub dem: Option<PathBuf>,
+    /// What its heights are counted from, where the file does not say: ellipsoid, egm96 or egm2008.
+    #[arg(long, value_name = "DATUM", requires = "dem", value_parser = world::datum)]
+    pub dem_datum: Option<HeightDatum>,
     /// Stay and look at every new photo as it arrives in the folders.
     #[arg(long)]
     pub watch: bool,
@@ -142,7 +151,11 @@ fn run_all(
     videos: &mut dyn FnMut(&mut Inspection) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(args.ground.is_finite(), "--ground must be a number of metres");
-    let mut inspection = Inspection::new(&args.out, model, args.ground)?;
+    let around = Surroundings {
+        world: World::read(args.dem.as_deref(), args.dem_datum, &[])?,
+        ground_m: (args.ground != 0.0).then_some(args.ground),
+    };
+    let mut inspection = Inspection::new(&args.out, model, around)?;
     videos(&mut inspection)?;
     if args.watch {
         watch::follow(&args.paths, &mut inspection, eye)?;
@@ -190,7 +203,7 @@ fn progress(photos: usize) -> ProgressBar {
 pub struct Inspection {
     out: PathBuf,
     model: ModelInfo,
-    ground_m: f64,
+    around: Surroundings,
     images: Vec<ImageReport>,
     videos: Vec<video::VideoReport>,
     sightings: Vec<findings::Sighting>,
@@ -201,13 +214,13 @@ pub struct Inspection {
 }
 
 impl Inspection {
-    pub fn new(out: &Path, model: ModelInfo, ground_m: f64) -> anyhow::Result<Self> {
+    pub fn new(out: &Path, model: ModelInfo, around: Surroundings) -> anyhow::Result<Self> {
         let evidence = out.join(output::EVIDENCE);
         std::fs::create_dir_all(&evidence).with_context(|| format!("cannot make {}", evidence.display()))?;
         Ok(Self {
             out: out.to_owned(),
             model,
-            ground_m,
+            around,
             images: Vec::new(),
             videos: Vec::new(),
             sightings: Vec::new(),
@@ -219,7 +232,7 @@ impl Inspection {
 
     /// Looks at one file. Whatever is wrong with it stands in what comes back.
     pub fn add(&mut self, path: &Path, eye: &mut Eye) -> &ImageReport {
-        let (mut report, picture) = photo::look(path, &self.model, self.ground_m, eye);
+        let (mut report, picture) = photo::look(path, &self.model, &self.around, eye);
         let index = self.images.len();
         for seen in &report.detections {
             if let Some(located) = seen.located {

@@ -40,7 +40,7 @@ impl Inspection {
         json!({
             "aerie": env!("CARGO_PKG_VERSION"),
             "model": self.model,
-            "ground_above_take_off_m": self.ground_m,
+            "ground_above_take_off_m": self.around.ground_m.unwrap_or(0.0),
             "totals": {
                 "images": self.images.len(),
                 "located": count(Status::Located),

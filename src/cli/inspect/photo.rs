@@ -7,7 +7,9 @@ use image::RgbImage;
 use serde::Serialize;
 
 use super::{Eye, ModelInfo};
-use crate::geo::{self, Camera, Located, Pose};
+use crate::cli::locate::shot::Below;
+use crate::cli::locate::world::Surroundings;
+use crate::geo::{Camera, Located, Pose, Target};
 use crate::perception::decode;
 
 /// How far a thing's true height may be off its class's typical one, as a share of it, plus a constant for the ground.
@@ -74,7 +76,12 @@ pub struct Seconds {
 }
 
 /// Looks at one file. The picture comes back for its evidence, unless it failed.
-pub(super) fn look(path: &Path, model: &ModelInfo, ground_m: f64, eye: &mut Eye) -> (ImageReport, Option<RgbImage>) {
+pub(super) fn look(
+    path: &Path,
+    model: &ModelInfo,
+    around: &Surroundings,
+    eye: &mut Eye,
+) -> (ImageReport, Option<RgbImage>) {
     let mut report = ImageReport {
         image: path.display().to_string(),
         status: Status::Failed,
@@ -89,7 +96,7 @@ pub(super) fn look(path: &Path, model: &ModelInfo, ground_m: f64, eye: &mut Eye)
         evidence: None,
         seconds: Seconds::default(),
     };
-    match fill(&mut report, path, model, ground_m, eye) {
+    match fill(&mut report, path, model, around, eye) {
         Ok(picture) => (report, Some(picture)),
         Err(reason) => {
             report.status = Status::Failed;
@@ -103,7 +110,7 @@ fn fill(
     report: &mut ImageReport,
     path: &Path,
     model: &ModelInfo,
-    ground_m: f64,
+    around: &Surroundings,
     eye: &mut Eye,
 ) -> Result<RgbImage, String> {
     let clock = Instant::now();
@@ -111,24 +118,30 @@ fn fill(
     let picture = decode::rgb_from(path, &bytes).map_err(|e| e.to_string())?;
     report.seconds.decode = seconds(clock);
 
-    let view = match geo::photo::read(&bytes) {
-        Ok(photo) => {
+    let view = match around.shot(&bytes) {
+        Ok((photo, shot)) => {
             report.status = Status::Located;
             report.camera_model = photo.model;
             report.taken = photo.taken;
             report.notes = photo.notes;
-            let pose = Pose { height_m: photo.pose.height_m - ground_m, ..photo.pose };
-            report.pose = Some(pose);
-            report.camera = Some(photo.camera);
-            Some((photo.camera, pose))
+            report.notes.extend(shot.assumed.iter().map(|assumed| assumed.text().to_owned()));
+            // Over flat ground, the height above it.
+            let ground_m = match shot.ground {
+                Below::Flat { height_m, .. } => height_m,
+                Below::Terrain => 0.0,
+            };
+            report.pose = Some(Pose { height_m: shot.pose.height_m - ground_m, ..shot.pose });
+            report.camera = Some(shot.camera);
+            Some(shot)
         }
-        Err(error) => {
+        Err(reason) => {
             report.status = Status::NoPose;
-            report.reason = Some(error.to_string());
+            report.reason = Some(reason);
             None
         }
     };
-    report.gsd_m = view.map(|(camera, pose)| geo::ground_sample_distance(&camera, &pose)).filter(|gsd| gsd.is_finite());
+    let dem = around.world.dem.as_ref();
+    report.gsd_m = view.as_ref().map(|shot| shot.ground_sample_distance(dem)).filter(|gsd| gsd.is_finite());
     if report.gsd_m.is_none() {
         report.notes.push(format!(
             "scale unknown: looked at as if a pixel were {} m on the ground, so things of another size may be missed",
@@ -144,9 +157,11 @@ fn fill(
             Some(class) => (class.name.clone(), class.centre_height_m),
             None => (format!("class {}", detection.class), 0.0),
         };
-        let place = view.map(|(camera, pose)| {
-            let sigma = HEIGHT_SIGMA_M + HEIGHT_SIGMA_SHARE * height_m.abs();
-            geo::locate(&camera, &pose, centre(detection.bbox, &camera), height_m, sigma)
+        let place = view.as_ref().map(|shot| {
+            let height_sigma_m = HEIGHT_SIGMA_M + HEIGHT_SIGMA_SHARE * height_m.abs();
+            let pixel = centre(detection.bbox, &shot.camera);
+            let target = Target { height_m, height_sigma_m, ..Target::ground(pixel) };
+            shot.locate(&target, dem).map(|found| found.place)
         });
         let (located, unlocated) = match place {
             Some(Ok(located)) => (Some(located), None),

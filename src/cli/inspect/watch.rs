@@ -125,7 +125,8 @@ mod tests {
 
         let model =
             ModelInfo { name: "m".into(), version: "1".into(), sha256: String::new(), gsd_m: 0.1, classes: vec![] };
-        let mut inspection = Inspection::new(&out, model, 0.0).unwrap();
+        let around = crate::cli::locate::world::Surroundings { world: Default::default(), ground_m: None };
+        let mut inspection = Inspection::new(&out, model, around).unwrap();
         let looks = Cell::new(0);
         let mut eye = |_: &std::path::Path, _: &image::RgbImage, _: Option<f64>| {
             looks.set(looks.get() + 1);

@@ -7,15 +7,24 @@ use crate::geo::LatLon;
 /// What was found; absent where missing or unusable.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
+    pub make: Option<String>,
     pub model: Option<String>,
+    pub software: Option<String>,
     pub taken: Option<String>,
     pub orientation: Option<u32>,
     pub position: Option<LatLon>,
     pub focal_mm: Option<f64>,
     pub focal_35mm: Option<f64>,
     pub digital_zoom: Option<f64>,
-    /// The width that the camera wrote; the picture may have been resized since.
+    /// The size that the camera wrote; the picture may have been resized since.
     pub width_px: Option<f64>,
+    pub height_px: Option<f64>,
+    /// Metres, negative below the reference.
+    pub altitude_m: Option<f64>,
+    /// EXIF 3.0's reference 2 and 3: above and below the ellipsoid.
+    pub altitude_ellipsoidal: bool,
+    /// Pixels per millimetre on the sensor, across.
+    pub focal_plane_px_per_mm: Option<f64>,
 }
 
 pub(super) fn read(block: Option<&[u8]>) -> Fields {
@@ -27,7 +36,14 @@ pub(super) fn read(block: Option<&[u8]>) -> Fields {
     let Ok(exif) = reader.read_raw(block.to_vec()).or_else(|e| e.distill_partial_result(|_| ())) else {
         return Fields::default();
     };
+    let reference = field(&exif, Tag::GPSAltitudeRef).and_then(|f| match &f.value {
+        Value::Byte(v) => v.first().copied(),
+        _ => None,
+    });
+    let below = matches!(reference, Some(1 | 3));
     Fields {
+        make: text(&exif, Tag::Make),
+        software: text(&exif, Tag::Software),
         model: text(&exif, Tag::Model),
         taken: text(&exif, Tag::DateTimeOriginal),
         orientation: field(&exif, Tag::Orientation).and_then(|f| f.value.get_uint(0)),
@@ -36,6 +52,18 @@ pub(super) fn read(block: Option<&[u8]>) -> Fields {
         focal_35mm: number(&exif, Tag::FocalLengthIn35mmFilm),
         digital_zoom: number(&exif, Tag::DigitalZoomRatio),
         width_px: number(&exif, Tag::PixelXDimension),
+        height_px: number(&exif, Tag::PixelYDimension),
+        altitude_m: number(&exif, Tag::GPSAltitude).map(|m| if below { -m } else { m }),
+        altitude_ellipsoidal: matches!(reference, Some(2 | 3)),
+        focal_plane_px_per_mm: number(&exif, Tag::FocalPlaneXResolution).and_then(|resolution| {
+            // 2 is the inch, 3 the centimetre, 4 the millimetre.
+            match field(&exif, Tag::FocalPlaneResolutionUnit).and_then(|f| f.value.get_uint(0)) {
+                Some(3) => Some(resolution / 10.0),
+                Some(4) => Some(resolution),
+                Some(2) | None => Some(resolution / 25.4),
+                Some(_) => None,
+            }
+        }),
     }
 }
 

@@ -1,35 +1,35 @@
 //! A photo's camera model from what the photo says of its lens.
 
 use super::exif::Fields;
-use super::xmp::Dji;
-use crate::geo::Camera;
+use super::xmp::{Properties, Words};
+use crate::geo::{Camera, Distortion};
 
-/// Cameras whose EXIF name stands for one lens on one sensor: EXIF name, sensor width and height in mm.
-///
-/// Facts from the makers' specification pages (sensor format) and, where these give only a format, from OpenSfM's public
-/// sensor list. Cameras that write one name for several lenses (H20T, M3T, M30T) are left out on purpose: for them the
-/// 35 mm equivalent, which they do write, tells the lens.
-const SENSORS: &[(&str, f64, f64)] = &[
-    ("FC220", 6.17, 4.63),  // Mavic Pro
-    ("FC300C", 6.17, 4.63), // Phantom 3 Standard
-    ("FC300S", 6.17, 4.63), // Phantom 3 Advanced
-    ("FC300X", 6.17, 4.63), // Phantom 3 Professional
-    ("FC330", 6.17, 4.63),  // Phantom 4
-    ("FC350", 6.17, 4.63),  // Inspire 1, Zenmuse X3
-    ("FC2103", 6.17, 4.63), // Mavic Air
-    ("FC7203", 6.17, 4.63), // Mavic Mini
-    ("FC7303", 6.17, 4.63), // Mini 2
-    ("FC550", 17.3, 13.0),  // Zenmuse X5
-    ("FC6520", 17.3, 13.0), // Zenmuse X5S
-    ("FC6510", 13.2, 8.8),  // Zenmuse X4S
-    ("FC6310", 13.2, 8.8),  // Phantom 4 Pro
-    ("FC6310S", 13.2, 8.8), // Phantom 4 Pro V2
-    ("FC6310R", 13.2, 8.8), // Phantom 4 RTK
-    ("L1D-20c", 13.2, 8.8), // Mavic 2 Pro
-    ("FC3411", 13.2, 8.8),  // Air 2S
-    ("M3E", 17.3, 13.0),    // Mavic 3 Enterprise, wide
-    ("ZenmuseP1", 35.9, 24.0),
-];
+/// Cameras whose EXIF name stands for one lens on one sensor, with the sources of every fact.
+const CAMERAS: &str = include_str!("cameras.csv");
+
+/// One row of [`CAMERAS`].
+struct Known {
+    sensor_w_mm: f64,
+    sensor_h_mm: f64,
+    distortion: Option<Distortion>,
+}
+
+fn known(model: &str) -> Option<Known> {
+    CAMERAS.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
+        let mut fields = line.split(',');
+        if !fields.next()?.eq_ignore_ascii_case(model) {
+            return None;
+        }
+        let mut number = || fields.next()?.parse().ok();
+        let (sensor_w_mm, sensor_h_mm) = (number()?, number()?);
+        let terms = [number(), number(), number(), number(), number()];
+        let distortion = match terms {
+            [Some(k1), Some(k2), Some(p1), Some(p2), Some(k3)] => Some(Distortion::Brown([k1, k2, p1, p2, k3])),
+            _ => None,
+        };
+        Some(Known { sensor_w_mm, sensor_h_mm, distortion })
+    })
+}
 
 /// The diagonal of a 36 × 24 mm frame, by which 35 mm equivalents are stated.
 const DIAGONAL_35MM: f64 = 43.266_615_305_567_87;
@@ -38,26 +38,100 @@ const FOV_DEG: std::ops::RangeInclusive<f64> = 2.0..=150.0;
 /// Two statements of the focal length that differ by more than this are worth a note.
 const DISAGREE: f64 = 0.15;
 
-/// The camera, or nothing where the focal length cannot be told. What was assumed goes into `notes`.
-pub(super) fn camera(
+/// A camera, and one sigma of its focal length as a share of it.
+pub(super) struct Lens {
+    pub camera: Camera,
+    pub focal_sigma: f64,
+}
+
+/// One sigma of a focal length from a calibration of this very lens, of this type of lens, from EXIF and the sensor's size,
+/// and from a 35 mm equivalent rounded to whole millimetres.
+const CALIBRATED: f64 = 0.003;
+const CALIBRATED_TYPE: f64 = 0.01;
+const FROM_SENSOR: f64 = 0.02;
+const FROM_35MM: f64 = 0.03;
+
+/// The lens, or nothing where the focal length cannot be told. What was assumed goes into `notes`.
+pub(super) fn lens(
     width_px: u32,
     height_px: u32,
     exif: &Fields,
-    xmp: &Dji,
+    xmp: &Properties,
     notes: &mut Vec<String>,
-) -> Option<Camera> {
+) -> Option<Lens> {
     let (w, h) = (f64::from(width_px), f64::from(height_px));
-    let camera = dewarp(w, h, exif, xmp, notes).or_else(|| {
-        let f = focal_px(w, h, exif, xmp, notes)?;
-        Some(Camera { width_px, height_px, fx: f, fy: f, cx: w / 2.0, cy: h / 2.0, distortion: None })
+    let stated = dewarp(w, h, exif, xmp, notes)
+        .or_else(|| skydio(w, h, xmp))
+        .or_else(|| pix4d(w, h, exif, xmp))
+        .map(|camera| Lens { camera, focal_sigma: CALIBRATED });
+    let lens = stated.or_else(|| {
+        let (f, focal_sigma, distortion) = focal_px(w, h, exif, xmp, notes)?;
+        let camera = Camera { width_px, height_px, fx: f, fy: f, cx: w / 2.0, cy: h / 2.0, distortion };
+        Some(Lens { camera, focal_sigma })
     })?;
-    let fov = 2.0 * (w / 2.0 / camera.fx).atan().to_degrees();
-    (camera.valid() && FOV_DEG.contains(&fov)).then_some(camera)
+    let fov = 2.0 * (w / 2.0 / lens.camera.fx).atan().to_degrees();
+    (lens.camera.valid() && FOV_DEG.contains(&fov)).then_some(lens)
+}
+
+/// Skydio's calibration: focal lengths and centre in pixels of the full picture, k1, k2, k3.
+fn skydio(w: f64, h: f64, xmp: &Properties) -> Option<Camera> {
+    let number = |name| xmp.number(Words::Skydio, name);
+    let (fx, fy) = (number("CalibratedFocalLength/X")?, number("CalibratedFocalLength/Y")?);
+    let (cx, cy) = (number("CalibratedOpticalCenter/X")?, number("CalibratedOpticalCenter/Y")?);
+    let scale = smaller(w / (2.0 * cx))?;
+    let distortion = match *xmp.numbers(Words::Skydio, "DewarpData").unwrap_or_default() {
+        [k1, k2, k3] => Some(Distortion::Brown([k1, k2, 0.0, 0.0, k3])),
+        _ => None,
+    };
+    Some(Camera {
+        width_px: w as u32,
+        height_px: h as u32,
+        fx: fx * scale,
+        fy: fy * scale,
+        cx: cx * scale,
+        cy: cy * scale,
+        distortion,
+    })
+}
+
+/// The scale of a smaller copy of a picture whose centre tells its full size: exactly 1 for the picture itself, whose centre
+/// is a few pixels off the middle, nothing for a larger one.
+fn smaller(scale: f64) -> Option<f64> {
+    if (scale - 1.0).abs() < 0.05 { Some(1.0) } else { (scale > 0.0 && scale < 1.0).then_some(scale) }
+}
+
+/// Pix4D's camera description: lengths in millimetres on the sensor, whose pixels EXIF counts.
+fn pix4d(w: f64, h: f64, exif: &Fields, xmp: &Properties) -> Option<Camera> {
+    let pitch = exif.focal_plane_px_per_mm.filter(|v| *v > 0.0)? * w / full_width(w, exif, xmp);
+    let text = |name| xmp.text(Words::Camera, name);
+    let list = |name| xmp.numbers(Words::Camera, name);
+    let (cx, cy) = match *list("PrincipalPoint").unwrap_or_default() {
+        [x, y] => (x * pitch, y * pitch),
+        _ => (w / 2.0, h / 2.0),
+    };
+    let (fx, fy, distortion) = if text("ModelType").is_some_and(|t| t.eq_ignore_ascii_case("fisheye")) {
+        // C, D, E, F of the affine matrix, in pixels; the polynomial in quarter turns.
+        let [c, _, _, f] = *list("FisheyeAffineMatrix")?.as_slice() else {
+            return None;
+        };
+        let [_, p1, p2, p3, p4] = *[list("FisheyePolynomial")?, vec![0.0]].concat().get(..5)? else {
+            return None;
+        };
+        let per_radian = std::f64::consts::FRAC_2_PI * p1 * w / full_width(w, exif, xmp);
+        (c * per_radian, f * per_radian, Distortion::pix4d_fisheye([p2 / p1, p3 / p1, p4 / p1]))
+    } else {
+        let f = xmp.number(Words::Camera, "PerspectiveFocalLength")? * pitch;
+        let [k1, k2, k3, t1, t2] = *list("PerspectiveDistortion")?.as_slice() else {
+            return None;
+        };
+        (f, f, Distortion::Brown([k1, k2, t1, t2, k3]))
+    };
+    Some(Camera { width_px: w as u32, height_px: h as u32, fx, fy, cx, cy, distortion: Some(distortion) })
 }
 
 /// DJI's calibration: "date;fx,fy,cx,cy,k1,k2,p1,p2,k3", the centre counted from the middle of the full picture.
-fn dewarp(w: f64, h: f64, exif: &Fields, xmp: &Dji, notes: &mut Vec<String>) -> Option<Camera> {
-    let (_, numbers) = xmp.text("DewarpData")?.split_once(';')?;
+fn dewarp(w: f64, h: f64, exif: &Fields, xmp: &Properties, notes: &mut Vec<String>) -> Option<Camera> {
+    let (_, numbers) = xmp.text(Words::Dji, "DewarpData")?.split_once(';')?;
     let numbers: Vec<f64> = numbers.split(',').map(|v| v.trim().parse().ok()).collect::<Option<_>>()?;
     let &[fx, fy, cx, cy, k1, k2, p1, p2, k3] = numbers.as_slice() else {
         return None;
@@ -70,10 +144,10 @@ fn dewarp(w: f64, h: f64, exif: &Fields, xmp: &Dji, notes: &mut Vec<String>) -> 
         fy: fy * scale,
         cx: w / 2.0 + cx * scale,
         cy: h / 2.0 + cy * scale,
-        distortion: Some([k1, k2, p1, p2, k3]),
+        distortion: Some(Distortion::Brown([k1, k2, p1, p2, k3])),
     };
     // The flag says that the camera itself took the distortion out.
-    if xmp.number("DewarpFlag") == Some(1.0) {
+    if xmp.number(Words::Dji, "DewarpFlag") == Some(1.0) {
         camera = Camera { cx: w / 2.0, cy: h / 2.0, distortion: None, ..camera };
         notes.push("distortion was removed in the camera (DewarpFlag 1)".to_owned());
     }
@@ -81,19 +155,28 @@ fn dewarp(w: f64, h: f64, exif: &Fields, xmp: &Dji, notes: &mut Vec<String>) -> 
 }
 
 /// The width that a calibration in pixels is meant for: the picture may be a smaller copy.
-fn full_width(w: f64, exif: &Fields, xmp: &Dji) -> f64 {
-    let stated = xmp.number("CalibratedOpticalCenterX").map(|cx| 2.0 * cx).or(exif.width_px);
+fn full_width(w: f64, exif: &Fields, xmp: &Properties) -> f64 {
+    let stated = xmp.number(Words::Dji, "CalibratedOpticalCenterX").map(|cx| 2.0 * cx).or(exif.width_px);
     stated.filter(|full| *full >= w).unwrap_or(w)
 }
 
-fn focal_px(w: f64, h: f64, exif: &Fields, xmp: &Dji, notes: &mut Vec<String>) -> Option<f64> {
+/// Focal length, its relative error, and the distortion of the type of lens where somebody measured it.
+fn focal_px(
+    w: f64,
+    h: f64,
+    exif: &Fields,
+    xmp: &Properties,
+    notes: &mut Vec<String>,
+) -> Option<(f64, f64, Option<Distortion>)> {
     let zoom = exif.digital_zoom.filter(|z| *z > 1.0).unwrap_or(1.0);
-    let calibrated = xmp.number("CalibratedFocalLength").filter(|f| *f > 0.0).map(|f| f * w / full_width(w, exif, xmp));
+    let calibrated = xmp.number(Words::Dji, "CalibratedFocalLength").filter(|f| *f > 0.0);
+    let calibrated = calibrated.map(|f| f * w / full_width(w, exif, xmp) * zoom);
     let model = exif.model.as_deref().unwrap_or("");
-    let sensor = SENSORS.iter().find(|(name, ..)| name.eq_ignore_ascii_case(model));
-    let by_sensor = sensor.zip(exif.focal_mm).map(|((_, sensor_w, sensor_h), mm)| {
+    let known = known(model);
+    let by_sensor = known.as_ref().zip(exif.focal_mm).map(|(known, mm)| {
         // A 16:9 picture of a 4:3 sensor keeps the sensor's width, a 4:3 picture of a 3:2 one keeps its height.
-        let one = if w * sensor_h >= h * sensor_w { mm / sensor_w * w } else { mm / sensor_h * h };
+        let (sw, sh) = (known.sensor_w_mm, known.sensor_h_mm);
+        let one = if w * sh >= h * sw { mm / sw * w } else { mm / sh * h };
         one * zoom
     });
     let by_35mm = exif.focal_35mm.map(|f35| {
@@ -108,15 +191,43 @@ fn focal_px(w: f64, h: f64, exif: &Fields, xmp: &Dji, notes: &mut Vec<String>) -
             "focal length: {a:.0} px by the sensor, {b:.0} px by the 35 mm equivalent; is the picture cropped?"
         ));
     }
-    let focal = calibrated.or(by_sensor).or(by_35mm)?;
-    notes.push(match (calibrated, by_sensor) {
-        (Some(_), _) => "focal length from the maker's calibration, lens distortion unknown".to_owned(),
-        (None, Some(_)) => {
-            format!("focal length from EXIF and the sensor of {model}, lens distortion unknown")
+    // A zoomed picture shows the lens's middle only, where it is straight.
+    let distortion = known.as_ref().and_then(|k| k.distortion).filter(|_| zoom == 1.0);
+    let (f, sigma, whence) = match (calibrated, by_sensor, by_35mm) {
+        (Some(f), ..) => (f, FROM_SENSOR, "from the maker's calibration".to_owned()),
+        (_, Some(f), _) => {
+            let sigma = if distortion.is_some() { CALIBRATED_TYPE } else { FROM_SENSOR };
+            (f, sigma, format!("from EXIF and the sensor of {model}"))
         }
-        (None, None) => {
-            "focal length from the 35 mm equivalent (good to about 2 %), lens distortion unknown".to_owned()
+        (.., Some(f)) => (f, FROM_35MM, "from the 35 mm equivalent (good to about 3 %)".to_owned()),
+        _ => return None,
+    };
+    let lens = if distortion.is_some() { "distortion that of its type" } else { "lens distortion unknown" };
+    notes.push(format!("focal length {whence}, {lens}"));
+    Some((f, sigma, distortion))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_camera_of_the_table_is_one() {
+        let mut models: Vec<&str> = CAMERAS
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .skip(1)
+            .map(|line| {
+                assert_eq!(line.split(',').count(), 9, "{line}");
+                line.split(',').next().unwrap()
+            })
+            .collect();
+        for model in &models {
+            let k = known(model).unwrap_or_else(|| panic!("{model}"));
+            assert!((2.0..50.0).contains(&k.sensor_w_mm) && (1.0..2.0).contains(&(k.sensor_w_mm / k.sensor_h_mm)), "{model}");
         }
-    });
-    Some(focal)
+        models.dedup();
+        assert!(models.len() >= 30);
+        assert!(known("fc300s").unwrap().distortion.is_some() && known("").is_none());
+    }
 }

@@ -1,37 +1,53 @@
 //! Where a photo was taken from and with which camera: out of its own EXIF and XMP. Pure: bytes in, a pose out.
 //!
-//! What is read: position (XMP before EXIF, which has fewer digits), height above take-off, the **gimbal's** attitude (the
-//! vehicle's is another thing: a drone that leans into the wind looks straight down all the same) and the focal length,
-//! from the maker's calibration, a known sensor, or the 35 mm equivalent, in this order. DJI's XMP only, so far.
+//! What is read: position (XMP before EXIF, which has fewer digits), heights, the **gimbal's** attitude (the vehicle's is
+//! another thing: a drone that leans into the wind looks straight down all the same) and the lens, from a calibration, a
+//! known camera, or the 35 mm equivalent, in this order. Makers are told apart by the words they use, see [`makers`].
 //!
 //! Everything here comes from outside: sizes are bounded, nothing is trusted, and what is missing is named together with
-//! what it is needed for. The height above *sea level* is never taken for one above the ground.
+//! what it is needed for. The height above *sea level* is never taken for one above the ground. A picture that was changed
+//! after its pose was written is refused or flagged, see [`edited`].
 
+mod container;
+mod edited;
 mod exif;
-mod jpeg;
 mod lens;
+mod makers;
 mod xmp;
 
 use std::fmt;
-use std::io::Cursor;
 
-use super::{Attitude, Camera, CoordinateError, LatLon, Pose, PoseSigma};
+use super::level::CameraHeights;
+use super::{Camera, CoordinateError, LatLon, Pose, PoseSigma};
 
 /// One sigma of a drone without corrections, per axis: a satellite fix, a barometer's drift together with ground that is
 /// not quite at take-off height, a compass next to motors, a gimbal.
-const SIGMA: PoseSigma = PoseSigma { horizontal_m: 1.5, vertical_m: 2.0, yaw_deg: 2.0, tilt_deg: 0.5 };
+pub const SIGMA: PoseSigma = PoseSigma { horizontal_m: 1.5, vertical_m: 2.0, yaw_deg: 2.0, tilt_deg: 0.5 };
 /// With an RTK fix the camera's place is known, the ground under it is not better known than before.
 const SIGMA_RTK: PoseSigma = PoseSigma { horizontal_m: 0.1, vertical_m: 1.0, yaw_deg: 1.0, tilt_deg: 0.5 };
 /// DJI's `RtkFlag` for a fixed solution.
 const RTK_FIXED: f64 = 50.0;
 /// Two positions in one file that differ by more than this contradict each other.
 const CONTRADICTION_M: f64 = 20.0;
+/// How much less a picture is believed that an editor had in hands: it may have been cropped by as much without showing.
+const EDITED_FOCAL_SIGMA: f64 = 0.1;
+const EDITED_TILT_DEG: f64 = 3.0;
+const EDITED_YAW_DEG: f64 = 5.0;
 
 /// What a photo says of itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Photo {
     pub camera: Camera,
+    /// One sigma of the focal length, as a share of it.
+    pub focal_sigma: f64,
+    /// Its height is above take-off.
     pub pose: Pose,
+    /// All heights that are stated, for use with a terrain model.
+    pub heights: CameraHeights,
+    /// Metres along the optical axis to what is in the picture's centre, measured.
+    pub laser_range_m: Option<f64>,
+    /// An editor had it in hands; the errors are widened.
+    pub edited: bool,
     /// The camera's name as in EXIF.
     pub model: Option<String>,
     /// As in EXIF, in the camera's own time, whose zone the file does not tell.
@@ -43,7 +59,7 @@ pub struct Photo {
 /// Why a photo has no pose.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PhotoError {
-    #[error("no picture that can be read (JPEG or PNG): {0}")]
+    #[error("no picture that can be read (JPEG, PNG or TIFF): {0}")]
     NotAPicture(String),
     #[error("the XMP metadata is refused: {0}")]
     Xmp(#[from] xmp::XmpError),
@@ -53,6 +69,13 @@ pub enum PhotoError {
     Position(CoordinateError),
     #[error("EXIF orientation {0}: the picture was turned after its pose was written; take the original file")]
     Turned(u32),
+    #[error(
+        "the picture has {width} × {height} pixels, the camera wrote {was_width} × {was_height}: it was {} after its pose was written; take the original file",
+        if *turned { "turned" } else { "cropped or stretched" }
+    )]
+    Reshaped { width: u32, height: u32, was_width: u32, was_height: u32, turned: bool },
+    #[error("the picture was cropped after its pose was written (crs:HasCrop); take the original file")]
+    Cropped,
 }
 
 /// What a pose needs and a photo lacks.
@@ -72,8 +95,8 @@ impl fmt::Display for Missing {
             Self::Height => {
                 "no height above take-off (XMP RelativeAltitude; the height above sea level does not say it)"
             }
-            Self::GimbalYaw => "no gimbal yaw (XMP GimbalYawDegree; the flight yaw does not say it)",
-            Self::GimbalPitch => "no gimbal pitch (XMP GimbalPitchDegree)",
+            Self::GimbalYaw => "no gimbal yaw (XMP GimbalYawDegree or its maker's word for it; the flight yaw does not say it)",
+            Self::GimbalPitch => "no gimbal pitch (XMP GimbalPitchDegree or its maker's word for it)",
             Self::FocalLength => "no focal length (EXIF FocalLength with a known camera, or FocalLengthIn35mmFilm)",
         })
     }
@@ -84,59 +107,53 @@ fn list(missing: &[Missing]) -> String {
     format!("{}; take the file as the drone wrote it, messengers and editors strip metadata", parts.join(", "))
 }
 
-/// Reads pose and camera from the bytes of a whole picture file.
+/// Reads pose and camera from the bytes of a whole picture file; the height above take-off must be told.
 pub fn read(bytes: &[u8]) -> Result<Photo, PhotoError> {
-    let (width_px, height_px) = image::ImageReader::new(Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(|e| PhotoError::NotAPicture(e.to_string()))?
-        .into_dimensions()
-        .map_err(|e| PhotoError::NotAPicture(e.to_string()))?;
-    let segments = jpeg::metadata(bytes);
+    let photo = read_for_terrain(bytes)?;
+    if photo.pose.height_m.is_nan() { Err(PhotoError::Missing(vec![Missing::Height])) } else { Ok(photo) }
+}
+
+/// The same where a terrain model is at hand: an absolute height is enough, and the pose's own is NaN (which nothing accepts)
+/// where the one above take-off is not told.
+pub fn read_for_terrain(bytes: &[u8]) -> Result<Photo, PhotoError> {
+    let (width_px, height_px) = container::dimensions(bytes).map_err(PhotoError::NotAPicture)?;
+    let segments = container::metadata(bytes);
     let exif = exif::read(segments.exif);
     let xmp = match segments.xmp {
-        Some(packet) => xmp::read(packet)?,
-        None => xmp::Dji::default(),
+        Some(packet) => xmp::read(&packet)?,
+        None => xmp::Properties::default(),
     };
-    // Orientation 1 is "as stored"; 0 and absent mean that nobody said otherwise.
-    if let Some(orientation @ 2..) = exif.orientation {
-        return Err(PhotoError::Turned(orientation));
-    }
+    let signs = edited::look(width_px, height_px, &exif, &xmp)?;
+    let said = makers::read(&exif, &xmp);
+    let mut notes = [signs.notes, said.notes.clone()].concat();
 
-    let mut notes = Vec::new();
-    let from_xmp = xmp.number("GpsLatitude").zip(
-        // Spelt wrongly by a generation of cameras (Phantom 4 Pro and RTK, among others).
-        xmp.number("GpsLongitude").or_else(|| xmp.number("GpsLongtitude")),
-    );
-    let from_xmp = from_xmp.map(|(lat, lon)| LatLon { lat, lon }).filter(is_a_fix);
+    let from_xmp = said.at.filter(is_a_fix);
     let from_exif = exif.position.filter(is_a_fix);
     let at = from_xmp.or(from_exif);
     if let Some(at) = at {
         at.validate().map_err(PhotoError::Position)?;
     }
-    let height = xmp.number("RelativeAltitude");
-    let yaw = xmp.number("GimbalYawDegree");
-    let pitch = xmp.number("GimbalPitchDegree");
-    let camera = lens::camera(width_px, height_px, &exif, &xmp, &mut notes);
+    let height = said.above_take_off_m;
+    let lens = lens::lens(width_px, height_px, &exif, &xmp, &mut notes);
+    let told = height.is_some() || !said.absolute.is_empty();
 
-    let (Some(at), Some(height_m), Some(yaw_deg), Some(pitch_deg), Some(camera)) = (at, height, yaw, pitch, camera)
-    else {
+    let (Some(at), true, Some(attitude), Some(lens)) = (at, told, said.attitude(), &lens) else {
         let parts = [
             (at.is_none(), Missing::Position),
             (height.is_none(), Missing::Height),
-            (yaw.is_none(), Missing::GimbalYaw),
-            (pitch.is_none(), Missing::GimbalPitch),
-            (camera.is_none(), Missing::FocalLength),
+            (said.yaw.is_none(), Missing::GimbalYaw),
+            (said.pitch.is_none(), Missing::GimbalPitch),
+            (lens.is_none(), Missing::FocalLength),
         ];
         return Err(PhotoError::Missing(
             parts.into_iter().filter_map(|(absent, part)| absent.then_some(part)).collect(),
         ));
     };
 
-    let roll_deg = xmp.number("GimbalRollDegree").unwrap_or_else(|| {
+    if said.roll.is_none() {
         notes.push("no gimbal roll: taken as level".to_owned());
-        0.0
-    });
-    let mut sigma = if xmp.number("RtkFlag") == Some(RTK_FIXED) { SIGMA_RTK } else { SIGMA };
+    }
+    let (mut sigma, mut focal_sigma) = (said.sigma, lens.focal_sigma);
     if let (Some(a), Some(b)) = (from_xmp, from_exif)
         && b.validate().is_ok()
     {
@@ -146,9 +163,21 @@ pub fn read(bytes: &[u8]) -> Result<Photo, PhotoError> {
             sigma.horizontal_m = sigma.horizontal_m.max(apart);
         }
     }
+    if signs.edited {
+        sigma.tilt_deg = sigma.tilt_deg.max(EDITED_TILT_DEG);
+        sigma.yaw_deg = sigma.yaw_deg.max(EDITED_YAW_DEG);
+        focal_sigma = focal_sigma.max(EDITED_FOCAL_SIGMA);
+    }
+    let ranged = xmp.text(xmp::Words::Dji, "LRFStatus").is_some_and(|status| status.eq_ignore_ascii_case("normal"));
+    let laser_range_m =
+        xmp.number(xmp::Words::Dji, "LRFTargetDistance").filter(|range| ranged && (1.0..=3_000.0).contains(range));
     Ok(Photo {
-        camera,
-        pose: Pose { at, height_m, attitude: Attitude { yaw_deg, pitch_deg, roll_deg }, sigma },
+        camera: lens.camera,
+        focal_sigma,
+        pose: Pose { at, height_m: height.unwrap_or(f64::NAN), attitude, sigma },
+        heights: CameraHeights { absolute: said.absolute, above_take_off_m: height },
+        laser_range_m,
+        edited: signs.edited,
         model: exif.model,
         taken: exif.taken,
         notes,
@@ -163,6 +192,8 @@ fn is_a_fix(at: &LatLon) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::geo::heights::HeightDatum;
+    use crate::geo::{Attitude, Distortion};
 
     const FULL: &str = r#"d:GpsLatitude="+24.68027804" d:GpsLongtitude="+120.95170160" d:AbsoluteAltitude="+186.57"
         d:RelativeAltitude="+99.96" d:GimbalRollDegree="+0.50" d:GimbalYawDegree="+92.90" d:GimbalPitchDegree="-60.00"
@@ -200,7 +231,7 @@ mod tests {
         let data_at = sub_at + 2 + sub.len() * 12 + 4;
         for (i, (tag, (top, _))) in sub.iter().enumerate() {
             match tag {
-                0xa405 => entry(&mut b, *tag, 3, 1, *top),
+                0xa405 | 0xa002 | 0xa003 => entry(&mut b, *tag, 3, 1, *top),
                 _ => entry(&mut b, *tag, 5, 1, (data_at + 8 * i) as u32),
             }
         }
@@ -310,7 +341,7 @@ mod tests {
     #[test]
     fn a_sixteen_to_nine_picture_of_a_four_to_three_sensor_has_the_same_focal_length_in_pixels() {
         let at = |h| read(&jpeg(400, h, Some(&mavic_exif()), Some(&packet(FULL)))).unwrap().camera;
-        assert!((at(300).fx - 4.73 / 6.17 * 400.0).abs() < 1e-9);
+        assert!((at(300).fx - 4.73 / 6.3269 * 400.0).abs() < 1e-9);
         assert_eq!(at(225).fx, at(300).fx);
         assert_eq!(at(225).cy, 112.5);
         // And so by the 35 mm equivalent, for a camera that no table knows.
@@ -328,9 +359,143 @@ mod tests {
         );
         let camera = read_with(&dewarp).unwrap().camera;
         assert_eq!((camera.fx, camera.fy, camera.cx, camera.cy), (250.0, 250.25, 198.0, 154.0));
-        assert_eq!(camera.distortion, Some([-0.26, 0.11, 0.0009, 0.0001, -0.03]));
+        assert_eq!(camera.distortion, Some(Distortion::Brown([-0.26, 0.11, 0.0009, 0.0001, -0.03])));
         let corrected = read_with(&dewarp.replace(r#"DewarpFlag="0""#, r#"DewarpFlag="1""#)).unwrap();
         assert_eq!(corrected.camera.distortion, None);
+    }
+
+    /// A packet with attributes in a namespace of its own, and elements inside.
+    fn other(namespace: &str, attributes: &str, inside: &str) -> String {
+        format!(
+            r#"<x:xmpmeta xmlns:x="adobe:ns:meta/"><r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><r:Description
+            xmlns:n="{namespace}" {attributes}>{inside}</r:Description></r:RDF></x:xmpmeta>"#
+        )
+    }
+
+    /// EXIF with a position, which some makers write nowhere else: 46° 50' N, 91° 59' W, 198.6 m.
+    fn exif_with_position() -> Vec<u8> {
+        // One IFD with the model, the EXIF IFD and the GPS IFD behind it.
+        let mut b = b"II*\0\x08\0\0\0".to_vec();
+        let entry = |b: &mut Vec<u8>, tag: u16, kind: u16, count: u32, value: u32| {
+            b.extend(tag.to_le_bytes());
+            b.extend(kind.to_le_bytes());
+            b.extend(count.to_le_bytes());
+            b.extend(value.to_le_bytes());
+        };
+        b.extend(3_u16.to_le_bytes());
+        entry(&mut b, 0x110, 2, 4, u32::from_le_bytes(*b"NEW\0"));
+        entry(&mut b, 0x8769, 4, 1, 50);
+        entry(&mut b, 0x8825, 4, 1, 68);
+        b.extend([0; 4]);
+        assert_eq!(b.len(), 50);
+        b.extend(1_u16.to_le_bytes());
+        entry(&mut b, 0xa405, 3, 1, 24);
+        b.extend([0; 4]);
+        assert_eq!(b.len(), 68);
+        let data = 68 + 2 + 5 * 12 + 4;
+        b.extend(5_u16.to_le_bytes());
+        entry(&mut b, 1, 2, 2, u32::from(b'N'));
+        entry(&mut b, 2, 5, 3, data);
+        entry(&mut b, 3, 2, 2, u32::from(b'W'));
+        entry(&mut b, 4, 5, 3, data + 24);
+        entry(&mut b, 6, 5, 1, data + 48);
+        b.extend([0; 4]);
+        for (top, bottom) in [(46, 1), (50, 1), (0, 1), (91, 1), (59, 1), (0, 1), (1986, 10)] {
+            b.extend(u32::to_le_bytes(top));
+            b.extend(u32::to_le_bytes(bottom));
+        }
+        b
+    }
+
+    #[test]
+    fn a_sensefly_pitch_of_ten_looks_ten_degrees_ahead_of_straight_down() {
+        let attributes = r#"n:Yaw="30.0" n:Pitch="10.0" n:Roll="0.0" n:AboveGroundAltitude="80.0" n:GPSXYAccuracy="2.5""#;
+        for namespace in ["http://pix4d.com/camera/1.0/", "Camera/"] {
+            let packet = other(namespace, attributes, "");
+            let photo = read(&jpeg(400, 300, Some(&exif_with_position()), Some(&packet))).unwrap();
+            let a = photo.pose.attitude;
+            assert!((a.pitch_deg + 80.0).abs() < 1e-9 && (a.yaw_deg - 30.0).abs() < 1e-9, "{a:?}");
+            assert_eq!((photo.pose.height_m, photo.pose.sigma.horizontal_m), (80.0, 2.5));
+            assert!((photo.pose.at.lon + 91.983_333).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn skydios_structures_are_read_with_their_datum_and_their_lens() {
+        let inside = r#"<n:CameraOrientationNED n:Roll="0.2" n:Pitch="-47.5" n:Yaw="127.4"/>
+            <n:VehicleOrientationNED n:Roll="1.5" n:Pitch="-1.5" n:Yaw="126.8"/><n:CameraPositionFLU n:X="1.1" n:Y="-2.0" n:Z="52.6"/>
+            <n:CalibratedFocalLength n:X="237.8" n:Y="237.7"/><n:CalibratedOpticalCenter n:X="203.0" n:Y="152.0"/>"#;
+        let attributes = r#"n:Latitude="32.5" n:Longitude="-110.9" n:AbsoluteAltitude="1034.4" n:DewarpData="0.12,-0.23,0.09""#;
+        let packet = other("https://www.skydio.com/drone-skydio/1.0/", attributes, inside);
+        let photo = read(&jpeg(406, 304, Some(&mavic_exif()), Some(&packet))).unwrap();
+        assert_eq!(photo.pose.attitude, Attitude { yaw_deg: 127.4, pitch_deg: -47.5, roll_deg: 0.2 });
+        assert_eq!((photo.pose.height_m, photo.heights.absolute[0].datum), (52.6, HeightDatum::Egm96));
+        assert_eq!(photo.camera.distortion, Some(Distortion::Brown([0.12, -0.23, 0.0, 0.0, 0.09])));
+        assert_eq!((photo.camera.fx, photo.camera.cx), (237.8, 203.0));
+    }
+
+    #[test]
+    fn parrots_own_angles_come_before_pix4ds_beside_them() {
+        let packet = r#"<x:xmpmeta xmlns:x="adobe:ns:meta/"><r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><r:Description
+            xmlns:p="http://www.parrot.com/drone-parrot/1.0/" xmlns:c="http://pix4d.com/camera/1.0/" p:CameraRollDegree="-0.3"
+            p:CameraPitchDegree="-78.4" p:CameraYawDegree="176.3" c:Pitch="11.6" c:Yaw="176.3" c:Roll="0" c:AboveGroundAltitude="40"
+            /></r:RDF></x:xmpmeta>"#;
+        let photo = read(&jpeg(400, 300, Some(&exif_with_position()), Some(packet))).unwrap();
+        assert_eq!(photo.pose.attitude.pitch_deg, -78.4);
+        assert_eq!(photo.pose.height_m, 40.0);
+    }
+
+    #[test]
+    fn with_a_terrain_model_an_absolute_height_is_enough_and_without_one_it_is_not() {
+        let absolute_only = FULL.replace("RelativeAltitude", "SomethingElse");
+        let bytes = jpeg(400, 300, Some(&mavic_exif()), Some(&packet(&absolute_only)));
+        let photo = read_for_terrain(&bytes).unwrap();
+        assert!(photo.pose.height_m.is_nan() && photo.heights.absolute[0].m == 186.57);
+        assert_eq!(photo.heights.absolute[0].datum, HeightDatum::Unstated);
+        assert_eq!(read(&bytes).unwrap_err(), PhotoError::Missing(vec![Missing::Height]));
+        let rtk = read_with(&format!(r#"{FULL} d:RtkFlag="50""#)).unwrap();
+        assert_eq!(rtk.heights.absolute[0].datum, HeightDatum::Ellipsoid);
+    }
+
+    #[test]
+    fn a_picture_that_was_cropped_stretched_or_turned_is_refused() {
+        let was = |w, h| exif(&[(0x112, 1)], "FC220", &[(0x920a, (473, 100)), (0xa002, (w, 1)), (0xa003, (h, 1))]);
+        let refuse = |w, h, exif: &[u8]| read(&jpeg(w, h, Some(exif), Some(&packet(FULL)))).unwrap_err();
+        assert!(matches!(refuse(400, 300, &was(400, 400)), PhotoError::Reshaped { turned: false, .. }));
+        assert!(matches!(refuse(300, 400, &was(400, 300)), PhotoError::Reshaped { turned: true, .. }));
+        assert!(matches!(refuse(300, 400, &mavic_exif()), PhotoError::Reshaped { turned: true, .. }), "no camera writes portraits");
+        // A smaller copy of the whole is the same picture.
+        let copy = read(&jpeg(400, 300, Some(&was(4000, 3000)), Some(&packet(FULL)))).unwrap();
+        assert!(!copy.edited && (copy.camera.fx - 4.73 / 6.3269 * 400.0).abs() < 1e-9);
+        let cropped = format!(r#"{FULL} xmlns:crs="http://ns.adobe.com/camera-raw-settings/1.0/" crs:HasCrop="True""#);
+        assert_eq!(read_with(&cropped).unwrap_err(), PhotoError::Cropped);
+    }
+
+    #[test]
+    fn a_picture_that_an_editor_had_in_hands_is_flagged_and_believed_less() {
+        let plain = read_with(FULL).unwrap();
+        assert!(!plain.edited);
+        let edited = read_with(&format!(
+            r#"{FULL} xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:CreatorTool="Adobe Photoshop 22.1 (Macintosh)""#
+        ))
+        .unwrap();
+        assert!(edited.edited && edited.notes.iter().any(|n| n.contains("Photoshop")), "{:?}", edited.notes);
+        assert!(edited.focal_sigma > plain.focal_sigma && edited.pose.sigma.tilt_deg > plain.pose.sigma.tilt_deg);
+        // What DJI itself writes of crops and settings is no editor's trace.
+        let dji = format!(
+            r#"{FULL} xmlns:crs="http://ns.adobe.com/camera-raw-settings/1.0/" crs:HasCrop="False" crs:HasSettings="False" crs:AlreadyApplied="False""#
+        );
+        assert!(!read_with(&dji).unwrap().edited);
+        let odd = read(&jpeg(400, 260, Some(&mavic_exif()), Some(&packet(FULL)))).unwrap();
+        assert!(odd.edited, "no drone camera writes 400 × 260");
+    }
+
+    #[test]
+    fn a_laser_range_is_taken_only_where_the_range_finder_vouches_for_it() {
+        let with = |status: &str| {
+            read_with(&format!(r#"{FULL} d:LRFStatus="{status}" d:LRFTargetDistance="93.752""#)).unwrap().laser_range_m
+        };
+        assert_eq!((with("Normal"), with("TooFar")), (Some(93.752), None));
     }
 
     #[test]

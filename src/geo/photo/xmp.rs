@@ -1,14 +1,12 @@
-//! DJI's properties out of an XMP packet. The packet comes from outside: no document type (so no entities of its own),
+//! The properties of use out of an XMP packet. The packet comes from outside: no document type (so no entities of its own),
 //! bounded size, depth, count and length.
 
 use std::collections::HashMap;
 
 use quick_xml::events::{BytesStart, Event};
-use quick_xml::name::{Namespace, NamespaceResolver, ResolveResult};
+use quick_xml::name::{NamespaceResolver, ResolveResult};
 use quick_xml::{NsReader, XmlVersion};
 
-/// The namespace, whatever prefix the file gives it.
-const DJI: &str = "http://www.dji.com/drone-dji/";
 const MAX_PACKET: usize = 64 * 1024;
 const MAX_DEPTH: usize = 32;
 const MAX_EVENTS: usize = 10_000;
@@ -29,65 +27,132 @@ pub enum XmpError {
     TooMuch { what: &'static str, limit: usize },
 }
 
-/// DJI's properties by local name, as text.
+/// Whose words a property is in. Told by the namespace, whatever prefix the file gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Words {
+    /// DJI, and Autel since it took over DJI's names.
+    Dji,
+    Parrot,
+    Skydio,
+    /// Pix4D's camera description, written by senseFly, Parrot, Autel and others.
+    Camera,
+    /// What image editors leave behind.
+    Editor,
+}
+
+fn words(namespace: &ResolveResult, name: &str) -> Option<Words> {
+    let ResolveResult::Bound(uri) = namespace else {
+        return None;
+    };
+    let uri = uri.0.to_ascii_lowercase();
+    let editor = |wanted: &[&str]| wanted.contains(&name).then_some(Words::Editor);
+    if uri.contains("dji.com/drone") || uri.contains("autel") {
+        Some(Words::Dji)
+    } else if uri.contains("parrot.com") {
+        Some(Words::Parrot)
+    } else if uri.contains("skydio.com") {
+        Some(Words::Skydio)
+    } else if uri.contains("pix4d.com/camera") || uri == "camera/" || uri.contains("sensefly") {
+        Some(Words::Camera)
+    } else if uri.contains("ns.adobe.com/xap/1.0/mm") {
+        editor(&["History"])
+    } else if uri.contains("ns.adobe.com/xap/1.0/") {
+        editor(&["CreatorTool"])
+    } else if uri.contains("camera-raw-settings") {
+        editor(&["HasCrop", "HasSettings", "AlreadyApplied"])
+    } else if uri.contains("ns.adobe.com/photoshop") {
+        editor(&["ColorMode", "History", "ICCProfile"])
+    } else {
+        None
+    }
+}
+
+/// Properties by their words and local name, as text. Members of a structure are named "Structure/Member".
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Dji(HashMap<String, String>);
+pub(super) struct Properties(HashMap<(Words, String), String>);
 
-impl Dji {
-    pub fn text(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(|v| v.trim())
+impl Properties {
+    pub fn text(&self, words: Words, name: &str) -> Option<&str> {
+        // No allocation worth avoiding: a photo asks some thirty times.
+        self.0.get(&(words, name.to_owned())).map(|v| v.trim())
     }
 
-    /// A finite number; "+98.90" and "98.90" alike.
-    pub fn number(&self, name: &str) -> Option<f64> {
-        self.text(name)?.parse().ok().filter(|v: &f64| v.is_finite())
+    /// A finite number; "+98.90" and "98.90" alike, and fractions as "4971569/65536".
+    pub fn number(&self, words: Words, name: &str) -> Option<f64> {
+        number(self.text(words, name)?)
     }
 
-    fn put(&mut self, name: &str, value: &str) -> Result<(), XmpError> {
+    /// Numbers set apart by commas.
+    pub fn numbers(&self, words: Words, name: &str) -> Option<Vec<f64>> {
+        self.text(words, name)?.split(',').map(number).collect()
+    }
+
+    fn put(&mut self, words: Words, name: String, value: &str) -> Result<(), XmpError> {
         if value.len() > MAX_VALUE {
             return Err(XmpError::TooMuch { what: "longest value", limit: MAX_VALUE });
         }
         if self.0.len() >= MAX_PROPERTIES {
             return Err(XmpError::TooMuch { what: "number of properties", limit: MAX_PROPERTIES });
         }
-        self.0.insert(name.to_owned(), value.to_owned());
+        self.0.insert((words, name), value.to_owned());
         Ok(())
     }
 }
 
+fn number(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let value: f64 = match text.split_once('/') {
+        Some((top, bottom)) => top.parse::<f64>().ok()? / bottom.parse::<f64>().ok()?,
+        None => text.parse().ok()?,
+    };
+    value.is_finite().then_some(value)
+}
+
+/// An element that is open: whose words it is in, its name, its text so far.
+struct Open {
+    words: Option<Words>,
+    name: String,
+    text: String,
+}
+
 /// Reads attributes of any element, and elements with text (both spellings are XMP).
-pub(super) fn read(packet: &[u8]) -> Result<Dji, XmpError> {
+pub(super) fn read(packet: &[u8]) -> Result<Properties, XmpError> {
     if packet.len() > MAX_PACKET {
         return Err(XmpError::TooMuch { what: "size", limit: MAX_PACKET });
     }
     let text = std::str::from_utf8(packet).map_err(|_| XmpError::NotUtf8)?;
+    // GDAL writes "xml:XMP=" in front.
+    let text = text.find('<').map_or("", |start| &text[start..]);
     // Some firmware pads the packet with zero bytes behind its end.
     let mut reader = NsReader::from_str(text.trim_end_matches('\0'));
-    let mut found = Dji::default();
-    let mut depth = 0;
-    let mut open: Option<(String, String)> = None;
+    let mut found = Properties::default();
+    let mut open: Vec<Open> = Vec::new();
     for _ in 0..MAX_EVENTS {
         let event = reader.read_event().map_err(|e| XmpError::Malformed(e.to_string()))?;
         match event {
             Event::Start(element) => {
-                depth += 1;
-                if depth > MAX_DEPTH {
+                if open.len() >= MAX_DEPTH {
                     return Err(XmpError::TooMuch { what: "depth", limit: MAX_DEPTH });
                 }
-                attributes(&element, reader.resolver(), &mut found)?;
-                let (namespace, name) = reader.resolver().resolve_element(element.name());
-                open = is_dji(&namespace).then(|| (name.into_inner().to_owned(), String::new()));
+                let element_open = begin(&element, reader.resolver());
+                attributes(&element, reader.resolver(), &element_open, &mut found)?;
+                open.push(element_open);
             }
-            Event::Empty(element) => attributes(&element, reader.resolver(), &mut found)?,
+            Event::Empty(element) => {
+                let element_open = begin(&element, reader.resolver());
+                attributes(&element, reader.resolver(), &element_open, &mut found)?;
+            }
             Event::Text(text) => {
-                if let Some((_, value)) = &mut open {
-                    value.push_str(&text.into_inner());
+                if let Some(Open { words: Some(_), text: so_far, .. }) = open.last_mut() {
+                    so_far.push_str(&text.into_inner());
                 }
             }
             Event::End(_) => {
-                depth = depth.saturating_sub(1);
-                if let Some((name, value)) = open.take() {
-                    found.put(&name, &value)?;
+                if let Some(Open { words: Some(words), name, text }) = open.pop() {
+                    // A structure's own text is the white space between its members.
+                    if !text.trim().is_empty() || words == Words::Editor {
+                        found.put(words, member(&open, words, &name), &text)?;
+                    }
                 }
             }
             Event::DocType(_) => return Err(XmpError::DocType),
@@ -98,19 +163,37 @@ pub(super) fn read(packet: &[u8]) -> Result<Dji, XmpError> {
     Err(XmpError::TooMuch { what: "number of elements", limit: MAX_EVENTS })
 }
 
-fn attributes(element: &BytesStart, resolver: &NamespaceResolver, found: &mut Dji) -> Result<(), XmpError> {
+fn begin(element: &BytesStart, resolver: &NamespaceResolver) -> Open {
+    let (namespace, name) = resolver.resolve_element(element.name());
+    let name = name.into_inner().to_owned();
+    Open { words: words(&namespace, &name), name, text: String::new() }
+}
+
+/// The name of an element, with that of the structure it is in.
+fn member(open: &[Open], words: Words, name: &str) -> String {
+    match open.last() {
+        Some(parent) if parent.words == Some(words) => format!("{}/{name}", parent.name),
+        _ => name.to_owned(),
+    }
+}
+
+fn attributes(
+    element: &BytesStart,
+    resolver: &NamespaceResolver,
+    parent: &Open,
+    found: &mut Properties,
+) -> Result<(), XmpError> {
     for attribute in element.attributes() {
         let attribute = attribute.map_err(|e| XmpError::Malformed(e.to_string()))?;
         let (namespace, name) = resolver.resolve_attribute(attribute.key);
-        if is_dji(&namespace) {
+        let name = name.into_inner();
+        if let Some(words) = words(&namespace, name) {
             let value =
                 attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|e| XmpError::Malformed(e.to_string()))?;
-            found.put(name.into_inner(), &value)?;
+            let name =
+                if parent.words == Some(words) { format!("{}/{name}", parent.name) } else { name.to_owned() };
+            found.put(words, name, &value)?;
         }
     }
     Ok(())
-}
-
-fn is_dji(namespace: &ResolveResult) -> bool {
-    matches!(namespace, ResolveResult::Bound(Namespace(uri)) if uri.starts_with(DJI))
 }

@@ -10,7 +10,7 @@ use super::scene::{Plume, Scene};
 use super::shade::{self, Light};
 use super::shapes::Finish;
 use super::{Town, TruePose, ground};
-use crate::geo::{Attitude, Camera};
+use crate::geo::{Attitude, Camera, Distortion};
 
 /// A picture, and what each pixel truly shows.
 pub struct Rendered {
@@ -52,7 +52,8 @@ pub fn project(camera: &Camera, pose: &TruePose, point: [f64; 3]) -> Option<[f64
 }
 
 fn distort(camera: &Camera, x: f64, y: f64) -> (f64, f64) {
-    let Some([k1, k2, p1, p2, k3]) = camera.distortion else {
+    // The simulated lens is drawn with the common model only.
+    let Some(Distortion::Brown([k1, k2, p1, p2, k3])) = camera.distortion else {
         return (x, y);
     };
     let r2 = x * x + y * y;

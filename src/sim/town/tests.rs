@@ -4,7 +4,7 @@ use super::draft::Draft;
 use super::layout::{Laid, PATROL, lay_out};
 use super::planted::{Kind, Site};
 use super::*;
-use crate::geo::Camera;
+use crate::geo::{Camera, Distortion};
 
 fn camera(width: u32, height: u32, focal: f64) -> Camera {
     Camera {
@@ -126,7 +126,7 @@ fn rolling_right_lowers_the_right_side() {
 #[test]
 fn a_distorting_lens_is_undone_ray_by_ray() {
     let mut camera = camera(640, 480, 500.0);
-    camera.distortion = Some([-0.12, 0.03, 0.001, -0.0005, 0.0]);
+    camera.distortion = Some(Distortion::Brown([-0.12, 0.03, 0.001, -0.0005, 0.0]));
     let town = Town::generate(4);
     let v = town.violations().iter().find(|v| v.kind == "blue_roof").cloned().expect("every town has one");
     let pose =

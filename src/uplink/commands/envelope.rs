@@ -67,6 +67,12 @@ pub enum Refusal {
     #[error("the deadline {0} has passed")]
     Expired(Timestamp),
     #[error(
+        "the station's clock cannot be trusted ({0}), so nobody knows whether this is still meant: no flight is started by it; set the clock and issue it anew"
+    )]
+    Clock(String),
+    #[error("key {kid:?} may start the patrols {patrols:?} alone")]
+    Patrol { kid: String, patrols: Vec<String> },
+    #[error(
         "issued at {0}, before the command journal was lost: nobody knows whether it was carried out; issue it anew"
     )]
     Forgotten(Timestamp),
@@ -77,6 +83,16 @@ pub enum Refusal {
 pub(super) struct Key {
     pub verifying: VerifyingKey,
     pub may: Vec<String>,
+    pub scope: Scope,
+}
+
+/// On what a right may be used; none means on all.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Scope {
+    /// That it may start.
+    pub patrols: Option<Vec<String>>,
+    /// Whose cases it may judge.
+    pub departments: Option<Vec<String>>,
 }
 
 pub(super) type Keyring = HashMap<String, Key>;
@@ -169,8 +185,21 @@ pub(super) fn authorise(opened: &Opened, station: &str, topic: &str, keys: &Keyr
     if envelope.name != name {
         return Err(Refusal::WrongName { name: shorten(&envelope.name), topic: shorten(topic) });
     }
-    let allowed = keys.get(kid).is_some_and(|key| key.may.iter().any(|may| covers(may, name)));
-    if allowed { Ok(()) } else { Err(Refusal::NotAllowed { kid: kid.clone(), name: name.to_owned() }) }
+    let key = keys.get(kid).filter(|key| key.may.iter().any(|may| covers(may, name)));
+    let Some(key) = key else { return Err(Refusal::NotAllowed { kid: kid.clone(), name: name.to_owned() }) };
+    match &key.scope.patrols {
+        Some(patrols)
+            if name == "patrol.start" && !patrols.iter().any(|one| envelope.args["patrol"] == one.as_str()) =>
+        {
+            Err(Refusal::Patrol { kid: kid.clone(), patrols: patrols.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a command brings a drone into the air or keeps it there.
+pub(super) fn flies(name: &str) -> bool {
+    matches!(name, "patrol.start" | "patrol.resume" | "request")
 }
 
 /// `patrol.start` allows itself, `patrol.*` everything that begins with `patrol.`.
@@ -210,8 +239,10 @@ pub(super) mod tests {
     }
 
     fn keyring() -> Keyring {
-        let key = Key { verifying: key().verifying_key(), may: vec!["patrol.start".into(), "camera.*".into()] };
-        HashMap::from([("ops".to_owned(), key)])
+        let verifying = key().verifying_key();
+        let may = vec!["patrol.start".into(), "camera.*".into()];
+        let scope = Scope { patrols: Some(vec!["river".into()]), departments: None };
+        HashMap::from([("ops".to_owned(), Key { verifying, may, scope })])
     }
 
     fn at(second: i64) -> Timestamp {
@@ -316,6 +347,9 @@ pub(super) mod tests {
             }),
             ("not allowed", signed(|e| e.name = "patrol.cancel".into()).into(), "command/patrol.cancel", 1001, |r| {
                 matches!(r, Refusal::NotAllowed { .. })
+            }),
+            ("another patrol", signed(|e| e.args = serde_json::json!({"patrol": "north"})).into(), topic, 1001, |r| {
+                matches!(r, Refusal::Patrol { .. })
             }),
             ("from the future", good.clone().into(), topic, 939, |r| matches!(r, Refusal::FromTheFuture(_))),
             ("late", good.into(), topic, 1061, |r| matches!(r, Refusal::Expired(_))),

@@ -17,7 +17,7 @@ mod envelope;
 mod journal;
 mod keyfile;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,7 +30,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-pub use envelope::{Envelope, MAX_BYTES, Refusal, sign};
+pub use envelope::{Envelope, MAX_BYTES, Refusal, Scope, sign};
 use envelope::{Key, Keyring, Opened};
 pub use journal::Entry;
 use journal::{Journal, Known, Stage};
@@ -38,6 +38,8 @@ pub use keyfile::{KeyFileError, read_key, write_key};
 
 use super::{Answer, Incoming, Uplink};
 use crate::outbox::DatabaseError;
+use crate::runtime::clock::Trust;
+use crate::runtime::latest;
 
 /// How long a local caller's command stays good when it names no deadline.
 const LOCAL_DEADLINE: SignedDuration = SignedDuration::from_secs(60);
@@ -59,6 +61,10 @@ pub enum CommandError {
     KeyTwice { kid: String },
     #[error("commands.keys.{kid}.public_key: {why}; give 32 bytes as base64url or the path of a PEM file")]
     Key { kid: String, why: String },
+    #[error("commands.keys.{kid}.roles: there is no role {role:?}; there are {known}, and those in [commands.roles]")]
+    Role { kid: String, role: String, known: String },
+    #[error("commands.keys.{kid} has neither roles nor may: a key that may nothing needs not be there")]
+    Nothing { kid: String },
     #[error("commands.keys.{kid}.may: {may:?} is neither a name like patrol.start nor a group like patrol.*")]
     May { kid: String, may: String },
 }
@@ -70,7 +76,19 @@ pub struct Config {
     /// Who may send signed commands. None means: none from upstream.
     #[serde(default)]
     pub keys: Vec<KeyConfig>,
+    /// Rights under a name, for several keys: `duty = ["patrol.*", "request"]`. `observer`, `officer`, `operator` and
+    /// `engineer` are there already.
+    #[serde(default)]
+    pub roles: BTreeMap<String, Vec<String>>,
 }
+
+/// The roles that every station knows.
+const ROLES: [(&str, &[&str]); 4] = [
+    ("observer", &["station.diagnostics"]),
+    ("officer", &["verdict", "request"]),
+    ("operator", &["patrol.*", "request", "station.hold", "station.release", "station.diagnostics"]),
+    ("engineer", &["station.*", "outbox.*", "rules.*", "model.*"]),
+];
 
 /// `[[commands.keys]]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -81,7 +99,17 @@ pub struct KeyConfig {
     /// Ed25519: 32 bytes as base64url, or the path of a PEM file.
     pub public_key: String,
     /// `patrol.start`, or `patrol.*` for all that begin so.
+    #[serde(default)]
     pub may: Vec<String>,
+    /// Rights by role, see `commands.roles`.
+    #[serde(default)]
+    pub roles: Vec<String>,
+    /// The patrols that it may start; all when left out.
+    #[serde(default)]
+    pub patrols: Option<Vec<String>>,
+    /// The departments whose cases it may judge; all when left out.
+    #[serde(default)]
+    pub departments: Option<Vec<String>>,
 }
 
 impl Config {
@@ -98,15 +126,34 @@ impl Config {
                 !name.is_empty()
                     && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/'))
             };
-            if let Some(may) = key.may.iter().find(|may| !plain(may.strip_suffix(".*").unwrap_or(may))) {
+            let mut rights = key.may.clone();
+            for role in &key.roles {
+                rights.extend(self.role(role).ok_or_else(|| {
+                    let known = ROLES.map(|(name, _)| name).join(", ");
+                    CommandError::Role { kid: kid.clone(), role: role.clone(), known }
+                })?);
+            }
+            if rights.is_empty() {
+                return Err(CommandError::Nothing { kid });
+            }
+            if let Some(may) = rights.iter().find(|may| !plain(may.strip_suffix(".*").unwrap_or(may))) {
                 return Err(CommandError::May { kid, may: may.clone() });
             }
+            let scope = Scope { patrols: key.patrols.clone(), departments: key.departments.clone() };
             let verifying = public_key(&key.public_key).map_err(|why| CommandError::Key { kid: kid.clone(), why })?;
-            if keyring.insert(kid.clone(), Key { verifying, may: key.may.clone() }).is_some() {
+            if keyring.insert(kid.clone(), Key { verifying, may: rights, scope }).is_some() {
                 return Err(CommandError::KeyTwice { kid });
             }
         }
         Ok(keyring)
+    }
+
+    fn role(&self, name: &str) -> Option<Vec<String>> {
+        let own = self.roles.get(name).cloned();
+        own.or_else(|| {
+            let (_, rights) = ROLES.iter().find(|(known, _)| *known == name)?;
+            Some(rights.iter().map(|right| (*right).to_owned()).collect())
+        })
     }
 }
 
@@ -134,7 +181,7 @@ pub fn public_key_text(key: &SigningKey) -> String {
 }
 
 /// How a command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     Done,
@@ -215,6 +262,7 @@ pub enum Outcome {
 /// A command for the executor. What is in it can be read; acting on it takes [`Execute::begin`].
 pub struct Execute {
     envelope: Envelope,
+    scope: Scope,
     door: Arc<Inner>,
     ended: oneshot::Sender<Ended>,
 }
@@ -222,6 +270,8 @@ pub struct Execute {
 /// A command that is being carried out. Dropped without [`Running::finish`], it has failed.
 pub struct Running {
     pub envelope: Envelope,
+    /// On what its author may use it.
+    pub scope: Scope,
     ended: oneshot::Sender<Ended>,
 }
 
@@ -250,7 +300,7 @@ impl Execute {
             let _ = self.ended.send(Ended::With(Outcome::Failed(error)));
             return None;
         }
-        Some(Running { envelope: self.envelope, ended: self.ended })
+        Some(Running { envelope: self.envelope, scope: self.scope, ended: self.ended })
     }
 
     /// Ends it without acting.
@@ -280,6 +330,8 @@ struct Inner {
     /// Commands in work: a second submission of an id waits here for the reply of the first.
     in_work: Mutex<HashMap<String, watch::Receiver<Option<Reply>>>>,
     clock: Clock,
+    /// How far that clock can be trusted; always, where nobody watches it.
+    trust: Option<watch::Receiver<Trust>>,
 }
 
 impl Door {
@@ -290,8 +342,9 @@ impl Door {
         station: &str,
         config: &Config,
         executor: mpsc::Sender<Execute>,
+        trust: watch::Receiver<Trust>,
     ) -> Result<(Self, Vec<Interrupted>), CommandError> {
-        Self::open_with(dir, station, config, executor, Arc::new(Timestamp::now))
+        Self::open_with(dir, station, config, executor, Arc::new(Timestamp::now), Some(trust))
     }
 
     /// As [`Door::open`], with a clock.
@@ -301,11 +354,12 @@ impl Door {
         config: &Config,
         executor: mpsc::Sender<Execute>,
         clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+        trust: Option<watch::Receiver<Trust>>,
     ) -> Result<(Self, Vec<Interrupted>), CommandError> {
         let keys = config.keyring()?;
         let (journal, interrupted) = Journal::open(dir, clock())?;
-        let inner =
-            Inner { station: station.to_owned(), keys, journal, executor, in_work: Mutex::new(HashMap::new()), clock };
+        let (station, in_work) = (station.to_owned(), Mutex::new(HashMap::new()));
+        let inner = Inner { station, keys, journal, executor, in_work, clock, trust };
         Ok((Self(Arc::new(inner)), interrupted))
     }
 
@@ -349,7 +403,9 @@ impl Door {
                     return Err(refusal);
                 }
                 let Opened { kid, envelope } = opened;
-                Ok((Admitted { envelope, refusal: verdict.err() }, format!("mqtt:{kid}"), reply_to))
+                let scope = self.0.keys.get(&kid).map(|key| key.scope.clone()).unwrap_or_default();
+                let refusal = verdict.err().or_else(|| self.distrusts(&envelope));
+                Ok((Admitted { envelope, scope, refusal }, format!("mqtt:{kid}"), reply_to))
             }
             Submission::Local { operator, origin, name, args, id, deadline } => {
                 let now = (self.0.clock)();
@@ -363,8 +419,22 @@ impl Door {
                     operator,
                 };
                 envelope::check_texts(&envelope)?;
-                Ok((Admitted { envelope, refusal: None }, origin, ReplyTo::default()))
+                let scope = Scope::default();
+                Ok((Admitted { envelope, scope, refusal: None }, origin, ReplyTo::default()))
             }
+        }
+    }
+
+    /// What was signed elsewhere is as old as two clocks say, and one of them is ours.
+    fn distrusts(&self, envelope: &Envelope) -> Option<Refusal> {
+        if !envelope::flies(&envelope.name) {
+            return None;
+        }
+        match latest(self.0.trust.as_ref()?) {
+            Trust::Synced { .. } => None,
+            Trust::Unsynced => Some(Refusal::Clock("nothing tells it the time".to_owned())),
+            Trust::Off { seconds } => Some(Refusal::Clock(format!("{seconds:.0} s off the drone's satellite time"))),
+            Trust::Stepped { seconds } => Some(Refusal::Clock(format!("it has just jumped by {seconds:.0} s"))),
         }
     }
 
@@ -385,7 +455,7 @@ impl Door {
     }
 
     async fn process(&self, admitted: Admitted, origin: &str, reply_to: ReplyTo) -> Reply {
-        let Admitted { envelope, refusal } = admitted;
+        let Admitted { envelope, scope, refusal } = admitted;
         let id = envelope.id.clone();
         let now = (self.0.clock)();
         let known = {
@@ -402,7 +472,7 @@ impl Door {
         }
         let reply = match refusal.map_or_else(|| self.in_time(&envelope, now), Err) {
             Err(refusal) => refused(Some(id.clone()), &refusal),
-            Ok(()) => self.execute(envelope, now).await,
+            Ok(()) => self.execute(envelope, scope, now).await,
         };
         tracing::info!(id, origin, status = reply.status.name(), reason = reply.reason, "a command has ended");
         let ended_at = (self.0.clock)();
@@ -423,7 +493,7 @@ impl Door {
         envelope::in_time(envelope, now)
     }
 
-    async fn execute(&self, envelope: Envelope, now: Timestamp) -> Reply {
+    async fn execute(&self, envelope: Envelope, scope: Scope, now: Timestamp) -> Reply {
         let (id, deadline) = (envelope.id.clone(), envelope.deadline);
         let expired = || refused(Some(id.clone()), &Refusal::Expired(deadline));
         let accepted = {
@@ -435,7 +505,7 @@ impl Door {
         }
         let left = std::time::Duration::try_from(deadline.duration_since(now)).unwrap_or_default();
         let (ended_tx, ended) = oneshot::channel();
-        let execute = Execute { envelope, door: Arc::clone(&self.0), ended: ended_tx };
+        let execute = Execute { envelope, scope, door: Arc::clone(&self.0), ended: ended_tx };
         match tokio::time::timeout(left, self.0.executor.send(execute)).await {
             Err(_) => return expired(),
             Ok(Err(_)) => return failed(&id, "the station takes no commands now".to_owned()),
@@ -456,6 +526,7 @@ impl Door {
 /// A genuine envelope, and why it is refused all the same.
 struct Admitted {
     envelope: Envelope,
+    scope: Scope,
     refusal: Option<Refusal>,
 }
 

@@ -234,6 +234,7 @@ const TRIGGERS: Table = {
   cli: ["命令行", "command line"],
   mqtt: ["上级平台", "platform"],
   found: ["空中发现", "found in the air"],
+  request: ["临时复查", "a request"],
 };
 
 const DOCK: Table = {
@@ -270,7 +271,7 @@ const KINDS_ZH: Record<string, string> = {
 const CASE_STATES: Table = {
   suspected: ["疑似", "Suspected"],
   confirmed: ["人工已核实", "Confirmed by a person"],
-  dismissed: ["人工已排除", "Dismissed by a person"],
+  rejected: ["人工已排除", "Rejected by a person"],
   resolved: ["已办结", "Resolved"],
   gone: ["复查未见", "Not seen again"],
 };

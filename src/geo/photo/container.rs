@@ -1,19 +1,53 @@
-//! Finds the metadata segments of a JPEG. Only the header is walked; each segment is at most 64 KiB by the format itself.
+//! Finds the metadata of a picture file. Of a JPEG only the header is walked, where each segment is at most 64 KiB by the
+//! format itself; a TIFF is its own EXIF block and keeps XMP in a tag.
+
+use std::borrow::Cow;
+use std::io::Cursor;
+
+use tiff::decoder::Decoder;
+use tiff::tags::Tag;
 
 const EXIF: &[u8] = b"Exif\0\0";
 const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
 /// No camera writes more segments before the picture; a file that does is walking us in circles.
 const MAX_SEGMENTS: usize = 1_000;
 
+/// The tag of XMP in a TIFF.
+const TIFF_XMP: u16 = 700;
+
 /// The payloads found, without their identifiers.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Segments<'a> {
     pub exif: Option<&'a [u8]>,
-    pub xmp: Option<&'a [u8]>,
+    pub xmp: Option<Cow<'a, [u8]>>,
+}
+
+/// Width and height, without decoding the picture.
+pub(super) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), String> {
+    if is_tiff(bytes) {
+        return Decoder::new(Cursor::new(bytes)).and_then(|mut tiff| tiff.dimensions()).map_err(|e| e.to_string());
+    }
+    let reader = image::ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| e.to_string())?;
+    reader.into_dimensions().map_err(|e| e.to_string())
+}
+
+fn is_tiff(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"II*\0") || bytes.starts_with(b"MM\0*")
+}
+
+/// The metadata of a file of any kind that is known here.
+pub(super) fn metadata(bytes: &[u8]) -> Segments<'_> {
+    if !is_tiff(bytes) {
+        return jpeg(bytes);
+    }
+    let xmp = Decoder::new(Cursor::new(bytes))
+        .and_then(|mut tiff| tiff.get_tag_u8_vec(Tag::from_u16_exhaustive(TIFF_XMP)))
+        .ok();
+    Segments { exif: Some(bytes), xmp: xmp.map(Cow::Owned) }
 }
 
 /// The first EXIF and XMP segments; none from a file that is no JPEG. A file cut off in between gives what came before.
-pub(super) fn metadata(bytes: &[u8]) -> Segments<'_> {
+fn jpeg(bytes: &[u8]) -> Segments<'_> {
     let mut found = Segments::default();
     let Some(mut rest) = bytes.strip_prefix(&[0xff, 0xd8]) else {
         return found;
@@ -40,7 +74,7 @@ pub(super) fn metadata(bytes: &[u8]) -> Segments<'_> {
                     if let Some(exif) = payload.strip_prefix(EXIF) {
                         found.exif.get_or_insert(exif);
                     } else if let Some(xmp) = payload.strip_prefix(XMP) {
-                        found.xmp.get_or_insert(xmp);
+                        found.xmp.get_or_insert(Cow::Borrowed(xmp));
                     }
                 }
                 rest = &after[length..];

@@ -1,0 +1,225 @@
+//! `aerie locate`: one pixel of a photo, or a table of poses and pixels, to places on the ground.
+
+mod csv;
+pub mod shot;
+mod sortie;
+mod table;
+pub mod world;
+
+use std::io::{BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow, bail, ensure};
+use serde_json::{Value, json};
+
+use self::world::{Surroundings, World};
+use crate::geo::heights::HeightDatum;
+use crate::geo::{LatLon, Target, datum};
+
+pub use table::{TABLE_SIGMA, batch};
+
+/// Say where on the ground a pixel lies, and how surely.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(after_help = "\
+Examples:
+  aerie locate DJI_0010.JPG --pixel 2697,1047
+  aerie locate DJI_0010.JPG --pixel 2697,1047 --ground 6
+  aerie locate DJI_0010.JPG --pixel 2697,1047 --dem terrain.tif
+  aerie locate --batch poses.csv --dem terrain.tif > places.csv
+  aerie locate --batch poses.csv --dem terrain.tif --adjust > places.csv
+  aerie locate --batch pixels.csv --images photos > places.csv
+
+A table needs px_x, px_y and either image (with --images) or a pose: drone_lat, drone_lon, drone_hae_m (or cam_lat, cam_lon,
+cam_hae_m; drone_alt_egm96_m, drone_alt_egm2008_m beside it or instead), yaw_true_deg, pitch_deg (-90 is straight down),
+roll_deg, img_w, img_h, fx, fy, cx, cy (or fx_px and so on), optionally k1, k2, p1, p2, k3. The ground is the terrain model,
+or stands in the column ground_hae_m or in --ground. With --adjust, object_id (or gcp_id) says what is the same thing, and
+pose_id or image what is the same picture; time_s lets a wrong camera clock show. All columns come back, followed by out_lat,
+out_lon, out_height_m, semi_major_m, semi_minor_m, bearing_deg, status (ok, ok;and what to know, or why not). Positions are
+WGS 84, heights count as the ground's do, ellipses are 95 %. Standard error says the datums and what was assumed.
+Exit code: 0 if any place was found, 1 if none, 2 for wrong usage.")]
+pub struct LocateArgs {
+    /// A photo with its pose in EXIF and XMP.
+    #[arg(value_name = "IMAGE", required_unless_present = "batch", requires = "pixel")]
+    pub image: Option<PathBuf>,
+    /// The pixel, from the picture's top-left corner.
+    #[arg(long, value_name = "X,Y", value_parser = pixel, allow_hyphen_values = true)]
+    pub pixel: Option<Pixel>,
+    /// A table of poses and pixels, CSV with a header.
+    #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["image", "pixel"])]
+    pub batch: Option<PathBuf>,
+    /// Where the pictures named in the table's column `image` are.
+    #[arg(long, value_name = "DIR", requires = "batch")]
+    pub images: Option<PathBuf>,
+    /// A terrain model: GeoTIFF, DTED or SRTM .hgt.
+    #[arg(long, value_name = "FILE")]
+    pub dem: Option<PathBuf>,
+    /// What its heights are counted from, where the file does not say: ellipsoid, egm96 or egm2008.
+    #[arg(long, value_name = "DATUM", requires = "dem", value_parser = world::datum)]
+    pub dem_datum: Option<HeightDatum>,
+    /// A geoid grid (PROJ .gtx or GeographicLib .pgm), to compare ellipsoidal heights with those above the sea. Without it
+    /// those of the packages proj-data and geographiclib are looked for.
+    #[arg(long, value_name = "FILE", requires = "dem")]
+    pub geoid: Vec<PathBuf>,
+    /// Height of the ground, metres: above the take-off point for photos (0 if not given), in the table's own height
+    /// datum for a table.
+    #[arg(long, value_name = "METRES", allow_negative_numbers = true)]
+    pub ground: Option<f64>,
+    /// Height of the seen point above the ground, metres.
+    #[arg(long, value_name = "METRES", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub above_ground: f64,
+    /// Adjust all rows together as one sortie.
+    #[arg(long, requires = "batch")]
+    pub adjust: bool,
+    /// Where to write the sortie's estimated errors, JSON.
+    #[arg(long, value_name = "FILE", requires = "adjust")]
+    pub report: Option<PathBuf>,
+}
+
+/// x, y.
+pub type Pixel = (f64, f64);
+
+fn pixel(text: &str) -> Result<Pixel, String> {
+    let parsed = text.split_once(',').and_then(|(x, y)| Some((x.trim().parse().ok()?, y.trim().parse().ok()?)));
+    match parsed {
+        Some((x, y)) if f64::is_finite(x) && f64::is_finite(y) => Ok((x, y)),
+        _ => Err("expected X,Y in pixels, such as 1920,1080.5".to_owned()),
+    }
+}
+
+pub fn run(args: LocateArgs) -> anyhow::Result<ExitCode> {
+    ensure!(args.ground.is_none_or(f64::is_finite), "--ground must be a number of metres");
+    ensure!(args.above_ground.is_finite(), "--above-ground must be a number of metres");
+    let stdout = std::io::stdout().lock();
+    let found = match (&args.image, args.pixel, &args.batch) {
+        (Some(image), Some(pixel), None) => one(image, pixel, &args, stdout)?,
+        (None, None, Some(table)) => {
+            let file = std::fs::File::open(table).with_context(|| format!("cannot open {}", table.display()))?;
+            batch(BufReader::new(file), &args, BufWriter::new(stdout))
+                .with_context(|| format!("{}", table.display()))?
+        }
+        _ => bail!("give an image with --pixel X,Y, or --batch FILE.csv"),
+    };
+    Ok(if found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// One photo, one pixel; whether it has a place.
+fn one(image: &Path, (x, y): Pixel, args: &LocateArgs, mut out: impl Write) -> anyhow::Result<bool> {
+    let bytes = std::fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
+    let world = World::read(args.dem.as_deref(), args.dem_datum, &args.geoid)?;
+    let around = Surroundings { world, ground_m: args.ground };
+    let (photo, shot) = around.shot(&bytes).map_err(|reason| anyhow!("{}: {reason}", image.display()))?;
+    let mut notes: Vec<Value> = photo.notes.iter().map(|n| json!(n)).collect();
+    let target = Target { height_m: args.above_ground, ..Target::ground([x, y]) };
+    notes.extend(shot.assumed.iter().map(|a| json!(a.text())));
+    let result = shot.locate(&target, around.world.dem.as_ref());
+    let answer = match &result {
+        Ok(found) => json!({
+            "lat": round(found.place.at.lat, 8),
+            "lon": round(found.place.at.lon, 8),
+            "datum": "WGS 84",
+            "height_m": round(found.height_m, 2),
+            "height_datum": shot.datum.name(),
+            "height_sigma_m": round(found.height_sigma_m, 2),
+            "semi_major_m": round(found.place.uncertainty.semi_major_m, 2),
+            "semi_minor_m": round(found.place.uncertainty.semi_minor_m, 2),
+            "bearing_deg": round(found.place.uncertainty.bearing_deg, 1),
+            "slant_m": round(found.place.slant_m, 1),
+            "status": shot.status(found.gap_m),
+            "also": also(found.place.at),
+            "notes": notes,
+        }),
+        Err(error) => json!({
+            "lat": null, "lon": null, "height_m": null, "height_datum": null,
+            "semi_major_m": null, "semi_minor_m": null, "bearing_deg": null,
+            "status": error.code(),
+            "reason": error.to_string(),
+            "notes": notes,
+        }),
+    };
+    writeln!(out, "{}", serde_json::to_string_pretty(&answer)?)?;
+    Ok(result.is_ok())
+}
+
+/// The same place in the coordinates that others ask for, each named.
+fn also(at: LatLon) -> Value {
+    let grid = |g: datum::GridPosition| {
+        json!({"grid": g.name, "epsg": g.epsg, "east_m": round(g.east_m, 2), "north_m": round(g.north_m, 2)})
+    };
+    let named = datum::named(at);
+    let degrees = |p: LatLon| json!({"lat": round(p.lat, 8), "lon": round(p.lon, 8)});
+    json!({
+        "CGCS2000": degrees(named.cgcs2000),
+        "CGCS2000 Gauss-Kruger": datum::gauss_kruger(at).map(grid),
+        "UTM": datum::utm(at).map(grid),
+        "GCJ-02 (display only)": named.gcj02.map(degrees),
+    })
+}
+
+fn round(v: f64, digits: i32) -> f64 {
+    let scale = 10_f64.powi(digits);
+    (v * scale).round() / scale
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &str =
+        "id,cam_lat,cam_lon,cam_hae_m,yaw_true_deg,pitch_deg,roll_deg,img_w,img_h,fx,fy,cx,cy,ground_hae_m,px_x,px_y";
+
+    fn args() -> LocateArgs {
+        LocateArgs::default()
+    }
+
+    fn table(rows: &[&str]) -> Vec<Vec<String>> {
+        let text = format!("{HEADER}\n{}\n", rows.join("\n"));
+        let mut out = Vec::new();
+        batch(text.as_bytes(), &args(), &mut out).unwrap();
+        String::from_utf8(out).unwrap().lines().map(csv::split).collect()
+    }
+
+    #[test]
+    fn every_row_comes_back_with_its_columns_and_a_place_or_a_reason() {
+        let rows = table(&[
+            r#""a, first",23.0,113.0,120,0,-90,0,400,300,200,200,200,150,20,200,150"#,
+            "up,23.0,113.0,120,0,30,0,400,300,200,200,200,150,20,200,150",
+            "nan,23.0,113.0,NaN,0,-90,0,400,300,200,200,200,150,20,200,150",
+            "swapped,113.0,23.0,120,0,-90,0,400,300,200,200,200,150,20,200,150",
+            "short,23.0,113.0",
+        ]);
+        assert_eq!(rows[0].len(), 16 + 7);
+        assert!(rows.iter().all(|r| r.len() == 16 + 7), "{rows:?}");
+        assert_eq!(rows[1][0], "a, first");
+        let last = |i: usize| rows[i][22].as_str();
+        assert_eq!((last(1), last(2)), ("ok", "above_horizon"));
+        assert_eq!((&rows[1][16][..6], &rows[1][17][..7], &rows[1][18][..]), ("23.000", "113.000", "20.000"));
+        assert!(last(3).contains("column 4"), "{}", last(3));
+        assert!(last(4).contains("swapped"));
+        assert!(last(5).starts_with("bad_input"));
+    }
+
+    #[test]
+    fn a_table_without_the_grounds_height_is_refused_before_any_row() {
+        let header = HEADER.replace(",ground_hae_m", "");
+        let error = batch(header.as_bytes(), &args(), Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("--ground"), "{error}");
+        // The truth about a control point is never read as the ground.
+        let error = batch(format!("{header},gcp_hae_m").as_bytes(), &args(), Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("--ground"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_column_is_named() {
+        let error = batch("px_x,px_y,ground_hae_m".as_bytes(), &args(), Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("drone_lat or cam_lat"), "{error}");
+    }
+
+    #[test]
+    fn a_pixel_is_two_numbers() {
+        assert_eq!(pixel("1920, 1080.5"), Ok((1920.0, 1080.5)));
+        for bad in ["", "5", "5;6", "a,b", "1,nan", "1,2,3"] {
+            assert!(pixel(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! `--adjust`: the rows of a table as one sortie.
+
+use std::collections::HashMap;
+
+use anyhow::Context;
+use serde_json::json;
+
+use super::LocateArgs;
+use super::table::{Answer, Row};
+use super::world::World;
+use crate::geo::adjust::{self, Adjusted, Sighting, Sortie, Station};
+use crate::geo::{DEFAULT_MAX_RANGE_M, LocalFrame};
+
+/// What the lens model and a click leave over, pixels.
+const LEFT_OVER_PX: f64 = 3.0;
+/// Pictures further apart in time tell no velocity.
+const STILL_S: f64 = 10.0;
+
+type Kept = (Vec<String>, Result<Row, String>);
+
+/// Every row with its object's adjusted place, in the order that they came.
+pub fn adjust(
+    rows: Vec<Kept>,
+    world: &World,
+    args: &LocateArgs,
+) -> anyhow::Result<Vec<(Vec<String>, Result<Answer, String>)>> {
+    let (mut stations, mut station_of) = (Vec::new(), HashMap::new());
+    let (mut objects, mut object_of) = (Vec::new(), HashMap::new());
+    let (mut sightings, mut times) = (Vec::new(), Vec::new());
+    let mut of_row = Vec::with_capacity(rows.len());
+    for (i, (_, row)) in rows.iter().enumerate() {
+        let Ok(row) = row else {
+            of_row.push(None);
+            continue;
+        };
+        let station = *station_of.entry(row.station.clone()).or_insert_with(|| {
+            stations.push(Station {
+                pose: row.shot.pose,
+                camera: row.shot.camera,
+                focal_sigma: row.shot.focal_sigma,
+                velocity_m_s: None,
+            });
+            times.push(row.time_s);
+            stations.len() - 1
+        });
+        // A row without a name is a thing of its own.
+        let name = if row.object.is_empty() { format!("\u{0}{i}") } else { row.object.clone() };
+        let object = *object_of.entry(name).or_insert_with(|| {
+            objects.push(row.stands());
+            objects.len() - 1
+        });
+        of_row.push(Some((object, sightings.len())));
+        sightings.push(Sighting {
+            station,
+            object,
+            pixel: row.target.pixel,
+            pixel_sigma: row.target.pixel_sigma.hypot(LEFT_OVER_PX),
+        });
+    }
+    velocities(&mut stations, &times);
+    let sortie = Sortie {
+        stations,
+        sightings,
+        objects,
+        dem: world.dem.as_ref(),
+        zero_sigma_m: 0.0,
+        max_range_m: DEFAULT_MAX_RANGE_M,
+    };
+    let adjusted = adjust::adjust(&sortie).context("the looks cannot be adjusted together")?;
+    report(&adjusted, &sortie, args)?;
+    Ok(rows
+        .into_iter()
+        .zip(of_row)
+        .map(|((fields, row), of)| {
+            let answer = match (row, of) {
+                (Err(status), _) => Err(status),
+                (Ok(row), Some((object, sighting))) => match &adjusted.objects[object] {
+                    Ok(placed) => {
+                        let mut status = row.shot.status(0.0);
+                        if adjusted.outlier[sighting] {
+                            status.push_str(";outlier");
+                        }
+                        Ok(Answer {
+                            at: placed.at,
+                            height_m: placed.height_m,
+                            uncertainty: placed.uncertainty,
+                            status,
+                        })
+                    }
+                    Err(reason) => Err(reason.code().to_owned()),
+                },
+                (Ok(_), None) => Err("bad_input".to_owned()),
+            };
+            (fields, answer)
+        })
+        .collect())
+}
+
+/// From the pictures before and after, where times are told.
+fn velocities(stations: &mut [Station], times: &[Option<f64>]) {
+    let mut order: Vec<(f64, usize)> = times.iter().enumerate().filter_map(|(i, t)| Some(((*t)?, i))).collect();
+    order.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let places: Vec<_> = stations.iter().map(|s| s.pose).collect();
+    for (at, &(_, i)) in order.iter().enumerate() {
+        let (before, after) = (order[at.saturating_sub(1)], order[(at + 1).min(order.len() - 1)]);
+        let seconds = after.0 - before.0;
+        if seconds > 0.05 && seconds <= 2.0 * STILL_S {
+            let (a, b) = (&places[before.1], &places[after.1]);
+            let [e, n] = LocalFrame::new(a.at).to_enu(b.at);
+            stations[i].velocity_m_s = Some([e / seconds, n / seconds, (b.height_m - a.height_m) / seconds]);
+        }
+    }
+}
+
+/// The sortie's shared errors: to standard error, and into a file if one is named.
+fn report(adjusted: &Adjusted, sortie: &Sortie, args: &LocateArgs) -> anyhow::Result<()> {
+    let outliers = adjusted.outlier.iter().filter(|o| **o).count();
+    eprintln!(
+        "adjusted {} looks at {} objects from {} pictures in {} steps; {outliers} outliers; errors {:.2} times those assumed",
+        sortie.sightings.len(),
+        sortie.objects.len(),
+        sortie.stations.len(),
+        adjusted.iterations,
+        adjusted.widened
+    );
+    for c in &adjusted.constants {
+        eprintln!("  {:<18} {:>8.3} ± {:.3} (assumed ± {:.3})", c.kind.name(), c.value, c.sigma, c.prior_sigma);
+    }
+    let Some(path) = &args.report else {
+        return Ok(());
+    };
+    let constants: serde_json::Map<_, _> = adjusted
+        .constants
+        .iter()
+        .map(|c| {
+            let value = json!({"value": c.value, "sigma": c.sigma, "prior_sigma": c.prior_sigma});
+            (c.kind.name().to_owned(), value)
+        })
+        .collect();
+    let report = json!({
+        "looks": sortie.sightings.len(),
+        "objects": sortie.objects.len(),
+        "pictures": sortie.stations.len(),
+        "outliers": outliers,
+        "errors_over_assumed": adjusted.widened,
+        "add_to_poses": constants,
+    });
+    std::fs::write(path, serde_json::to_string_pretty(&report)?).with_context(|| format!("cannot write {}", path.display()))
+}

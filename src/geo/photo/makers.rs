@@ -1,0 +1,174 @@
+//! What each maker's metadata says of the pose, and what it means by it.
+//!
+//! | maker | attitude | heights |
+//! |---|---|---|
+//! | DJI, Autel (new) | `GimbalYaw/Pitch/RollDegree`, −90 straight down | `RelativeAltitude` above take-off; `AbsoluteAltitude` above the ellipsoid with an RTK fix, otherwise above the ellipsoid or the sea, by model and firmware |
+//! | Parrot ANAFI | `CameraYaw/Pitch/RollDegree`, −90 straight down | EXIF above EGM96, of ANAFI Ai above the ellipsoid |
+//! | Skydio | `CameraOrientationNED`, −90 straight down | `AbsoluteAltitude` above EGM96; `CameraPositionFLU` up from take-off |
+//! | senseFly, Parrot's mapping cameras, Autel (old), Teal | Pix4D's `Camera:Yaw/Pitch/Roll`, 0 straight down | `AboveGroundAltitude` above take-off; EXIF, by maker |
+//!
+//! Sources: DJI and Parrot developer documentation, Pix4D's XMP description, the samples in the test data, and OpenAthena's
+//! notes on altitude references.
+
+use super::exif::Fields;
+use super::xmp::{Properties, Words};
+use super::{RTK_FIXED, SIGMA, SIGMA_RTK};
+use crate::geo::heights::HeightDatum;
+use crate::geo::level::Stated;
+use crate::geo::{Attitude, LatLon, PoseSigma};
+
+/// One sigma of an absolute altitude from a satellite fix without corrections, and of one from EXIF alone.
+const ABSOLUTE_SIGMA_M: f64 = 3.0;
+const RTK_HEIGHT_SIGMA_M: f64 = 0.15;
+
+/// As far as it was said; what is needed and lacks is named by the caller.
+#[derive(Debug, Clone)]
+pub(super) struct Said {
+    /// From XMP; EXIF's has fewer digits.
+    pub at: Option<LatLon>,
+    pub yaw: Option<f64>,
+    pub pitch: Option<f64>,
+    pub roll: Option<f64>,
+    /// The angles are counted from nadir.
+    pub nadir_zero: bool,
+    pub above_take_off_m: Option<f64>,
+    pub absolute: Vec<Stated>,
+    pub sigma: PoseSigma,
+    pub notes: Vec<String>,
+}
+
+impl Said {
+    /// The attitude, once all that it needs is there.
+    pub fn attitude(&self) -> Option<Attitude> {
+        let (yaw_deg, pitch_deg, roll_deg) = (self.yaw?, self.pitch?, self.roll.unwrap_or(0.0));
+        Some(if self.nadir_zero {
+            Attitude::from_nadir_zero(yaw_deg, pitch_deg, roll_deg)
+        } else {
+            Attitude { yaw_deg, pitch_deg, roll_deg }
+        })
+    }
+}
+
+pub(super) fn read(exif: &Fields, xmp: &Properties) -> Said {
+    let mut said = if xmp.number(Words::Dji, "GimbalYawDegree").or(xmp.number(Words::Dji, "GimbalPitchDegree")).is_some() {
+        dji(xmp)
+    } else if xmp.number(Words::Parrot, "CameraYawDegree").is_some() {
+        parrot(xmp)
+    } else if xmp.number(Words::Skydio, "CameraOrientationNED/Yaw").is_some() {
+        skydio(xmp)
+    } else if xmp.number(Words::Camera, "Yaw").is_some() {
+        pix4d(xmp)
+    } else {
+        // Whatever DJI's words hold, so that what is missing is named as it is.
+        dji(xmp)
+    };
+    if let Some(m) = exif.altitude_m
+        && said.absolute.is_empty()
+    {
+        let datum = if exif.altitude_ellipsoidal { HeightDatum::Ellipsoid } else { exif_datum(exif) };
+        said.absolute.push(Stated { m, datum, sigma_m: ABSOLUTE_SIGMA_M });
+    }
+    said
+}
+
+/// What the maker counts EXIF's GPSAltitude from. The standard says the sea, many write what the receiver gave.
+fn exif_datum(exif: &Fields) -> HeightDatum {
+    let is = |what: &Option<String>, word: &str| what.as_ref().is_some_and(|v| v.to_ascii_lowercase().contains(word));
+    if is(&exif.make, "parrot") {
+        let ai = is(&exif.model, "anafiai") || is(&exif.model, "anafi ai");
+        return if ai { HeightDatum::Ellipsoid } else { HeightDatum::Egm96 };
+    }
+    if is(&exif.make, "skydio") || is(&exif.make, "sensefly") { HeightDatum::Egm96 } else { HeightDatum::Unstated }
+}
+
+fn dji(xmp: &Properties) -> Said {
+    let number = |name| xmp.number(Words::Dji, name);
+    // Spelt wrongly by a generation of cameras (Phantom 4 Pro and RTK, among others).
+    let lon = number("GpsLongitude").or_else(|| number("GpsLongtitude"));
+    let rtk = number("RtkFlag") == Some(RTK_FIXED);
+    let mut sigma = if rtk { SIGMA_RTK } else { SIGMA };
+    if rtk && let (Some(east), Some(north)) = (number("RtkStdLon"), number("RtkStdLat")) {
+        // The receiver's own estimate is an optimist's.
+        sigma.horizontal_m = sigma.horizontal_m.max(2.0 * east.hypot(north));
+    }
+    let absolute = number("AbsoluteAltitude").map(|m| Stated {
+        m,
+        datum: if rtk { HeightDatum::Ellipsoid } else { HeightDatum::Unstated },
+        sigma_m: if rtk { RTK_HEIGHT_SIGMA_M } else { ABSOLUTE_SIGMA_M },
+    });
+    Said {
+        at: number("GpsLatitude").zip(lon).map(|(lat, lon)| LatLon { lat, lon }),
+        yaw: number("GimbalYawDegree"),
+        pitch: number("GimbalPitchDegree"),
+        roll: number("GimbalRollDegree"),
+        nadir_zero: false,
+        above_take_off_m: number("RelativeAltitude"),
+        absolute: absolute.into_iter().collect(),
+        sigma,
+        notes: Vec::new(),
+    }
+}
+
+fn parrot(xmp: &Properties) -> Said {
+    let number = |name| xmp.number(Words::Parrot, name);
+    Said {
+        at: None,
+        yaw: number("CameraYawDegree"),
+        pitch: number("CameraPitchDegree"),
+        roll: number("CameraRollDegree"),
+        nadir_zero: false,
+        above_take_off_m: xmp.number(Words::Camera, "AboveGroundAltitude"),
+        absolute: Vec::new(),
+        sigma: SIGMA,
+        notes: Vec::new(),
+    }
+}
+
+fn skydio(xmp: &Properties) -> Said {
+    let number = |name| xmp.number(Words::Skydio, name);
+    Said {
+        at: number("Latitude").zip(number("Longitude")).map(|(lat, lon)| LatLon { lat, lon }),
+        yaw: number("CameraOrientationNED/Yaw"),
+        pitch: number("CameraOrientationNED/Pitch"),
+        roll: number("CameraOrientationNED/Roll"),
+        nadir_zero: false,
+        // Forward, left, up of where its navigation started.
+        above_take_off_m: number("CameraPositionFLU/Z"),
+        absolute: number("AbsoluteAltitude")
+            .map(|m| Stated { m, datum: HeightDatum::Egm96, sigma_m: ABSOLUTE_SIGMA_M })
+            .into_iter()
+            .collect(),
+        sigma: SIGMA,
+        notes: Vec::new(),
+    }
+}
+
+fn pix4d(xmp: &Properties) -> Said {
+    let number = |name| xmp.number(Words::Camera, name);
+    let mut sigma = SIGMA;
+    if let Some(accuracy) = number("GPSXYAccuracy").filter(|v| *v > 0.0) {
+        sigma.horizontal_m = accuracy.max(SIGMA_RTK.horizontal_m);
+    }
+    let height_sigma = number("GPSZAccuracy").filter(|v| *v > 0.0).unwrap_or(ABSOLUTE_SIGMA_M);
+    let pitch = number("Pitch");
+    // Counted from nadir, -80 would look backwards and up to the horizon; who writes that counts from the horizon.
+    let nadir_zero = pitch.is_none_or(|p| p > -60.0);
+    let mut notes = Vec::new();
+    if !nadir_zero {
+        notes.push("the camera's pitch is taken as counted from the horizon, against Pix4D's definition".to_owned());
+    }
+    Said {
+        at: None,
+        yaw: number("Yaw"),
+        pitch,
+        roll: number("Roll"),
+        nadir_zero,
+        above_take_off_m: number("AboveGroundAltitude"),
+        absolute: number("GPSAltitude")
+            .map(|m| Stated { m, datum: HeightDatum::Unstated, sigma_m: height_sigma })
+            .into_iter()
+            .collect(),
+        sigma,
+        notes,
+    }
+}
