@@ -16,7 +16,15 @@ const HERE: LatLon = LatLon { lat: 23.05, lon: 112.99 };
 
 fn camera() -> Camera {
     let lens = Distortion::Brown([-0.077582, 0.197062, 0.001172, 0.000239, -0.06815]);
-    Camera { width_px: 4056, height_px: 3040, fx: 4826.147, fy: 4826.147, cx: 2028.0, cy: 1520.0, distortion: Some(lens) }
+    Camera {
+        width_px: 4056,
+        height_px: 3040,
+        fx: 4826.147,
+        fy: 4826.147,
+        cx: 2028.0,
+        cy: 1520.0,
+        distortion: Some(lens),
+    }
 }
 
 fn pose(pitch_deg: f64) -> Pose {
@@ -45,7 +53,8 @@ fn terrain() -> Dem {
     let half = f64::from(SIDE) / 2.0;
     let tags = image.encoder();
     tags.write_tag(Tag::from_u16_exhaustive(33_550), &[1.0, 1.0, 0.0][..]).unwrap();
-    tags.write_tag(Tag::from_u16_exhaustive(33_922), &[0.0, 0.0, 0.0, corner[0] - half, corner[1] + half, 0.0][..]).unwrap();
+    tags.write_tag(Tag::from_u16_exhaustive(33_922), &[0.0, 0.0, 0.0, corner[0] - half, corner[1] + half, 0.0][..])
+        .unwrap();
     let keys: [u16; 16] = [1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32649];
     tags.write_tag(Tag::from_u16_exhaustive(34_735), &keys[..]).unwrap();
     image.write_data(&heights).unwrap();

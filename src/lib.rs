@@ -14,7 +14,7 @@
 //! | [`cli`] | the command line, one file a command |
 //! | [`config`] | strict configuration; every fault at once |
 //! | [`runtime`] | task supervisor, where things lie, `aerie.db` |
-//! | [`geo`] | pure: attitudes, camera, pixel to ground with its error, datums, poses out of photos |
+//! | [`geo`] | pure: attitudes, cameras, terrain, geoids, pixel to ground with its error, adjustment of a sortie, datums, poses out of photos and subtitles |
 //! | [`patrol`] | plans, schedule, gates, the sortie's states (pure) and the task that flies it |
 //! | [`vehicle`] | the MAVLink link, missions, shots; dock and weather |
 //! | [`perception`] | decode, tile, detect, locate; the child process, its protocol and its keeper |

@@ -90,9 +90,7 @@ impl Crs {
         match self {
             Self::Geographic => LatLon { lat: y, lon: x },
             Self::TransverseMercator(tm) => tm.inverse([x, y]),
-            Self::WebMercator => {
-                LatLon { lat: (y / A).sinh().atan().to_degrees(), lon: (x / A).to_degrees() }
-            }
+            Self::WebMercator => LatLon { lat: (y / A).sinh().atan().to_degrees(), lon: (x / A).to_degrees() },
         }
     }
 

@@ -130,7 +130,8 @@ fn read_gtx(bytes: &[u8], name: &str) -> Result<Geoid, GeoidError> {
         && west.abs() <= 360.0
         && (1e-3..=5.0).contains(&step_lat)
         && (1e-3..=5.0).contains(&step_lon);
-    let [rows, columns] = [32, 36].map(|i| u32::from_be_bytes([header[i], header[i + 1], header[i + 2], header[i + 3]]));
+    let [rows, columns] =
+        [32, 36].map(|i| u32::from_be_bytes([header[i], header[i + 1], header[i + 2], header[i + 3]]));
     if !sane {
         return Err(GeoidError::Format);
     }

@@ -124,9 +124,7 @@ impl Geoids {
     /// The undulation of a model, or of the other one with the difference as its error.
     fn undulation(&self, model: HeightDatum, at: LatLon) -> Option<(f64, f64)> {
         let other = if model == HeightDatum::Egm96 { HeightDatum::Egm2008 } else { HeightDatum::Egm96 };
-        self.exact(model, at)
-            .map(|n| (n, 0.0))
-            .or_else(|| self.exact(other, at).map(|n| (n, BETWEEN_MODELS_M)))
+        self.exact(model, at).map(|n| (n, 0.0)).or_else(|| self.exact(other, at).map(|n| (n, BETWEEN_MODELS_M)))
     }
 }
 

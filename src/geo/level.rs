@@ -90,9 +90,9 @@ const TAKE_OFF_SIGMA_M: f64 = 3.0;
 /// `None` where nothing that is said can be compared with the model: no absolute height, and the model does not reach under
 /// the camera.
 pub fn level(heights: &CameraHeights, at: LatLon, dem: &Dem, geoids: &Geoids) -> Option<Levelled> {
-    let near = heights.above_take_off_m.and_then(|up| under(dem, at).map(|(ground, relief)| {
-        (ground + up, relief.hypot(TAKE_OFF_SIGMA_M))
-    }));
+    let near = heights
+        .above_take_off_m
+        .and_then(|up| under(dem, at).map(|(ground, relief)| (ground + up, relief.hypot(TAKE_OFF_SIGMA_M))));
     let best = heights
         .absolute
         .iter()
@@ -158,7 +158,8 @@ fn compare(
         (TakeOff, _) => None,
         (_, Unstated | TakeOff) => {
             // Fits the height above take-off, or is the only height that is told: taken as the same. Otherwise anything goes.
-            let fits = near.is_some_and(|(height, sigma)| (stated.m - height).abs() < 3.0 * sigma.hypot(stated.sigma_m));
+            let fits =
+                near.is_some_and(|(height, sigma)| (stated.m - height).abs() < 3.0 * sigma.hypot(stated.sigma_m));
             let mut level = with(Shift::NONE, &[Assumed::ModelDatum]);
             level.datum = stated.datum;
             if !fits {
@@ -178,7 +179,11 @@ fn compare(
                 // Nothing tells them apart: the middle, as wide as both.
                 let half = (sea.height_m - ellipsoid.height_m).abs() / 2.0;
                 let middle = (sea.height_m + ellipsoid.height_m) / 2.0;
-                return Some(Levelled { height_m: middle, sigma_m: sea.sigma_m.max(ellipsoid.sigma_m).hypot(half), ..sea });
+                return Some(Levelled {
+                    height_m: middle,
+                    sigma_m: sea.sigma_m.max(ellipsoid.sigma_m).hypot(half),
+                    ..sea
+                });
             };
             let off = |l: &Levelled| (l.height_m - height).abs();
             let (best, other) = if off(&sea) < off(&ellipsoid) { (sea, ellipsoid) } else { (ellipsoid, sea) };

@@ -137,9 +137,7 @@ fn fix(start_s: f64, end_s: f64, body: &str) -> Option<Fix> {
     (position != LatLon { lat: 0.0, lon: 0.0 }).then_some(())?;
     position.validate().ok()?;
     let gimbal = match (number_after(body, "gb_yaw"), number_after(body, "gb_pitch"), number_after(body, "gb_roll")) {
-        (Some(yaw_deg), Some(pitch_deg), roll) => {
-            Some(Attitude { yaw_deg, pitch_deg, roll_deg: roll.unwrap_or(0.0) })
-        }
+        (Some(yaw_deg), Some(pitch_deg), roll) => Some(Attitude { yaw_deg, pitch_deg, roll_deg: roll.unwrap_or(0.0) }),
         _ => list_after(body, "G.PRY").and_then(|v| match *v.as_slice() {
             [pitch_deg, roll_deg, yaw_deg, ..] => Some(Attitude { yaw_deg, pitch_deg, roll_deg }),
             _ => None,
@@ -198,13 +196,16 @@ fn number(text: &str) -> Option<f64> {
 
 /// A date and a time, as the drone wrote them.
 fn wall(body: &str) -> Option<String> {
-    let digits = |text: &str, from: usize, to: usize| text.get(from..to).is_some_and(|t| t.bytes().all(|b| b.is_ascii_digit()));
+    let digits =
+        |text: &str, from: usize, to: usize| text.get(from..to).is_some_and(|t| t.bytes().all(|b| b.is_ascii_digit()));
     body.lines()
-        .flat_map(|line| line.split_inclusive(' ').scan(0, |at, word| {
-            let start = *at;
-            *at += word.len();
-            Some(&line[start..])
-        }))
+        .flat_map(|line| {
+            line.split_inclusive(' ').scan(0, |at, word| {
+                let start = *at;
+                *at += word.len();
+                Some(&line[start..])
+            })
+        })
         .find(|text| digits(text, 0, 4) && matches!(text.as_bytes().get(4), Some(b'.' | b'-')) && text.contains(':'))
         .map(|text| text.split_whitespace().take(2).collect::<Vec<_>>().join(" ").chars().take(32).collect())
 }
@@ -225,19 +226,30 @@ mod tests {
         let m300 = one("2022.06.21 16:06:17\nGPS(36.6146,-6.1120,0.0M) BAROMETER:0.3M");
         assert_eq!((m300.at, m300.above_take_off_m), (LatLon { lat: 36.6146, lon: -6.112 }, Some(0.3)));
         assert_eq!(m300.wall.as_deref(), Some("2022.06.21 16:06:17"));
-        let mini = one("F/2.8, SS 30.15, ISO 260, EV -1.7, GPS (-121.7458, 48.0771, 17), D 221.21m, H 200.70m, H.S n/a, V.S n/a ");
+        let mini = one(
+            "F/2.8, SS 30.15, ISO 260, EV -1.7, GPS (-121.7458, 48.0771, 17), D 221.21m, H 200.70m, H.S n/a, V.S n/a ",
+        );
         assert_eq!((mini.at, mini.above_take_off_m), (LatLon { lat: 48.0771, lon: -121.7458 }, Some(200.7)));
-        let old = one("HOME(149.0251,-20.2532) 2017.8.5 14:11:51\nGPS(149.0251,-20.2533,16) Hb:1.9 Hs:1.9 \nISO:100 TV:60 EV: 0 IR:F2.8");
+        let old = one(
+            "HOME(149.0251,-20.2532) 2017.8.5 14:11:51\nGPS(149.0251,-20.2533,16) Hb:1.9 Hs:1.9 \nISO:100 TV:60 EV: 0 IR:F2.8",
+        );
         assert_eq!((old.at, old.above_take_off_m), (LatLon { lat: -20.2533, lon: 149.0251 }, Some(1.9)));
         let rtk = one(
             "F/5.6, SS 400, ISO 100, EV 0, GPS (-58.851745, -34.237922, 15), HOME (-58.847509, -34.232707, -57.98m), D 698.70m, H 85.80m, H.S 0.00m/s, V.S 0.00m/s, F.PRY (2.7°, -7.0°, 110.1°), G.PRY (-24.4°, 0.0°, 110.4°)",
         );
-        assert_eq!(rtk.gimbal, Some(Attitude { yaw_deg: 110.4, pitch_deg: -24.4, roll_deg: 0.0 }), "the gimbal's, not the flight's");
+        assert_eq!(
+            rtk.gimbal,
+            Some(Attitude { yaw_deg: 110.4, pitch_deg: -24.4, roll_deg: 0.0 }),
+            "the gimbal's, not the flight's"
+        );
         assert_eq!(rtk.at, LatLon { lat: -34.237922, lon: -58.851745 });
         let air2 = one(
             "<font size=\"36\">SrtCnt : 1, DiffTime : 16ms\n2022-05-01 15:01:58,531,716\n[iso : 100] [focal_len : 240] [latitude: 41.420684] [longitude: 2.162162] [altitude: 27.300000] </font>",
         );
-        assert_eq!((air2.at, air2.above_take_off_m, air2.altitude_m), (LatLon { lat: 41.420684, lon: 2.162162 }, None, Some(27.3)));
+        assert_eq!(
+            (air2.at, air2.above_take_off_m, air2.altitude_m),
+            (LatLon { lat: 41.420684, lon: 2.162162 }, None, Some(27.3))
+        );
         let newer = one(
             "[latitude : 23.1] [longtitude : 112.9] [rel_alt: 99.500 abs_alt: 120.1] [gb_yaw: 12.5 gb_pitch: -60.0 gb_roll: 0.0]",
         );
@@ -248,12 +260,18 @@ mod tests {
     #[test]
     fn subtitles_with_an_attitude_become_a_track_and_those_without_need_one() {
         let line = |s: u32, lon: f64| {
-            format!("1\n00:00:0{s},000 --> 00:00:0{},000\nGPS ({lon}, 23.0, 15), H 80.0m, G.PRY (-60.0°, 0.0°, 90.0°)\n\n", s + 1)
+            format!(
+                "1\n00:00:0{s},000 --> 00:00:0{},000\nGPS ({lon}, 23.0, 15), H 80.0m, G.PRY (-60.0°, 0.0°, 90.0°)\n\n",
+                s + 1
+            )
         };
         let found = read([line(0, 113.0), line(1, 113.0001)].concat().as_bytes()).unwrap();
         let track = found.track(crate::geo::photo::SIGMA, None);
         let pose = track.at(0.5, 2.0).unwrap();
-        assert!((pose.at.lon - 113.00005).abs() < 1e-9 && pose.height_m == 80.0 && pose.attitude.yaw_deg == 90.0, "{pose:?}");
+        assert!(
+            (pose.at.lon - 113.00005).abs() < 1e-9 && pose.height_m == 80.0 && pose.attitude.yaw_deg == 90.0,
+            "{pose:?}"
+        );
         let blind = read(b"1\n00:00:00,000 --> 00:00:01,000\nGPS(149.0,-20.0,16) Hb:1.9\n").unwrap();
         assert!(blind.track(crate::geo::photo::SIGMA, None).poses().is_empty());
         let down = Attitude { yaw_deg: 0.0, pitch_deg: -90.0, roll_deg: 0.0 };
@@ -284,7 +302,8 @@ mod tests {
     fn what_is_no_telemetry_is_refused_and_nothing_panics() {
         assert_eq!(read(b""), Err(SrtError::Nothing));
         assert_eq!(read(b"1\n00:00:00,000 --> 00:00:01,000\nHello\n"), Err(SrtError::Nothing));
-        let whole = "1\n00:00:00,000 --> 00:00:01,000\nGPS (-58.8, -34.2, 15), H 85.80m, G.PRY (-24.4°, 0.0°, 110.4°)\n";
+        let whole =
+            "1\n00:00:00,000 --> 00:00:01,000\nGPS (-58.8, -34.2, 15), H 85.80m, G.PRY (-24.4°, 0.0°, 110.4°)\n";
         for end in 0..whole.len() {
             let _ = read(&whole.as_bytes()[..end]);
         }

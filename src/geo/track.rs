@@ -128,7 +128,8 @@ mod tests {
     #[test]
     fn a_row_at_the_bottom_of_a_rolling_shutter_is_later_than_one_at_the_top() {
         let clock = Clock { offset_s: 0.5, latency_s: 0.1, readout_s: 0.03 };
-        let (top, middle, bottom) = (clock.moment(10.0, 0.0, 3000), clock.moment(10.0, 1500.0, 3000), clock.moment(10.0, 3000.0, 3000));
+        let (top, middle, bottom) =
+            (clock.moment(10.0, 0.0, 3000), clock.moment(10.0, 1500.0, 3000), clock.moment(10.0, 3000.0, 3000));
         assert!((middle - 9.6).abs() < 1e-9 && (bottom - top - 0.03).abs() < 1e-9 && top < middle);
     }
 }

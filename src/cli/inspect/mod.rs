@@ -75,6 +75,9 @@ pub struct InspectArgs {
     /// straight down): it is taken to be fixed.
     #[arg(long, value_name = "POSE", allow_hyphen_values = true)]
     pub pose: Option<String>,
+    /// How a drone's camera looked, YAW,PITCH[,ROLL], where the telemetry beside a video (.SRT) tells place and height only.
+    #[arg(long, value_name = "LOOK", allow_hyphen_values = true)]
+    pub look: Option<String>,
     /// Horizontal field of view of the camera of a video or stream, degrees.
     #[arg(long, value_name = "DEGREES")]
     pub fov: Option<f64>,

@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use super::photo::{ImageReport, Seconds, Seen as SeenThing, Status};
 use super::{Inspection, InspectArgs, findings, output};
-use crate::geo::{Attitude, LatLon, Pose, PoseSigma};
+use crate::geo::track::Track;
+use crate::geo::{Attitude, LatLon, Pose, PoseSigma, srt};
 use crate::perception::annotate;
 use crate::perception::child;
 use crate::perception::decode::Picture;
@@ -84,7 +85,7 @@ fn fill(
     let fixed = args.pose.as_deref().map(|text| pose(text, args.ground)).transpose()?;
     let lens = args.fov.map(|horizontal_fov_deg| Lens { horizontal_fov_deg });
     let manifest = detectors.first().context("no detector")?.manifest().clone();
-    let (input, choice) = open(report, address, fixed, lens)?;
+    let (input, choice) = open(report, address, args, fixed, lens)?;
     let (classes, drawn) = (manifest.clone(), inspection.out.clone());
     let draw = move |picture: &Picture, found: &[Detection]| evidence(picture, &classes, found);
     let mut tracker = Tracker::default();
@@ -120,6 +121,7 @@ fn fill(
 fn open(
     report: &mut VideoReport,
     address: &Address,
+    args: &InspectArgs,
     fixed: Option<Pose>,
     lens: Option<Lens>,
 ) -> anyhow::Result<(Input, Choice)> {
@@ -127,7 +129,7 @@ fn open(
         anyhow::bail!("--pose needs --fov: the horizontal field of view of the camera, degrees");
     }
     if let Address::Video(path) = address {
-        let source = Video::open(address, poses(path, fixed, report), lens)?;
+        let source = Video::open(address, poses(path, fixed, args, report)?, lens)?;
         let choice = match fixed {
             Some(_) => Choice::Period(PERIOD_S),
             None => Choice::Ground(Rules { looks: LOOKS, ..Rules::default() }),
@@ -142,12 +144,65 @@ fn open(
     Ok((Input::Live(Feed::start(Arc::new(opener), gap, Limits::default())), Choice::Period(PERIOD_S)))
 }
 
-/// What says where a video's camera was.
-fn poses(_: &Path, fixed: Option<Pose>, report: &mut VideoReport) -> Box<dyn Poses> {
-    if fixed.is_none() {
-        report.notes.push("no telemetry: looked at as it is, nothing has a place".to_owned());
+/// What says where a video's camera was: a fixed pose, or the telemetry beside it.
+fn poses(
+    video: &Path,
+    fixed: Option<Pose>,
+    args: &InspectArgs,
+    report: &mut VideoReport,
+) -> anyhow::Result<Box<dyn Poses>> {
+    if fixed.is_some() {
+        return Ok(Box::new(fixed));
     }
-    Box::new(fixed)
+    let Some(path) = ["SRT", "srt"].map(|e| video.with_extension(e)).into_iter().find(|path| path.is_file()) else {
+        report.notes.push("no .SRT beside it and no --pose: looked at as it is, nothing has a place".to_owned());
+        return Ok(Box::new(fixed));
+    };
+    let bytes = std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let subtitles = srt::read(&bytes).with_context(|| path.display().to_string())?;
+    let looks = args.look.as_deref().map(attitude).transpose()?;
+    // A fix without correction, a gimbal whose yaw drifts, times told once a second.
+    let sigma = PoseSigma { horizontal_m: 2.5, vertical_m: 2.0, yaw_deg: 3.0, tilt_deg: 1.0 };
+    let track = subtitles.track(sigma, looks);
+    let (told, usable) = (subtitles.fixes.len(), track.poses().len());
+    report.notes.push(format!("{}: {told} fixes, {usable} of them with height and attitude", path.display()));
+    if usable == 0 {
+        report.notes.push("nothing has a place: if it tells no attitude of the camera, give it by --look".to_owned());
+    }
+    if args.fov.is_none() {
+        report.notes.push("nothing has a place: --fov, the camera's field of view, is missing".to_owned());
+    }
+    Ok(Box::new(Telemetry { track, ground_m: args.ground }))
+}
+
+/// A drone's telemetry, with the ground's height above take-off.
+struct Telemetry {
+    track: Track,
+    ground_m: f64,
+}
+
+impl Poses for Telemetry {
+    fn at(&self, at_s: f64) -> Option<Pose> {
+        // Told once a second, and one may be missing.
+        let pose = self.track.at(at_s, 2.5)?;
+        Some(Pose { height_m: pose.height_m - self.ground_m, ..pose })
+    }
+}
+
+/// `YAW,PITCH[,ROLL]`.
+fn attitude(text: &str) -> Result<Attitude, SourceError> {
+    let fault = |message: String| SourceError::Look { message };
+    let numbers: Option<Vec<f64>> =
+        text.split(',').map(|part| part.trim().parse::<f64>().ok().filter(|n| n.is_finite())).collect();
+    let (yaw_deg, pitch_deg, roll_deg) = match numbers.as_deref() {
+        Some([yaw, pitch]) => (*yaw, *pitch, 0.0),
+        Some([yaw, pitch, roll]) => (*yaw, *pitch, *roll),
+        _ => return Err(fault(format!("{text:?} are not two or three numbers"))),
+    };
+    if !(-90.0..=90.0).contains(&pitch_deg) {
+        return Err(fault(format!("a pitch of {pitch_deg} is none: -90 is straight down, 0 the horizon")));
+    }
+    Ok(Attitude { yaw_deg, pitch_deg, roll_deg })
 }
 
 /// One frame's report, where something was found in it, and its sightings; none where it could not be looked at.
@@ -242,6 +297,32 @@ fn pose(text: &str, ground_m: f64) -> Result<Pose, SourceError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn telemetry_beside_a_video_says_where_its_camera_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let video = folder.path().join("DJI_0001.MP4");
+        let block = |n: u32, height: f64| {
+            format!("{n}\n00:00:0{n},000 --> 00:00:0{},000\n[latitude: 23.03] [longitude: 112.9] [rel_alt: {height} abs_alt: 90.0]\n\n", n + 1)
+        };
+        std::fs::write(folder.path().join("DJI_0001.SRT"), [block(1, 60.0), block(2, 62.0)].concat()).unwrap();
+        let args = |look: Option<&str>| InspectArgs {
+            paths: vec![video.clone()],
+            ground: 5.0,
+            look: look.map(str::to_owned),
+            fov: Some(73.0),
+            ..InspectArgs::default()
+        };
+        let mut report = VideoReport { video: String::new(), reason: None, notes: vec![], counts: Report::default(), passes: vec![] };
+        let told = poses(&video, None, &args(Some("90,-90")), &mut report).unwrap();
+        let pose = told.at(1.5).unwrap();
+        assert!((pose.height_m - 56.0).abs() < 1e-6 && pose.attitude.pitch_deg < -89.9, "{pose:?}");
+        assert_eq!(told.at(9.0), None);
+        let untold = poses(&video, None, &args(None), &mut report).unwrap();
+        assert_eq!(untold.at(1.5), None);
+        assert!(report.notes.iter().any(|note| note.contains("--look")), "{:?}", report.notes);
+        assert!(poses(&video, None, &args(Some("down")), &mut report).is_err_and(|e| e.to_string().contains("--look")));
+    }
 
     #[test]
     fn a_fixed_cameras_pose_is_read_or_its_fault_is_named() {

@@ -143,9 +143,7 @@ fn one(image: &Path, (x, y): Pixel, args: &LocateArgs, mut out: impl Write) -> a
 
 /// The same place in the coordinates that others ask for, each named.
 fn also(at: LatLon) -> Value {
-    let grid = |g: datum::GridPosition| {
-        json!({"grid": g.name, "epsg": g.epsg, "east_m": round(g.east_m, 2), "north_m": round(g.north_m, 2)})
-    };
+    let grid = |g: datum::GridPosition| json!({"grid": g.name, "epsg": g.epsg, "east_m": round(g.east_m, 2), "north_m": round(g.north_m, 2)});
     let named = datum::named(at);
     let degrees = |p: LatLon| json!({"lat": round(p.lat, 8), "lon": round(p.lon, 8)});
     json!({

@@ -65,12 +65,15 @@ impl Shot {
     /// A photo over the terrain model, over what its laser measured, or over flat ground at take-off height and `ground_m`.
     pub fn of_photo(photo: &Photo, ground_m: Option<f64>, world: &World) -> Option<Self> {
         let shot = match &world.dem {
-            Some(dem) => {
-                Self::on_terrain(photo.camera, photo.focal_sigma, photo.pose, &photo.heights, dem, world)?
-            }
+            Some(dem) => Self::on_terrain(photo.camera, photo.focal_sigma, photo.pose, &photo.heights, dem, world)?,
             None => {
-                let mut shot =
-                    Self::flat(photo.camera, photo.focal_sigma, photo.pose, ground_m.unwrap_or(0.0), HeightDatum::TakeOff);
+                let mut shot = Self::flat(
+                    photo.camera,
+                    photo.focal_sigma,
+                    photo.pose,
+                    ground_m.unwrap_or(0.0),
+                    HeightDatum::TakeOff,
+                );
                 if let (None, Some(below)) = (ground_m, lasered(photo)) {
                     shot.ground = below;
                 }

@@ -80,12 +80,7 @@ pub fn adjust(
                         if adjusted.outlier[sighting] {
                             status.push_str(";outlier");
                         }
-                        Ok(Answer {
-                            at: placed.at,
-                            height_m: placed.height_m,
-                            uncertainty: placed.uncertainty,
-                            status,
-                        })
+                        Ok(Answer { at: placed.at, height_m: placed.height_m, uncertainty: placed.uncertainty, status })
                     }
                     Err(reason) => Err(reason.code().to_owned()),
                 },
@@ -145,5 +140,6 @@ fn report(adjusted: &Adjusted, sortie: &Sortie, args: &LocateArgs) -> anyhow::Re
         "errors_over_assumed": adjusted.widened,
         "add_to_poses": constants,
     });
-    std::fs::write(path, serde_json::to_string_pretty(&report)?).with_context(|| format!("cannot write {}", path.display()))
+    std::fs::write(path, serde_json::to_string_pretty(&report)?)
+        .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -215,6 +215,7 @@ impl Columns {
             "the height of the ground is not known: add a column ground_hae_m, or give --dem, or --ground in the datum of the camera's height"
         );
         let distortion = ["k1", "k2", "p1", "p2", "k3"].map(find);
+        let (lat, lon) = (need(&["drone_lat", "cam_lat"])?, need(&["drone_lon", "cam_lon"])?);
         let heights: Vec<_> = [
             (&["drone_hae_m", "cam_hae_m"], HeightDatum::Ellipsoid),
             (&["drone_alt_egm96_m", "cam_alt_egm96_m"], HeightDatum::Egm96),
@@ -228,8 +229,8 @@ impl Columns {
             "the table has no column drone_hae_m or cam_hae_m (above the ellipsoid), drone_alt_egm96_m or drone_alt_egm2008_m"
         );
         let source = Source::Rows(Box::new(PoseColumns {
-            lat: need(&["drone_lat", "cam_lat"])?,
-            lon: need(&["drone_lon", "cam_lon"])?,
+            lat,
+            lon,
             heights,
             attitude: [need(&["yaw_true_deg"])?, need(&["pitch_deg"])?, need(&["roll_deg"])?],
             camera: [
@@ -282,12 +283,13 @@ impl Reader<'_> {
                     Ok(Some(ground)) => Some(ground),
                     _ => self.args.ground,
                 };
-                let (height_m, datum) = heights.absolute.first().map_or((f64::NAN, HeightDatum::Unstated), |s| (s.m, s.datum));
-                let flat = flat_ground
-                    .map(|ground| Shot::flat(camera, 0.0, Pose { height_m, ..pose }, ground, datum));
+                let (height_m, datum) =
+                    heights.absolute.first().map_or((f64::NAN, HeightDatum::Unstated), |s| (s.m, s.datum));
+                let flat = flat_ground.map(|ground| Shot::flat(camera, 0.0, Pose { height_m, ..pose }, ground, datum));
                 match (&self.around.world.dem, flat) {
                     (Some(dem), flat) => {
-                        let shot = Shot::on_terrain(camera, 0.0, pose, &heights, dem, &self.around.world).ok_or("outside_dem")?;
+                        let shot = Shot::on_terrain(camera, 0.0, pose, &heights, dem, &self.around.world)
+                            .ok_or("outside_dem")?;
                         (shot, flat)
                     }
                     (None, Some(flat)) => {

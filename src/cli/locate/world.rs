@@ -85,10 +85,10 @@ impl Surroundings {
     /// A photo ready to be located, or why it has no place.
     pub fn shot(&self, bytes: &[u8]) -> Result<(Photo, Shot), String> {
         let read = if self.world.dem.is_some() { photo::read_for_terrain(bytes) } else { photo::read(bytes) };
-        let photo = read.map_err(|e| e.to_string())?;
-        let shot = Shot::of_photo(&photo, self.ground_m, &self.world).ok_or(
-            "the terrain model does not reach under the camera, and no height of it can be compared",
-        )?;
+        let mut photo = read.map_err(|e| e.to_string())?;
+        photo::check_thumbnail(bytes, &mut photo).map_err(|e| e.to_string())?;
+        let shot = Shot::of_photo(&photo, self.ground_m, &self.world)
+            .ok_or("the terrain model does not reach under the camera, and no height of it can be compared")?;
         Ok((photo, shot))
     }
 }

@@ -62,7 +62,9 @@ pub struct Sortie<'a> {
 
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum AdjustError {
-    #[error("{objects} objects in {stations} pictures are more than {MAX_OBJECTS} in {MAX_STATIONS}; adjust each sortie by itself")]
+    #[error(
+        "{objects} objects in {stations} pictures are more than {MAX_OBJECTS} in {MAX_STATIONS}; adjust each sortie by itself"
+    )]
     TooMany { objects: usize, stations: usize },
     #[error("no object could be placed by a single look, so there is nothing to begin with; the first reason: {0}")]
     NothingPlaced(LocateError),

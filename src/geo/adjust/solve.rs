@@ -1,7 +1,9 @@
 //! The normal equations. Each pose's own six unknowns are eliminated as they come (they meet only what was seen from that
 //! pose), which leaves the shared errors and three unknowns an object.
 
-use nalgebra::{Cholesky, DMatrix, DVector, Dyn, Matrix2x3, Matrix3, Matrix6, RowVector3, SMatrix, Vector2, Vector3, Vector6};
+use nalgebra::{
+    Cholesky, DMatrix, DVector, Dyn, Matrix2x3, Matrix3, Matrix6, RowVector3, SMatrix, Vector2, Vector3, Vector6,
+};
 
 use super::{CLOCK_SIGMA_S, Constant, Kind, Plane, SHARED_ATTITUDE, SHARED_PLACE, Sortie, Stands, split, typical};
 
@@ -203,7 +205,13 @@ impl<'a> Problem<'a> {
     }
 
     /// The object in camera axes, and its residual in sigmas; nothing behind the camera.
-    fn residual(&self, state: &State, ray: &Ray, rotation: &Matrix3<f64>, place: &Vector3<f64>) -> (Vector3<f64>, Option<Vector2<f64>>) {
+    fn residual(
+        &self,
+        state: &State,
+        ray: &Ray,
+        rotation: &Matrix3<f64>,
+        place: &Vector3<f64>,
+    ) -> (Vector3<f64>, Option<Vector2<f64>>) {
         let q = rotation.transpose() * (state.objects[ray.object] - place);
         let seen = (q.z > 0.1).then(|| (Vector2::new(q.x / q.z, q.y / q.z) - ray.at).component_mul(&ray.weight));
         (q, seen)
@@ -476,10 +484,8 @@ impl Solution<'_> {
             .enumerate()
             .filter(|(_, kind)| clocked || **kind != Kind::ClockS)
             .map(|(i, kind)| {
-                let degrees = matches!(
-                    kind,
-                    Kind::YawDeg | Kind::MountRightDeg | Kind::MountDownDeg | Kind::MountForwardDeg
-                );
+                let degrees =
+                    matches!(kind, Kind::YawDeg | Kind::MountRightDeg | Kind::MountDownDeg | Kind::MountForwardDeg);
                 let unit = if degrees { 1.0_f64.to_degrees() } else { 1.0 };
                 // A turn about east, north, up is positive from east to north; yaw runs the other way.
                 let sign = if *kind == Kind::YawDeg { -1.0 } else { 1.0 };

@@ -97,10 +97,7 @@ fn place(decoder: &mut File, points: bool) -> Result<([f64; 2], [f64; 2]), DemEr
 
 /// The vertical datum in the words of GDAL's metadata: only from items that speak of heights.
 fn vertical_in(metadata: &str) -> Option<HeightDatum> {
-    metadata
-        .split("<Item")
-        .filter(|item| item.to_ascii_uppercase().contains("VERT"))
-        .find_map(HeightDatum::from_text)
+    metadata.split("<Item").filter(|item| item.to_ascii_uppercase().contains("VERT")).find_map(HeightDatum::from_text)
 }
 
 struct Keys {

@@ -12,7 +12,9 @@ pub(super) fn read(bytes: &[u8], name: &str) -> Result<Parts, DemError> {
         }
     };
     let [lat, lon] = corner(name).ok_or_else(|| {
-        DemError::Damaged("an .hgt file tells its place by its name, such as N23E112.hgt; give it back its name".to_owned())
+        DemError::Damaged(
+            "an .hgt file tells its place by its name, such as N23E112.hgt; give it back its name".to_owned(),
+        )
     })?;
     let step = 1.0 / (side - 1) as f64;
     Ok(Parts {

@@ -3,14 +3,13 @@
 //! Read from bytes: GeoTIFF ([`geotiff`]), DTED ([`dted`]), SRTM ([`hgt`]); the first bytes and, for `.hgt`, the name tell
 //! which. The whole grid is held in memory (4 bytes a cell).
 //!
-//! A fine grid is read bilinearly. A coarse one (cells of more than 5 m) is read by cubic convolution, which is about a
-//! tenth better between its nodes on open ground; across the walls of a city model it would swing past both sides, and
-//! fine grids are where walls are seen.
+//! A fine grid is read bilinearly, except across walls. A coarse one (cells of more than 5 m) is read by monotone cubics: on
+//! open ground they are better between the nodes, and they never swing past them.
 
 mod dted;
+mod geotiff;
 mod hgt;
 mod ray;
-mod geotiff;
 
 use super::crs::{Crs, UnknownCrs};
 use super::heights::HeightDatum;
@@ -22,6 +21,9 @@ pub use ray::{Hit, Miss};
 const MAX_CELLS: u64 = 200_000_000;
 /// Grids with larger cells are read by cubic convolution.
 const COARSE_M: f64 = 5.0;
+/// In a fine grid, neighbouring cells that differ by more than this share of a cell's side have a wall between them, which
+/// stands at their border: no slope leads from a street to a roof.
+const WALL: f64 = 1.0;
 /// No ground of the Earth is outside this range, with room for geoids and towers.
 const POSSIBLE_M: std::ops::RangeInclusive<f32> = -600.0..=9_500.0;
 /// Cells on a side of a block whose highest cell is kept, so that a ray can pass over it in one step.
@@ -119,10 +121,7 @@ impl Dem {
         if lowest > highest {
             return Err(DemError::AllVoid);
         }
-        let centre = [
-            p.origin[0] + p.step[0] * p.columns as f64 / 2.0,
-            p.origin[1] - p.step[1] * p.rows as f64 / 2.0,
-        ];
+        let centre = [p.origin[0] + p.step[0] * p.columns as f64 / 2.0, p.origin[1] - p.step[1] * p.rows as f64 / 2.0];
         let middle = p.crs.inverse(centre);
         middle.validate().map_err(|_| DemError::NoPlace)?;
         let east = p.crs.inverse([centre[0] + p.step[0], centre[1]]);
@@ -210,31 +209,40 @@ impl Dem {
         let (c, r) = ((column as usize).min(self.columns - 2), (row as usize).min(self.rows - 2));
         let (fc, fr) = (column - c as f64, row - r as f64);
         if self.cell_m > COARSE_M
-            && let Some(height) = self.cubic(c, r, fc, fr)
+            && let Some(height) = self.smooth(c, r, fc, fr)
         {
             return Some(height);
         }
-        let line = |r: usize| {
-            let i = r * self.columns + c;
-            f64::from(self.cells[i]) * (1.0 - fc) + f64::from(self.cells[i + 1]) * fc
+        let i = r * self.columns + c;
+        let [a, b, c, d] = [i, i + 1, i + self.columns, i + self.columns + 1].map(|i| f64::from(self.cells[i]));
+        let nearest = match (fr < 0.5, fc < 0.5) {
+            (true, true) => a,
+            (true, false) => b,
+            (false, true) => c,
+            (false, false) => d,
         };
-        let height = line(r) * (1.0 - fr) + line(r + 1) * fr;
+        let height = if self.cell_m <= COARSE_M && a.max(b).max(c.max(d)) - a.min(b).min(c.min(d)) > WALL * self.cell_m
+        {
+            nearest
+        } else {
+            (a * (1.0 - fc) + b * fc) * (1.0 - fr) + (c * (1.0 - fc) + d * fc) * fr
+        };
+        // Beside a void, a cell stands for its own area.
+        let height = if height.is_nan() { nearest } else { height };
         (!height.is_nan()).then_some(height)
     }
 
-    /// Cubic convolution; nothing at the rim and beside voids.
-    fn cubic(&self, c: usize, r: usize, fc: f64, fr: f64) -> Option<f64> {
+    /// Monotone cubics, first along the rows, then across them; nothing at the rim and beside voids.
+    fn smooth(&self, c: usize, r: usize, fc: f64, fr: f64) -> Option<f64> {
         if c < 1 || r < 1 || c + 2 >= self.columns || r + 2 >= self.rows {
             return None;
         }
-        let (wc, wr) = (keys(fc), keys(fr));
-        let mut sum = 0.0;
-        for (i, weight) in wr.iter().enumerate() {
+        let across = [0, 1, 2, 3].map(|i| {
             let at = (r - 1 + i) * self.columns + c - 1;
-            let line: f64 = self.cells[at..at + 4].iter().zip(&wc).map(|(cell, w)| f64::from(*cell) * w).sum();
-            sum += weight * line;
-        }
-        (!sum.is_nan()).then_some(sum)
+            monotone([0, 1, 2, 3].map(|i| f64::from(self.cells[at + i])), fc)
+        });
+        let height = monotone(across, fr);
+        (!height.is_nan()).then_some(height)
     }
 
     /// Whether a column and row lie in the model, be it in a void.
@@ -265,12 +273,16 @@ impl Dem {
 /// How much of the height difference between neighbouring nodes counts as one sigma of what lies between them.
 const RELIEF_SHARE: f64 = 0.25;
 
-/// Keys' cubic convolution kernel with a = −3/4, for the nodes at −1, 0, 1, 2 (R. G. Keys, IEEE Trans. ASSP 29, 1981).
-fn keys(t: f64) -> [f64; 4] {
-    const A: f64 = -0.75;
-    let near = |x: f64| ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0;
-    let far = |x: f64| ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A;
-    [far(1.0 + t), near(t), near(1.0 - t), far(2.0 - t)]
+/// Between the second and the third of four values (`t` from 0 to 1): a cubic that is straight where they are and stays
+/// between the two where they are not (F. N. Fritsch and J. Butland, SIAM J. Sci. Stat. Comput. 5, 1984).
+fn monotone([a, b, c, d]: [f64; 4], t: f64) -> f64 {
+    // The harmonic mean of the slopes on both sides, none at a peak or in a hollow.
+    let slope = |before: f64, after: f64| {
+        if before * after > 0.0 { 2.0 * before * after / (before + after) } else { 0.0 * (before + after) }
+    };
+    let rise = c - b;
+    let (from, to) = (slope(b - a, rise), slope(rise, d - c));
+    b + t * (from + t * (3.0 * rise - 2.0 * from - to + t * (from + to - 2.0 * rise)))
 }
 
 /// A terrain model around one place. Heights in it are counted from the tangent plane's own zero: the model's height less
@@ -394,6 +406,24 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_coarse_model_never_swings_past_its_nodes_and_rounds_a_hill_better_than_facets() {
+        let cliff = model(30.0, 40, |e, _| if e > 0.0 { 100.0 } else { 0.0 });
+        let at = |dem: &Dem, e: f64| dem.height_m(LocalFrame::new(HERE).to_latlon(e, 3.0)).unwrap();
+        assert!((-200..200).all(|e| (0.0..=100.0).contains(&at(&cliff, f64::from(e)))));
+        let wave = |e: f64| 40.0 * (e / 60.0).sin();
+        let hill = model(30.0, 40, |e, _| wave(e));
+        let rms = |of: &dyn Fn(f64) -> f64| {
+            ((-300..300).map(|e| (of(f64::from(e)) - wave(f64::from(e))).powi(2)).sum::<f64>() / 600.0).sqrt()
+        };
+        let facets = |e: f64| {
+            let step = (e / 30.0).floor() * 30.0;
+            let share = (e - step) / 30.0;
+            at(&hill, step) * (1.0 - share) + at(&hill, step + 30.0) * share
+        };
+        assert!(rms(&|e| at(&hill, e)) < 0.8 * rms(&facets), "{} {}", rms(&|e| at(&hill, e)), rms(&facets));
+    }
+
+    #[test]
     fn a_view_reads_what_the_model_reads_less_the_earths_curve() {
         let dem = model(1.0, 1_500, |e, n| 50.0 + 10.0 * (e / 60.0).sin() + 0.02 * n);
         let view = dem.around(HERE, 150.0, 1_000.0);
@@ -402,6 +432,15 @@ pub(crate) mod tests {
             let seen = view.surface_m(e, n).unwrap();
             assert!((direct - drop_m(e, n) - seen).abs() < 1e-3, "{direct} {seen}");
         }
+    }
+
+    #[test]
+    fn a_wall_stands_at_the_border_of_two_cells_and_does_not_lean() {
+        // A roof 10 m above the street; the first cell on it has its centre 0.5 m behind the wall.
+        let dem = model(1.0, 100, |e, _| if e > 0.0 { 60.0 } else { 50.0 });
+        let at = |e: f64| dem.height_m(LocalFrame::new(HERE).to_latlon(e, 5.0)).unwrap();
+        let heights: Vec<f64> = (-20..20).map(|i| at(f64::from(i) / 10.0)).collect();
+        assert!(heights.iter().all(|h| *h == 50.0 || *h == 60.0), "{heights:?}");
     }
 
     #[test]
@@ -429,6 +468,9 @@ pub(crate) mod tests {
         assert_eq!(Dem::new(parts(vec![-9999.0; 4], 0.01)).unwrap_err(), DemError::AllVoid);
         assert!(matches!(Dem::new(parts(vec![1.0; 3], 0.01)).unwrap_err(), DemError::Damaged(_)));
         assert_eq!(Dem::new(parts(vec![1.0; 4], f64::NAN)).unwrap_err(), DemError::NoPlace);
-        assert_eq!(Dem::new(Parts { origin: [23.0, 112.0], ..parts(vec![1.0; 4], 0.01) }).unwrap_err(), DemError::NoPlace);
+        assert_eq!(
+            Dem::new(Parts { origin: [23.0, 112.0], ..parts(vec![1.0; 4], 0.01) }).unwrap_err(),
+            DemError::NoPlace
+        );
     }
 }

@@ -7,7 +7,7 @@ use super::{BLOCK, View, drop_m};
 
 /// A step is this share of a cell at most, so that nothing wider than a cell is passed through.
 const STEP_SHARE: f64 = 0.7;
-/// Cubic readings swing a little over the nodes; the start and end of a march keep this much away from the extremes.
+/// The start and end of a march keep this much away from the extremes.
 const MARGIN_M: f64 = 5.0;
 const BISECTIONS: usize = 40;
 
@@ -38,6 +38,8 @@ pub enum Miss {
 impl View<'_> {
     /// Follows a ray (unit `direction`) from `from` for at most `limit_m`.
     pub fn ray(&self, from: Vector3<f64>, direction: Vector3<f64>, limit_m: f64) -> Result<Hit, Miss> {
+        // The last place where the ray was known to be above the surface.
+        let mut above: Option<(f64, f64)> = None;
         let top = self.dem.highest_m + MARGIN_M;
         let bottom = self.dem.lowest_m - MARGIN_M - drop_m(limit_m, 0.0);
         let down = -direction.z;
@@ -50,14 +52,14 @@ impl View<'_> {
             if t > limit_m {
                 return Err(Miss::TooFar);
             }
+            above = Some((t, MARGIN_M));
         }
-        let end = if down > 0.0 { limit_m.min((from.z - bottom) / down) } else { limit_m };
+        let mut end = if down > 0.0 { limit_m.min((from.z - bottom) / down) } else { limit_m };
         let across = direction.xy().norm();
         let step = STEP_SHARE * self.dem.cell_m / across.max(1e-12);
 
-        // The last place where the ray was known to be above the surface, and whether unknown ground came since.
-        let mut above: Option<(f64, f64)> = None;
-        let mut gap = false;
+        // Whether unknown ground came since, and whether that was outside the model.
+        let (mut gap, mut left) = (false, false);
         let mut in_void;
         loop {
             let p = from + direction * t;
@@ -67,18 +69,21 @@ impl View<'_> {
                 None => {
                     gap = true;
                     in_void = self.dem.holds(cell);
+                    left |= !in_void;
                 }
                 Some(height) => {
                     let clearance = p.z - (height - drop_m(p.x, p.y));
                     if clearance > 0.0 {
-                        (above, gap) = (Some((t, clearance)), false);
+                        above = Some((t, clearance));
+                        (gap, left) = (false, false);
                         in_void = false;
                         advance = advance.max(self.pass(p, direction, cell));
                     } else {
                         return match above {
+                            Some(_) if left => Err(Miss::Outside),
                             Some((before, over)) if gap => {
-                                let t = before + (t - before) * over / (over - clearance);
-                                Ok(Hit { point: from + direction * t, gap_m: (t - before) * across })
+                                let met = before + (t - before) * over / (over - clearance);
+                                Ok(Hit { point: from + direction * met, gap_m: (t - before) * across })
                             }
                             Some((before, _)) => Ok(self.bisect(from, direction, before, t)),
                             None if gap => Err(Miss::Outside),
@@ -88,13 +93,17 @@ impl View<'_> {
                 }
             }
             if t >= end {
-                break;
+                // Under an unknown surface it may still come out below a known one.
+                if !(in_void && end < limit_m) {
+                    break;
+                }
+                end = limit_m;
             }
             t = (t + advance).min(end);
         }
         Err(match () {
             _ if in_void => Miss::Void,
-            _ if above.is_none() || gap => Miss::Outside,
+            _ if above.is_none() || left => Miss::Outside,
             _ if down <= 0.0 => Miss::Sky,
             _ => Miss::TooFar,
         })
@@ -122,8 +131,7 @@ impl View<'_> {
         let Some(&highest) = self.dem.blocks.get(index) else {
             return 0.0;
         };
-        // A cubic reading can stand above its nodes by a share of their relief.
-        let over = p.z - f64::from(highest) - MARGIN_M;
+        let over = p.z - f64::from(highest);
         if over <= 0.0 {
             return 0.0;
         }

@@ -8,9 +8,36 @@ use super::xmp::{Properties, Words};
 /// Programs that change pictures, as they sign themselves in EXIF Software and XMP CreatorTool. What cameras sign with
 /// (firmware versions, model codes) is none of them.
 const EDITORS: &[&str] = &[
-    "photoshop", "lightroom", "camera raw", "gimp", "snapseed", "picasa", "acdsee", "affinity", "paint", "pixelmator",
-    "darktable", "rawtherapee", "capture one", "imagemagick", "xnview", "irfanview", "faststone", "luminar", "photopea",
-    "polarr", "vsco", "meitu", "windows photo", "photos ", "google", "instagram", "facebook", "corel", "dxo", "topaz",
+    "photoshop",
+    "lightroom",
+    "camera raw",
+    "gimp",
+    "snapseed",
+    "picasa",
+    "acdsee",
+    "affinity",
+    "paint",
+    "pixelmator",
+    "darktable",
+    "rawtherapee",
+    "capture one",
+    "imagemagick",
+    "xnview",
+    "irfanview",
+    "faststone",
+    "luminar",
+    "photopea",
+    "polarr",
+    "vsco",
+    "meitu",
+    "windows photo",
+    "photos ",
+    "google",
+    "instagram",
+    "facebook",
+    "corel",
+    "dxo",
+    "topaz",
     "adobe",
 ];
 /// Shapes that drone cameras write: 4:3, 3:2, 16:9, 5:4, 1:1, 17:9, and those of Autel's 48 MP camera and of the Bebop 2.
@@ -36,10 +63,22 @@ pub(super) fn look(width: u32, height: u32, exif: &Fields, xmp: &Properties) -> 
     let shape = f64::from(width) / f64::from(height.max(1));
     if let (Some(w), Some(h)) = (exif.width_px, exif.height_px) {
         if (shape / (h / w) - 1.0).abs() < SHAPE_TOLERANCE && (w / h - 1.0).abs() > SHAPE_TOLERANCE {
-            return Err(PhotoError::Reshaped { width, height, was_width: w as u32, was_height: h as u32, turned: true });
+            return Err(PhotoError::Reshaped {
+                width,
+                height,
+                was_width: w as u32,
+                was_height: h as u32,
+                turned: true,
+            });
         }
         if (shape / (w / h) - 1.0).abs() > SHAPE_TOLERANCE {
-            return Err(PhotoError::Reshaped { width, height, was_width: w as u32, was_height: h as u32, turned: false });
+            return Err(PhotoError::Reshaped {
+                width,
+                height,
+                was_width: w as u32,
+                was_height: h as u32,
+                turned: false,
+            });
         }
     }
     let editor = |name| xmp.text(Words::Editor, name);
@@ -57,10 +96,15 @@ pub(super) fn look(width: u32, height: u32, exif: &Fields, xmp: &Properties) -> 
         || editor("AlreadyApplied").is_some_and(|v| v.eq_ignore_ascii_case("true"));
     if let Some(program) = program {
         signs.edited = true;
-        signs.notes.push(format!("edited with {program}: it may have been cropped, turned or warped since its pose was written"));
+        signs.notes.push(format!(
+            "edited with {program}: it may have been cropped, turned or warped since its pose was written"
+        ));
     } else if traces {
         signs.edited = true;
-        signs.notes.push("an image editor left its traces: it may have been cropped, turned or warped since its pose was written".to_owned());
+        signs.notes.push(
+            "an image editor left its traces: it may have been cropped, turned or warped since its pose was written"
+                .to_owned(),
+        );
     }
     if !SHAPES.iter().any(|s| (shape / s - 1.0).abs() < SHAPE_TOLERANCE) {
         if shape < 1.0 {

@@ -23,6 +23,8 @@ pub(super) struct Fields {
     pub altitude_m: Option<f64>,
     /// EXIF 3.0's reference 2 and 3: above and below the ellipsoid.
     pub altitude_ellipsoidal: bool,
+    /// The small picture that the camera put beside the large one.
+    pub thumbnail: Option<Vec<u8>>,
     /// Pixels per millimetre on the sensor, across.
     pub focal_plane_px_per_mm: Option<f64>,
 }
@@ -54,6 +56,7 @@ pub(super) fn read(block: Option<&[u8]>) -> Fields {
         width_px: number(&exif, Tag::PixelXDimension),
         height_px: number(&exif, Tag::PixelYDimension),
         altitude_m: number(&exif, Tag::GPSAltitude).map(|m| if below { -m } else { m }),
+        thumbnail: thumbnail(&exif),
         altitude_ellipsoidal: matches!(reference, Some(2 | 3)),
         focal_plane_px_per_mm: number(&exif, Tag::FocalPlaneXResolution).and_then(|resolution| {
             // 2 is the inch, 3 the centimetre, 4 the millimetre.
@@ -78,6 +81,12 @@ fn text(exif: &Exif, tag: Tag) -> Option<String> {
     let text: String = String::from_utf8_lossy(parts.first()?).chars().filter(|c| !c.is_control()).take(64).collect();
     let text = text.trim();
     (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn thumbnail(exif: &Exif) -> Option<Vec<u8>> {
+    let place = |tag| exif.get_field(tag, In::THUMBNAIL)?.value.get_uint(0).map(|v| v as usize);
+    let (start, length) = (place(Tag::JPEGInterchangeFormat)?, place(Tag::JPEGInterchangeFormatLength)?);
+    exif.buf().get(start..start.checked_add(length)?).map(<[u8]>::to_vec)
 }
 
 /// A positive number; zero is EXIF's "unknown" for every field that is asked for here.

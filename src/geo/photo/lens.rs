@@ -224,7 +224,10 @@ mod tests {
             .collect();
         for model in &models {
             let k = known(model).unwrap_or_else(|| panic!("{model}"));
-            assert!((2.0..50.0).contains(&k.sensor_w_mm) && (1.0..2.0).contains(&(k.sensor_w_mm / k.sensor_h_mm)), "{model}");
+            assert!(
+                (2.0..50.0).contains(&k.sensor_w_mm) && (1.0..2.0).contains(&(k.sensor_w_mm / k.sensor_h_mm)),
+                "{model}"
+            );
         }
         models.dedup();
         assert!(models.len() >= 30);

@@ -50,18 +50,19 @@ impl Said {
 }
 
 pub(super) fn read(exif: &Fields, xmp: &Properties) -> Said {
-    let mut said = if xmp.number(Words::Dji, "GimbalYawDegree").or(xmp.number(Words::Dji, "GimbalPitchDegree")).is_some() {
-        dji(xmp)
-    } else if xmp.number(Words::Parrot, "CameraYawDegree").is_some() {
-        parrot(xmp)
-    } else if xmp.number(Words::Skydio, "CameraOrientationNED/Yaw").is_some() {
-        skydio(xmp)
-    } else if xmp.number(Words::Camera, "Yaw").is_some() {
-        pix4d(xmp)
-    } else {
-        // Whatever DJI's words hold, so that what is missing is named as it is.
-        dji(xmp)
-    };
+    let mut said =
+        if xmp.number(Words::Dji, "GimbalYawDegree").or(xmp.number(Words::Dji, "GimbalPitchDegree")).is_some() {
+            dji(xmp)
+        } else if xmp.number(Words::Parrot, "CameraYawDegree").is_some() {
+            parrot(xmp)
+        } else if xmp.number(Words::Skydio, "CameraOrientationNED/Yaw").is_some() {
+            skydio(xmp)
+        } else if xmp.number(Words::Camera, "Yaw").is_some() {
+            pix4d(xmp)
+        } else {
+            // Whatever DJI's words hold, so that what is missing is named as it is.
+            dji(xmp)
+        };
     if let Some(m) = exif.altitude_m
         && said.absolute.is_empty()
     {

@@ -13,6 +13,7 @@ mod edited;
 mod exif;
 mod lens;
 mod makers;
+mod thumbnail;
 mod xmp;
 
 use std::fmt;
@@ -76,6 +77,8 @@ pub enum PhotoError {
     Reshaped { width: u32, height: u32, was_width: u32, was_height: u32, turned: bool },
     #[error("the picture was cropped after its pose was written (crs:HasCrop); take the original file")]
     Cropped,
+    #[error("the picture was {0} after its pose was written, by its own thumbnail; take the original file")]
+    UnlikeThumbnail(&'static str),
 }
 
 /// What a pose needs and a photo lacks.
@@ -95,7 +98,9 @@ impl fmt::Display for Missing {
             Self::Height => {
                 "no height above take-off (XMP RelativeAltitude; the height above sea level does not say it)"
             }
-            Self::GimbalYaw => "no gimbal yaw (XMP GimbalYawDegree or its maker's word for it; the flight yaw does not say it)",
+            Self::GimbalYaw => {
+                "no gimbal yaw (XMP GimbalYawDegree or its maker's word for it; the flight yaw does not say it)"
+            }
             Self::GimbalPitch => "no gimbal pitch (XMP GimbalPitchDegree or its maker's word for it)",
             Self::FocalLength => "no focal length (EXIF FocalLength with a known camera, or FocalLengthIn35mmFilm)",
         })
@@ -153,7 +158,7 @@ pub fn read_for_terrain(bytes: &[u8]) -> Result<Photo, PhotoError> {
     if said.roll.is_none() {
         notes.push("no gimbal roll: taken as level".to_owned());
     }
-    let (mut sigma, mut focal_sigma) = (said.sigma, lens.focal_sigma);
+    let mut sigma = said.sigma;
     if let (Some(a), Some(b)) = (from_xmp, from_exif)
         && b.validate().is_ok()
     {
@@ -163,25 +168,54 @@ pub fn read_for_terrain(bytes: &[u8]) -> Result<Photo, PhotoError> {
             sigma.horizontal_m = sigma.horizontal_m.max(apart);
         }
     }
-    if signs.edited {
-        sigma.tilt_deg = sigma.tilt_deg.max(EDITED_TILT_DEG);
-        sigma.yaw_deg = sigma.yaw_deg.max(EDITED_YAW_DEG);
-        focal_sigma = focal_sigma.max(EDITED_FOCAL_SIGMA);
-    }
     let ranged = xmp.text(xmp::Words::Dji, "LRFStatus").is_some_and(|status| status.eq_ignore_ascii_case("normal"));
     let laser_range_m =
         xmp.number(xmp::Words::Dji, "LRFTargetDistance").filter(|range| ranged && (1.0..=3_000.0).contains(range));
-    Ok(Photo {
+    let mut photo = Photo {
         camera: lens.camera,
-        focal_sigma,
+        focal_sigma: lens.focal_sigma,
         pose: Pose { at, height_m: height.unwrap_or(f64::NAN), attitude, sigma },
         heights: CameraHeights { absolute: said.absolute, above_take_off_m: height },
         laser_range_m,
-        edited: signs.edited,
+        edited: false,
         model: exif.model,
         taken: exif.taken,
         notes,
-    })
+    };
+    if signs.edited {
+        photo.distrust();
+    }
+    Ok(photo)
+}
+
+/// Holds the picture against the thumbnail that the camera put beside it, which few editors change along: a picture that was
+/// turned round or cut out without a trace in its tags shows here. Costs the decoding of the picture, so it is asked for apart.
+pub fn check_thumbnail(bytes: &[u8], photo: &mut Photo) -> Result<(), PhotoError> {
+    let exif = exif::read(container::metadata(bytes).exif);
+    match thumbnail::compare(bytes, exif.thumbnail.as_deref()) {
+        thumbnail::Likeness::Same | thumbnail::Likeness::Unknown => Ok(()),
+        thumbnail::Likeness::Turned => Err(PhotoError::UnlikeThumbnail("turned round or mirrored")),
+        thumbnail::Likeness::CutOut => Err(PhotoError::UnlikeThumbnail("cropped")),
+        thumbnail::Likeness::Other => {
+            photo.notes.push(
+                "it does not look like its own thumbnail: it may have been changed since its pose was written"
+                    .to_owned(),
+            );
+            photo.distrust();
+            Ok(())
+        }
+    }
+}
+
+impl Photo {
+    /// Widens the errors by what an edit can hide.
+    fn distrust(&mut self) {
+        let sigma = &mut self.pose.sigma;
+        sigma.tilt_deg = sigma.tilt_deg.max(EDITED_TILT_DEG);
+        sigma.yaw_deg = sigma.yaw_deg.max(EDITED_YAW_DEG);
+        self.focal_sigma = self.focal_sigma.max(EDITED_FOCAL_SIGMA);
+        self.edited = true;
+    }
 }
 
 /// Zero, zero is what cameras write without a fix.
@@ -409,7 +443,8 @@ mod tests {
 
     #[test]
     fn a_sensefly_pitch_of_ten_looks_ten_degrees_ahead_of_straight_down() {
-        let attributes = r#"n:Yaw="30.0" n:Pitch="10.0" n:Roll="0.0" n:AboveGroundAltitude="80.0" n:GPSXYAccuracy="2.5""#;
+        let attributes =
+            r#"n:Yaw="30.0" n:Pitch="10.0" n:Roll="0.0" n:AboveGroundAltitude="80.0" n:GPSXYAccuracy="2.5""#;
         for namespace in ["http://pix4d.com/camera/1.0/", "Camera/"] {
             let packet = other(namespace, attributes, "");
             let photo = read(&jpeg(400, 300, Some(&exif_with_position()), Some(&packet))).unwrap();
@@ -425,7 +460,8 @@ mod tests {
         let inside = r#"<n:CameraOrientationNED n:Roll="0.2" n:Pitch="-47.5" n:Yaw="127.4"/>
             <n:VehicleOrientationNED n:Roll="1.5" n:Pitch="-1.5" n:Yaw="126.8"/><n:CameraPositionFLU n:X="1.1" n:Y="-2.0" n:Z="52.6"/>
             <n:CalibratedFocalLength n:X="237.8" n:Y="237.7"/><n:CalibratedOpticalCenter n:X="203.0" n:Y="152.0"/>"#;
-        let attributes = r#"n:Latitude="32.5" n:Longitude="-110.9" n:AbsoluteAltitude="1034.4" n:DewarpData="0.12,-0.23,0.09""#;
+        let attributes =
+            r#"n:Latitude="32.5" n:Longitude="-110.9" n:AbsoluteAltitude="1034.4" n:DewarpData="0.12,-0.23,0.09""#;
         let packet = other("https://www.skydio.com/drone-skydio/1.0/", attributes, inside);
         let photo = read(&jpeg(406, 304, Some(&mavic_exif()), Some(&packet))).unwrap();
         assert_eq!(photo.pose.attitude, Attitude { yaw_deg: 127.4, pitch_deg: -47.5, roll_deg: 0.2 });
@@ -463,7 +499,10 @@ mod tests {
         let refuse = |w, h, exif: &[u8]| read(&jpeg(w, h, Some(exif), Some(&packet(FULL)))).unwrap_err();
         assert!(matches!(refuse(400, 300, &was(400, 400)), PhotoError::Reshaped { turned: false, .. }));
         assert!(matches!(refuse(300, 400, &was(400, 300)), PhotoError::Reshaped { turned: true, .. }));
-        assert!(matches!(refuse(300, 400, &mavic_exif()), PhotoError::Reshaped { turned: true, .. }), "no camera writes portraits");
+        assert!(
+            matches!(refuse(300, 400, &mavic_exif()), PhotoError::Reshaped { turned: true, .. }),
+            "no camera writes portraits"
+        );
         // A smaller copy of the whole is the same picture.
         let copy = read(&jpeg(400, 300, Some(&was(4000, 3000)), Some(&packet(FULL)))).unwrap();
         assert!(!copy.edited && (copy.camera.fx - 4.73 / 6.3269 * 400.0).abs() < 1e-9);

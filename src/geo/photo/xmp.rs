@@ -190,8 +190,7 @@ fn attributes(
         if let Some(words) = words(&namespace, name) {
             let value =
                 attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|e| XmpError::Malformed(e.to_string()))?;
-            let name =
-                if parent.words == Some(words) { format!("{}/{name}", parent.name) } else { name.to_owned() };
+            let name = if parent.words == Some(words) { format!("{}/{name}", parent.name) } else { name.to_owned() };
             found.put(words, name, &value)?;
         }
     }

@@ -36,22 +36,26 @@ impl<'a> Rows<'a> {
     /// `objectness` multiplies.
     fn best(&self, head: &Head<'_>, first: usize, objectness: Option<usize>, mut take: impl FnMut(usize, usize, f32)) {
         if self.by_columns && objectness.is_none() {
-            // A class's scores lie side by side: one pass a class without branches, which the processor does in strides.
-            // Nearly all rows reach no threshold; the best class is looked for in the others only.
-            let mut above = vec![f32::NEG_INFINITY; self.count];
+            // A class's scores lie side by side: block by block, one pass a class without branches, which the processor does
+            // in strides. Nearly all rows reach no threshold; the best class is looked for in the others only.
+            const BLOCK: usize = 1024;
             let of_class = |class: usize| &self.data[(first + class) * self.count..][..self.count];
-            for (class, threshold) in head.thresholds.iter().enumerate() {
-                for (above, score) in above.iter_mut().zip(of_class(class)) {
-                    let by = score - threshold;
-                    *above = if by > *above { by } else { *above };
-                }
-            }
             let mut scores = vec![0.0; head.classes()];
-            for row in (0..self.count).filter(|row| above[*row] >= 0.0) {
-                for (class, score) in scores.iter_mut().enumerate() {
-                    *score = of_class(class)[row];
+            for start in (0..self.count).step_by(BLOCK) {
+                let block = start..(start + BLOCK).min(self.count);
+                let mut above = [f32::NEG_INFINITY; BLOCK];
+                for (class, threshold) in head.thresholds.iter().enumerate() {
+                    for (above, score) in above.iter_mut().zip(&of_class(class)[block.clone()]) {
+                        let by = score - threshold;
+                        *above = if by > *above { by } else { *above };
+                    }
                 }
-                head.pick(&scores, 1.0, |class, score| take(row, class, score));
+                for (row, _) in block.zip(above).filter(|(_, above)| *above >= 0.0) {
+                    for (class, score) in scores.iter_mut().enumerate() {
+                        *score = of_class(class)[row];
+                    }
+                    head.pick(&scores, 1.0, |class, score| take(row, class, score));
+                }
             }
             return;
         }

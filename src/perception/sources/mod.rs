@@ -29,6 +29,8 @@ pub enum SourceError {
     Ended { name: String },
     #[error("{name}: {message}; write lat,lon,height,yaw,pitch or lat,lon,height,yaw,pitch,roll in degrees and metres")]
     Pose { name: String, message: String },
+    #[error("--look: {message}; write yaw,pitch or yaw,pitch,roll in degrees, yaw from true north")]
+    Look { message: String },
     #[error("{path} cannot be listed: {source}")]
     Folder { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
