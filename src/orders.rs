@@ -98,7 +98,9 @@ impl Orders {
             "model.check" => updated(self.station.updates.check().await),
             "model.add" => match envelope.args["folder"].as_str() {
                 Some(folder) => updated(self.station.updates.add(folder.into()).await),
-                None => Outcome::Refused("args.folder is missing: name a folder of the station's own computer".to_owned()),
+                None => {
+                    Outcome::Refused("args.folder is missing: name a folder of the station's own computer".to_owned())
+                }
             },
             "model.promote" => updated(self.station.updates.promote(envelope.operator.clone()).await),
             "model.rollback" => match envelope.args["reason"].as_str().map(str::trim).filter(|r| !r.is_empty()) {

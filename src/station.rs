@@ -356,10 +356,13 @@ fn update_of(station: &Station) -> Value {
     let view = latest(&station.updates.view());
     let kinds = view.kinds.iter().map(|k| {
         let candidate = k.record.candidate.as_ref();
-        (k.kind.name().to_owned(), json!({
-            "committed": k.record.committed,
-            "candidate": candidate.map(|c| json!({"release": c.release, "stage": c.stage})),
-        }))
+        (
+            k.kind.name().to_owned(),
+            json!({
+                "committed": k.record.committed,
+                "candidate": candidate.map(|c| json!({"release": c.release, "stage": c.stage})),
+            }),
+        )
     });
     Value::Object(kinds.collect())
 }

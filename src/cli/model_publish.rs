@@ -146,7 +146,8 @@ enum Command {
 }
 
 fn share(text: &str) -> Result<Keys, String> {
-    let parsed = text.split_once('/').and_then(|(m, n)| Some(Keys { threshold: m.parse().ok()?, count: n.parse().ok()? }));
+    let parsed =
+        text.split_once('/').and_then(|(m, n)| Some(Keys { threshold: m.parse().ok()?, count: n.parse().ok()? }));
     parsed.ok_or_else(|| "expected for example 2/3: two of three keys".to_owned())
 }
 
@@ -169,7 +170,9 @@ pub fn run(args: PublishArgs) -> anyhow::Result<ExitCode> {
             vec![done]
         }
         Command::Sign { at } => at.open()?.sign()?,
-        Command::Stage { group, release, percent, kind, at } => vec![at.open()?.stage(&group, kind, &release, percent)?],
+        Command::Stage { group, release, percent, kind, at } => {
+            vec![at.open()?.stage(&group, kind, &release, percent)?]
+        }
         Command::Halt { group, reason, withdraw, kind, at } => {
             vec![at.open()?.halt(&group, kind, &reason, withdraw.as_deref())?]
         }

@@ -124,14 +124,21 @@ fn listed(known: &Value) -> String {
     let update = &known["update"];
     for kind in update["kinds"].as_array().into_iter().flatten() {
         let under_way = &kind["candidate"];
-        if kind["committed"].is_null() && under_way.is_null() && kind["refused"].as_object().is_none_or(|r| r.is_empty()) {
+        if kind["committed"].is_null()
+            && under_way.is_null()
+            && kind["refused"].as_object().is_none_or(|r| r.is_empty())
+        {
             continue;
         }
         said.push_str(&format!("{}\n  committed  {}\n", text(&kind["kind"]), release(&kind["committed"])));
         said.push_str(&format!("  before it  {}\n", release(&kind["previous"])));
         if !under_way.is_null() {
             let release = release(&under_way["release"]);
-            said.push_str(&format!("  under way  {release}: {}, since {}\n", text(&under_way["stage"]), text(&under_way["since"])));
+            said.push_str(&format!(
+                "  under way  {release}: {}, since {}\n",
+                text(&under_way["stage"]),
+                text(&under_way["since"])
+            ));
         }
         for refused in kind["refused"].as_object().into_iter().flat_map(|r| r.values()) {
             said.push_str(&format!("  refused    {}: {}\n", release(&refused["release"]), text(&refused["reason"])));

@@ -59,10 +59,19 @@ pub enum PerceptionError {
 /// What became of a look.
 #[derive(Debug)]
 pub enum Looked {
-    Seen { look: Look, frame: SeenFrame },
+    Seen {
+        look: Look,
+        frame: SeenFrame,
+    },
     /// It shows nothing that could be judged.
-    Skipped { look: Look, why: Unusable },
-    Lost { look: Look, reason: String },
+    Skipped {
+        look: Look,
+        why: Unusable,
+    },
+    Lost {
+        look: Look,
+        reason: String,
+    },
 }
 
 impl Looked {
@@ -282,8 +291,7 @@ impl Keeper {
     }
 
     async fn start_with(&mut self, model: &Path) -> Result<Running, String> {
-        let (running, model, provider) =
-            launch(&self.options.program, model, &self.options.providers, false).await?;
+        let (running, model, provider) = launch(&self.options.program, model, &self.options.providers, false).await?;
         self.in_charge(running.pid(), model, provider);
         Ok(running)
     }
@@ -299,7 +307,12 @@ impl Keeper {
     }
 
     /// Loads another model beside the one in charge.
-    fn begin_swap(&mut self, model: PathBuf, fallback: Option<PathBuf>, reply: oneshot::Sender<Result<ModelName, PerceptionError>>) {
+    fn begin_swap(
+        &mut self,
+        model: PathBuf,
+        fallback: Option<PathBuf>,
+        reply: oneshot::Sender<Result<ModelName, PerceptionError>>,
+    ) {
         let (done, loaded) = oneshot::channel();
         let (program, providers, dir) = (self.options.program.clone(), self.options.providers.clone(), model.clone());
         tokio::spawn(async move {
@@ -468,7 +481,12 @@ impl Keeper {
 }
 
 /// Starts a child and waits until its model is loaded. A humble one leaves the processor to others.
-pub(crate) async fn launch(program: &Path, model: &Path, providers: &[Provider], humble: bool) -> Result<(Running, ModelName, Chosen), String> {
+pub(crate) async fn launch(
+    program: &Path,
+    model: &Path,
+    providers: &[Provider],
+    humble: bool,
+) -> Result<(Running, ModelName, Chosen), String> {
     // A child that crashed over a model cannot say which.
     let file = || Manifest::read(model).map_or_else(|_| model.to_owned(), |m| model.join(m.file));
     let mut command = if humble { Command::new("nice") } else { Command::new(program) };

@@ -122,7 +122,10 @@ impl Tally {
     fn grown(&self, rules: &Rules) -> Option<String> {
         let by = self.last_mb.saturating_sub(self.first_mb);
         (by > rules.growth_mb).then(|| {
-            format!("leaks: from {} to {} MB within {} frames, {} MB of growth are allowed", self.first_mb, self.last_mb, self.frames, rules.growth_mb)
+            format!(
+                "leaks: from {} to {} MB within {} frames, {} MB of growth are allowed",
+                self.first_mb, self.last_mb, self.frames, rules.growth_mb
+            )
         })
     }
 
@@ -131,7 +134,10 @@ impl Tally {
             return Verdict::Failed(leak);
         }
         if self.failed > 1 && self.failed * 50 > self.frames.max(50) {
-            return Verdict::Failed(format!("failed at {} of {} frames that the running model could look at", self.failed, self.frames));
+            return Verdict::Failed(format!(
+                "failed at {} of {} frames that the running model could look at",
+                self.failed, self.frames
+            ));
         }
         if self.frames < rules.shadow_frames {
             return Verdict::NotYet;
@@ -146,7 +152,10 @@ impl Tally {
         }
         let slower = self.new_ms / self.running_ms.max(f64::MIN_POSITIVE);
         if slower > rules.slower {
-            return Verdict::Failed(format!("slow: {slower:.1} times the running model's time, {} are allowed", rules.slower));
+            return Verdict::Failed(format!(
+                "slow: {slower:.1} times the running model's time, {} are allowed",
+                rules.slower
+            ));
         }
         let agreement = 2.0 * f64::from(self.both) / f64::from(things.max(1));
         if things >= rules.things {
@@ -162,7 +171,10 @@ impl Tally {
             }
             let rate = (f64::from(self.new) + 1.0) / (f64::from(self.running) + 1.0);
             if rate > rules.rate || rate < 1.0 / rules.rate {
-                return Verdict::Failed(format!("{rate:.2} times the running model's things a frame, {} is the limit", rules.rate));
+                return Verdict::Failed(format!(
+                    "{rate:.2} times the running model's things a frame, {} is the limit",
+                    rules.rate
+                ));
             }
         }
         let said = if things < rules.things {
@@ -192,7 +204,10 @@ impl Tally {
             let looked = f64::from(before.frames - before.failed);
             // The shadow shared the processor with the running model: in charge it has no excuse to be slower.
             if mean > before.new_ms / looked * rules.slower {
-                return Verdict::Failed(format!("slow: {mean:.0} ms a frame, {:.0} as a shadow", before.new_ms / looked));
+                return Verdict::Failed(format!(
+                    "slow: {mean:.0} ms a frame, {:.0} as a shadow",
+                    before.new_ms / looked
+                ));
             }
             // Ground differs from one flight to the next; nothing at all where there was plenty does not.
             let expected = f64::from(before.new) / looked * f64::from(self.frames);

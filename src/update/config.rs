@@ -80,7 +80,7 @@ impl Config {
                 add(key, "0 would fetch nothing; leave it out for no limit".to_owned());
             }
         }
-        if !(self.look_ms > 0.0) {
+        if self.look_ms.is_nan() || self.look_ms <= 0.0 {
             add("look_ms", format!("{} must be above 0", self.look_ms));
         }
         if let Some((key, fault)) = self.watch.fault() {

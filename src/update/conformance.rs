@@ -46,7 +46,8 @@ pub async fn download(
         let info = trusted.info(name).await?.ok_or_else(|| UpdateError::Wrong(format!("{name}: nobody signed it")))?;
         let to = into.join(file_name(name));
         // What is there already is not asked for again.
-        let there = std::fs::read(&to).is_ok_and(|b| info.hashes.get("sha256").is_some_and(|h| *h == hex::encode(Sha256::digest(&b))));
+        let there = std::fs::read(&to)
+            .is_ok_and(|b| info.hashes.get("sha256").is_some_and(|h| *h == hex::encode(Sha256::digest(&b))));
         if there {
             continue;
         }

@@ -171,7 +171,12 @@ mod tests {
 
     fn described(content: &[u8]) -> release::File {
         let chunks = content.chunks(CHUNK as usize).map(release::digest).collect();
-        release::File { path: "model.onnx".into(), length: content.len() as u64, sha256: release::digest(content), chunks }
+        release::File {
+            path: "model.onnx".into(),
+            length: content.len() as u64,
+            sha256: release::digest(content),
+            chunks,
+        }
     }
 
     /// Asks again after every cut, as the task does; returns the bytes that came and the tries.

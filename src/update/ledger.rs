@@ -73,7 +73,8 @@ impl Ledger {
         let path = state_dir.join("updates.db");
         let copy = state_dir.join("updates.json");
         let (connection, broken) = sqlite::open(&path, SCHEMA, LAYOUT)?;
-        let anew = broken.map(|b| format!("{} was broken ({}) and lies at {}", path.display(), b.why, b.moved_to.display()));
+        let anew =
+            broken.map(|b| format!("{} was broken ({}) and lies at {}", path.display(), b.why, b.moved_to.display()));
         let ledger = Ledger { path, copy, connection, anew };
         let rows: i64 =
             ledger.connection.query_row("SELECT count(*) FROM record", [], |r| r.get(0)).map_err(|e| ledger.sql(e))?;
@@ -87,12 +88,15 @@ impl Ledger {
     pub fn look(state_dir: &Path) -> Result<Ledger, LedgerError> {
         let path = state_dir.join("updates.db");
         let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
-        let connection = Connection::open_with_flags(&path, flags).map_err(|source| LedgerError::Sql { path: path.clone(), source })?;
+        let connection = Connection::open_with_flags(&path, flags)
+            .map_err(|source| LedgerError::Sql { path: path.clone(), source })?;
         Ok(Ledger { copy: state_dir.join("updates.json"), path, connection, anew: None })
     }
 
     pub fn record(&self, kind: Kind) -> Result<Record, LedgerError> {
-        let row = self.connection.query_row("SELECT document FROM record WHERE kind = ?1", [kind.name()], |r| r.get::<_, String>(0));
+        let row = self
+            .connection
+            .query_row("SELECT document FROM record WHERE kind = ?1", [kind.name()], |r| r.get::<_, String>(0));
         match row.optional().map_err(|e| self.sql(e))? {
             Some(text) => serde_json::from_str(&text).map_err(|e| self.row(e)),
             None => Ok(Record::default()),
@@ -188,20 +192,24 @@ impl Ledger {
         let query = format!("SELECT n, at, kind, event, said, before, hash FROM trail {rows}");
         let mut statement = self.connection.prepare(&query).map_err(|e| self.sql(e))?;
         let entries = statement.query_map([], |r| {
-            Ok((r.get::<_, String>(3)?, Entry {
-                n: r.get(0)?,
-                at: r.get(1)?,
-                kind: r.get(2)?,
-                event: serde_json::Value::Null,
-                said: r.get(4)?,
-                before: r.get(5)?,
-                hash: r.get(6)?,
-            }))
+            Ok((
+                r.get::<_, String>(3)?,
+                Entry {
+                    n: r.get(0)?,
+                    at: r.get(1)?,
+                    kind: r.get(2)?,
+                    event: serde_json::Value::Null,
+                    said: r.get(4)?,
+                    before: r.get(5)?,
+                    hash: r.get(6)?,
+                },
+            ))
         });
         let entries: Result<Vec<_>, _> = entries.map_err(|e| self.sql(e))?.collect();
-        let typed = entries.map_err(|e| self.sql(e))?.into_iter().map(|(event, entry)| {
-            Ok(Entry { event: serde_json::from_str(&event).map_err(|e| self.row(e))?, ..entry })
-        });
+        let typed = entries
+            .map_err(|e| self.sql(e))?
+            .into_iter()
+            .map(|(event, entry)| Ok(Entry { event: serde_json::from_str(&event).map_err(|e| self.row(e))?, ..entry }));
         typed.collect()
     }
 

@@ -14,6 +14,7 @@
 //! [`states`], [`compare`], [`floor`] and [`release`] are pure; [`trust`] alone knows TUF; [`task`] does. [`publish`] is the
 //! other side, on the publisher's computer.
 
+mod bring;
 pub mod compare;
 pub mod config;
 pub mod conformance;
@@ -111,9 +112,19 @@ pub(crate) enum Request {
     /// Look at the repository now.
     Check(Reply),
     /// Look at a folder, and take its release.
-    Add { folder: PathBuf, reply: Reply },
-    Promote { by: String, reply: Reply },
-    RollBack { by: String, reason: String, reply: Reply },
+    Add {
+        folder: PathBuf,
+        reply: Reply,
+    },
+    Promote {
+        by: String,
+        reply: Reply,
+    },
+    RollBack {
+        by: String,
+        reason: String,
+        reply: Reply,
+    },
 }
 
 impl Updates {

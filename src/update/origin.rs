@@ -22,7 +22,9 @@ pub enum OriginError {
     Status { at: String, status: u16 },
     #[error("{at} has more than the {most} bytes that are taken")]
     TooLong { at: String, most: u64 },
-    #[error("{at}: asked for the bytes from {wanted} of {length}, the server said {said:?}; serve it with one that does ranges")]
+    #[error(
+        "{at}: asked for the bytes from {wanted} of {length}, the server said {said:?}; serve it with one that does ranges"
+    )]
     Range { at: String, wanted: u64, length: u64, said: String },
     #[error("{at} is not there")]
     Absent { at: String },
@@ -60,7 +62,9 @@ impl Web {
         }
         let tls = TlsConfig::builder()
             .provider(TlsProvider::Rustls)
-            .unversioned_rustls_crypto_provider(Arc::new(rumqttc::tokio_rustls::rustls::crypto::ring::default_provider()))
+            .unversioned_rustls_crypto_provider(Arc::new(
+                rumqttc::tokio_rustls::rustls::crypto::ring::default_provider(),
+            ))
             .root_certs(RootCerts::Specific(Arc::new(certificates(ca_file)?)))
             .build();
         let config = ureq::Agent::config_builder()
@@ -110,7 +114,12 @@ impl Origin for Web {
             status => return Err(OriginError::Status { at, status }),
         }
         let mut bytes = Vec::new();
-        answer.into_body().into_reader().take(most + 1).read_to_end(&mut bytes).map_err(|e| unreachable(e.to_string()))?;
+        answer
+            .into_body()
+            .into_reader()
+            .take(most + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|e| unreachable(e.to_string()))?;
         if bytes.len() as u64 > most {
             return Err(OriginError::TooLong { at, most });
         }

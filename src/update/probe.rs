@@ -13,12 +13,12 @@ use tokio::process::Command;
 use tokio::time::{interval, timeout_at};
 
 use super::release::Demands;
+use crate::perception::Manifest;
 use crate::perception::decode::open_rgb;
 use crate::perception::detect::Detector;
 use crate::perception::graph::Options;
 use crate::perception::onnx;
 use crate::perception::provider::Provider;
-use crate::perception::Manifest;
 
 /// The newest operator set that ONNX Runtime 1.24 implements.
 const NEWEST_OPSET: u64 = 25;
@@ -157,10 +157,16 @@ fn try_look(dir: &Path, providers: Vec<Provider>, report: &mut Report) -> Result
     let model = onnx::Model::read(&bytes).map_err(|e| format!("{}: {e}", manifest.file))?;
     for (domain, version) in &model.opsets {
         if !DOMAINS.contains(&domain.as_str()) {
-            return Err(format!("{} wants operators of {domain:?}, which would be code of somebody else's", manifest.file));
+            return Err(format!(
+                "{} wants operators of {domain:?}, which would be code of somebody else's",
+                manifest.file
+            ));
         }
         if matches!(domain.as_str(), "" | "ai.onnx") && *version > NEWEST_OPSET {
-            return Err(format!("{} is of opset {version}; up to {NEWEST_OPSET} is understood: export it anew", manifest.file));
+            return Err(format!(
+                "{} is of opset {version}; up to {NEWEST_OPSET} is understood: export it anew",
+                manifest.file
+            ));
         }
     }
     if let Some(external) = model.external {

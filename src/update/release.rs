@@ -190,9 +190,8 @@ impl Assignment {
     pub fn read(what: &str, bytes: &[u8]) -> Result<Assignment, DocumentError> {
         let assignment: Assignment = serde_json::from_slice(bytes)
             .map_err(|e| DocumentError::Syntax { what: what.to_owned(), message: e.to_string() })?;
-        let say = |key: &str, fault: String| {
-            Err(DocumentError::Value { what: what.to_owned(), key: key.to_owned(), fault })
-        };
+        let say =
+            |key: &str, fault: String| Err(DocumentError::Value { what: what.to_owned(), key: key.to_owned(), fault });
         if assignment.format != 1 {
             return say("format", format!("{} is not known; this aerie reads 1", assignment.format));
         }
@@ -219,7 +218,8 @@ mod tests {
     use super::*;
 
     fn document() -> Document {
-        let file = File { path: "manifest.toml".into(), length: 3, sha256: digest(b"abc"), chunks: vec![digest(b"abc")] };
+        let file =
+            File { path: "manifest.toml".into(), length: 3, sha256: digest(b"abc"), chunks: vec![digest(b"abc")] };
         let (name, version) = ("town".into(), "1.2".into());
         Document { format: 1, kind: Kind::Model, name, version, files: vec![file], demands: Demands::default() }
     }
@@ -251,7 +251,14 @@ mod tests {
 
     #[test]
     fn a_share_of_a_group_is_about_that_share_and_only_grows() {
-        let at = |percent| Assignment { format: 1, kind: Kind::Model, release: None, percent, halted: None, withdrawn: vec![] };
+        let at = |percent| Assignment {
+            format: 1,
+            kind: Kind::Model,
+            release: None,
+            percent,
+            halted: None,
+            withdrawn: vec![],
+        };
         let stations: Vec<String> = (0..1000).map(|n| format!("station-{n}")).collect();
         let takers = |percent| stations.iter().filter(|s| at(percent).takes(s, "town-1")).collect::<Vec<_>>();
         let (few, many) = (takers(10), takers(50));

@@ -47,7 +47,11 @@ pub async fn look(
                 })?;
                 let document = Document::read(&target, &bytes)?;
                 if document.kind != kind {
-                    return Err(UpdateError::Wrong(format!("{target} is of kind {}, not {}", document.kind.name(), kind.name())));
+                    return Err(UpdateError::Wrong(format!(
+                        "{target} is of kind {}, not {}",
+                        document.kind.name(),
+                        kind.name()
+                    )));
                 }
                 Some((document.release(super::release::digest(&bytes)), document, bytes))
             }

@@ -110,9 +110,13 @@ impl Slots {
     pub fn sweep(&self, keep: &BTreeSet<&str>) {
         for dir in [self.dir.clone(), self.dir.join(".incoming")] {
             let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
-            for entry in entries.filter(|e| e.file_name().to_str().is_none_or(|n| n != ".incoming" && !keep.contains(n))) {
+            for entry in
+                entries.filter(|e| e.file_name().to_str().is_none_or(|n| n != ".incoming" && !keep.contains(n)))
+            {
                 match fs::remove_dir_all(entry.path()) {
-                    Ok(()) => tracing::info!(slot = %entry.path().display(), "a release that is not needed was removed"),
+                    Ok(()) => {
+                        tracing::info!(slot = %entry.path().display(), "a release that is not needed was removed")
+                    }
                     Err(error) => tracing::warn!(slot = %entry.path().display(), %error, "it could not be removed"),
                 }
             }
@@ -183,7 +187,8 @@ pub(super) mod tests {
         let chunks = content.chunks(CHUNK as usize).map(digest).collect();
         let file = File { path: "model.onnx".into(), length: content.len() as u64, sha256: digest(content), chunks };
         let (name, version) = ("m".into(), "1".into());
-        let document = Document { format: 1, kind: Kind::Model, name, version, files: vec![file], demands: Demands::default() };
+        let document =
+            Document { format: 1, kind: Kind::Model, name, version, files: vec![file], demands: Demands::default() };
         let bytes = serde_json::to_vec(&document).unwrap();
         let name = digest(&bytes);
         (document, bytes, name)

@@ -153,7 +153,9 @@ pub enum Refused {
     Nothing,
     #[error("an update at {at:?} cannot take {event}")]
     OutOfOrder { at: Stage, event: &'static str },
-    #[error("the signed metadata have expired: nothing is promoted until the station has heard from its repository again")]
+    #[error(
+        "the signed metadata have expired: nothing is promoted until the station has heard from its repository again"
+    )]
     Expired,
     #[error("no earlier model is known; the one that came with aerie is in use")]
     NoWayBack,
@@ -286,7 +288,11 @@ fn onward(next: &mut Record, event: &Event, facts: Facts) -> Result<String, Refu
         }
         (Stage::Probed | Stage::Shadow, Event::ShadowBegun) => {
             if candidate.shadows >= ATTEMPTS * 4 {
-                return Ok(give_up(next, format!("its shadow was begun {} times and never ended", ATTEMPTS * 4), facts));
+                return Ok(give_up(
+                    next,
+                    format!("its shadow was begun {} times and never ended", ATTEMPTS * 4),
+                    facts,
+                ));
             }
             candidate.shadows += 1;
             go(Stage::Shadow);
@@ -315,8 +321,12 @@ fn onward(next: &mut Record, event: &Event, facts: Facts) -> Result<String, Refu
             candidate.loads += 1;
             format!("{release} is loaded again in its trial, for the {}. time", candidate.loads)
         }
-        (Stage::Trial, Event::TrialPassed { report }) => commit(next, release, &format!("passed its trial: {report}"), facts)?,
-        (Stage::Trial, Event::Promoted { by }) => commit(next, release, &format!("committed by the word of {by}"), facts)?,
+        (Stage::Trial, Event::TrialPassed { report }) => {
+            commit(next, release, &format!("passed its trial: {report}"), facts)?
+        }
+        (Stage::Trial, Event::Promoted { by }) => {
+            commit(next, release, &format!("committed by the word of {by}"), facts)?
+        }
         (_, Event::Failed { reason }) => give_up(next, reason.clone(), facts),
         (_, Event::Halted { reason }) => {
             next.candidate = None;

@@ -23,29 +23,46 @@ use super::search::{self, Assigned, Found};
 use super::shadow::Shadow;
 use super::start::{Prepared, loadable};
 use super::states::{Candidate, Event, Facts, Record, Refused, Release, Stage};
-use super::{KindView, Reply, Request, UpdateError, Updates, View, fetch, floor, probe};
+use super::{KindView, Reply, Request, UpdateError, Updates, View, bring, floor, probe};
 use crate::cases::Register;
 use crate::outbox::{Class, Outbox, Payload, Record as Told};
 use crate::perception::Perception;
 use crate::perception::supervise::Tapped;
 use crate::runtime::clock::Trust;
-use crate::runtime::{disk, latest};
+use crate::runtime::latest;
 use crate::uplink::cloudevents;
 
 /// Frames that may wait for the shadow; it is slower than the camera when it must be.
 const FRAMES: usize = 16;
-/// What must stay free on the disk beside a release, MB.
-const SPARE_MB: u64 = 200;
 const PROBE_LIMIT: Duration = Duration::from_secs(300);
 
 /// What runs beside the task.
 enum Work {
-    Search { folder: Option<Arc<dyn Origin>>, replies: Vec<Reply>, handle: JoinHandle<Result<Found, UpdateError>> },
-    Fetch { kind: Kind, handle: JoinHandle<Result<(), UpdateError>>, stop: Arc<AtomicBool> },
-    Probe { kind: Kind, handle: JoinHandle<Result<String, String>> },
-    Shadow { handle: JoinHandle<Verdict>, so_far: watch::Receiver<Tally> },
+    Search {
+        folder: Option<Arc<dyn Origin>>,
+        replies: Vec<Reply>,
+        handle: JoinHandle<Result<Found, UpdateError>>,
+    },
+    Fetch {
+        kind: Kind,
+        handle: JoinHandle<Result<(), UpdateError>>,
+        stop: Arc<AtomicBool>,
+    },
+    Probe {
+        kind: Kind,
+        handle: JoinHandle<Result<String, String>>,
+    },
+    Shadow {
+        handle: JoinHandle<Verdict>,
+        so_far: watch::Receiver<Tally>,
+    },
     /// In charge and watched here: its frames, what is counted, and where the child's troubles stood.
-    Trial { frames: mpsc::Receiver<Tapped>, tally: Tally, restarts: u64, lost: u64 },
+    Trial {
+        frames: mpsc::Receiver<Tapped>,
+        tally: Tally,
+        restarts: u64,
+        lost: u64,
+    },
 }
 
 struct Task {
@@ -323,7 +340,8 @@ impl Task {
         let candidate = record.candidate.as_ref().map(|c| c.release.clone());
         let of_kind = |said: &str| format!("{}: {said}", kind.name());
         let is_committed = |r: &Release| record.committed.as_ref().is_some_and(|c| c.digest == r.digest);
-        let back = release.as_ref().filter(|(r, ..)| is_committed(r)).map(|_| "the group was sent back to what is committed");
+        let back =
+            release.as_ref().filter(|(r, ..)| is_committed(r)).map(|_| "the group was sent back to what is committed");
         let stop = assignment.halted.clone().or(back.map(str::to_owned));
         if let (Some(reason), Some(_)) = (&stop, &candidate) {
             let said = self.step(kind, Event::Halted { reason: reason.clone() }).await?.1;
@@ -339,7 +357,10 @@ impl Task {
             return Ok(of_kind(&format!("{release} is withdrawn: {}", gone.reason)));
         }
         if !assignment.takes(&self.prepared.options.station, &release.digest) {
-            return Ok(of_kind(&format!("{release} goes to {} % of the stations, not to this one", assignment.percent)));
+            return Ok(of_kind(&format!(
+                "{release} goes to {} % of the stations, not to this one",
+                assignment.percent
+            )));
         }
         if candidate.as_ref() == Some(&release) {
             if folder.is_some() {
@@ -357,7 +378,10 @@ impl Task {
                 (self.folder, self.failures, self.not_before) = (folder, 0, Instant::now());
                 let most = self.prepared.options.config.largest_mb;
                 if document.length() > most * 1_000_000 {
-                    let reason = format!("huge: {} MB, {most} MB are allowed (update.largest_mb)", document.length() / 1_000_000);
+                    let reason = format!(
+                        "huge: {} MB, {most} MB are allowed (update.largest_mb)",
+                        document.length() / 1_000_000
+                    );
                     return Ok(of_kind(&self.step(kind, Event::Failed { reason }).await?.1));
                 }
                 Ok(of_kind(&said))
@@ -408,7 +432,7 @@ impl Task {
         self.step(kind, Event::FetchBegun).await?;
         let (slots, digest) = (self.prepared.slots.clone(), candidate.release.digest.clone());
         let (stop, spent) = (Arc::new(AtomicBool::new(false)), Arc::clone(&self.spent));
-        let leave = Leave {
+        let leave = bring::Leave {
             hours: self.prepared.options.config.hours.as_deref().and_then(super::config::span),
             zone: self.prepared.options.zone.clone(),
             kb_per_s: self.prepared.options.config.kb_per_s,
@@ -417,7 +441,10 @@ impl Task {
             spent,
         };
         let state_dir = self.prepared.options.state_dir.clone();
-        let handle = tokio::spawn(async move { blocking(move || fetch_all(&*origin, &slots, &digest, &state_dir, leave)).await? });
+        let handle =
+            tokio::spawn(
+                async move { blocking(move || bring::all(&*origin, &slots, &digest, &state_dir, leave)).await? },
+            );
         self.work = Some(Work::Fetch { kind, handle, stop });
         Ok(())
     }
@@ -560,7 +587,7 @@ impl Task {
                 match handle.await.unwrap_or(Verdict::NotYet) {
                     Verdict::NotYet => Ok(()),
                     Verdict::Failed(reason) => self.step(Kind::Model, Event::Failed { reason }).await.map(|_| ()),
-                    Verdict::Passed(report) => self.to_trial(report).await,
+                    Verdict::Passed(report) => self.enter_trial(report).await,
                 }
             }
             Work::Trial { .. } => Ok(()),
@@ -568,7 +595,7 @@ impl Task {
     }
 
     /// From the shadow into charge, if the signatures are of today.
-    async fn to_trial(&mut self, report: String) -> Result<(), UpdateError> {
+    async fn enter_trial(&mut self, report: String) -> Result<(), UpdateError> {
         tracing::info!(report, "the shadow was good enough");
         match self.step(Kind::Model, Event::Loading).await {
             Ok(_) => {}
@@ -737,79 +764,10 @@ impl Task {
             }
         };
         let damaged = self.prepared.damaged.clone();
-        self.view.send_modify(|v| (v.kinds, v.damaged, v.doing) = (kinds, damaged, doing.or(v.doing.take().filter(|d| d.contains("folder")))));
+        self.view.send_modify(|v| {
+            (v.kinds, v.damaged, v.doing) = (kinds, damaged, doing.or(v.doing.take().filter(|d| d.contains("folder"))))
+        });
     }
-}
-
-/// When and how fast bytes may come.
-struct Leave {
-    hours: Option<(jiff::civil::Time, jiff::civil::Time)>,
-    zone: jiff::tz::TimeZone,
-    kb_per_s: Option<u32>,
-    mb_per_day: Option<u32>,
-    stop: Arc<AtomicBool>,
-    /// The day, and what came on it.
-    spent: Arc<Mutex<(String, u64)>>,
-}
-
-impl Leave {
-    fn ask(&self, bytes: u64) -> Result<(), String> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Err("something else is to be done first".to_owned());
-        }
-        let now = self.zone.to_datetime(Timestamp::now());
-        if let Some(hours) = self.hours.filter(|hours| !super::config::within(*hours, now.time())) {
-            return Err(format!("fetching is allowed from {} to {} (update.hours)", hours.0, hours.1));
-        }
-        {
-            let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
-            let today = now.date().to_string();
-            if spent.0 != today {
-                *spent = (today, 0);
-            }
-            let most = self.mb_per_day.map_or(u64::MAX, |mb| u64::from(mb) * 1_000_000);
-            if spent.1 + bytes > most {
-                return Err(format!("today's {} MB have come (update.mb_per_day)", most / 1_000_000));
-            }
-            spent.1 += bytes;
-        }
-        if let Some(rate) = self.kb_per_s {
-            pause(Duration::from_secs_f64(bytes as f64 / (f64::from(rate) * 1000.0)));
-        }
-        Ok(())
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a thread of its own that waits for its line anyway")]
-fn pause(time: Duration) {
-    std::thread::sleep(time);
-}
-
-fn fetch_all(
-    origin: &dyn Origin,
-    slots: &super::slots::Slots,
-    digest: &str,
-    state_dir: &std::path::Path,
-    leave: Leave,
-) -> Result<(), UpdateError> {
-    if slots.verified(digest).is_ok() {
-        return Ok(());
-    }
-    let document = slots.document(digest)?;
-    let free = disk::free_mb(state_dir);
-    let wanted = document.length() / 1_000_000 + SPARE_MB;
-    if let Some(free) = free.filter(|free| *free < wanted) {
-        return Err(UpdateError::Wrong(format!("{free} MB are free where {wanted} are needed; free some space below {}", state_dir.display())));
-    }
-    let dir = slots.incoming(digest);
-    let mut came = fetch::Came::default();
-    for file in &document.files {
-        let fetched = fetch::file(origin, file, &dir.join(&file.path), &mut came, &mut |bytes| leave.ask(bytes));
-        fetched.map_err(|e| UpdateError::Wrong(e.to_string()))?;
-    }
-    slots.install(digest)?;
-    tracing::info!(bytes = came.bytes, of = document.length(), "a release was fetched");
-    Ok(())
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, UpdateError> {

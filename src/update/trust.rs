@@ -23,7 +23,9 @@ const LARGEST_TARGET: u64 = 8_000_000;
 pub enum TrustError {
     #[error("{}", chain(.0))]
     Tuf(#[from] sigstore_tuf::Error),
-    #[error("the signed metadata could not be kept: {0}; without what is kept, an old release could be passed off as new")]
+    #[error(
+        "the signed metadata could not be kept: {0}; without what is kept, an old release could be passed off as new"
+    )]
     Store(String),
     #[error("the trusted root {} cannot be used: {why}; it is the 1.root.json of your publisher", path.display())]
     Root { path: PathBuf, why: String },
@@ -128,7 +130,12 @@ pub struct Trusted {
 }
 
 /// Refreshes from an origin as `aerie model publish` lays it out. `root` is the pinned one.
-pub async fn refresh(root: &[u8], store: &Store, origin: Arc<dyn Origin>, now: Timestamp) -> Result<Trusted, TrustError> {
+pub async fn refresh(
+    root: &[u8],
+    store: &Store,
+    origin: Arc<dyn Origin>,
+    now: Timestamp,
+) -> Result<Trusted, TrustError> {
     let through = Through { metadata: (Arc::clone(&origin), "metadata/"), targets: (origin, "targets/") };
     refresh_through(root, store, through, now).await
 }

@@ -123,12 +123,7 @@ struct Served {
 }
 
 async fn serve(dir: &Path) -> (String, Served) {
-    let served = Served {
-        dir: dir.to_owned(),
-        manners: Arc::default(),
-        sent: Arc::default(),
-        answers: Arc::default(),
-    };
+    let served = Served { dir: dir.to_owned(), manners: Arc::default(), sent: Arc::default(), answers: Arc::default() };
     let app = axum::Router::new().fallback(file).with_state(served.clone());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -142,7 +137,9 @@ async fn file(State(served): State<Served>, uri: Uri, headers: HeaderMap) -> Res
     let (length, is_file) = (bytes.len(), path.starts_with("files/"));
     let manners = if is_file { served.manners.lock().unwrap().clone() } else { Manners::default() };
     let tag = format!("\"{length}\"");
-    let range = headers.get(header::RANGE).and_then(|r| r.to_str().ok()?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
+    let range = headers
+        .get(header::RANGE)
+        .and_then(|r| r.to_str().ok()?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
     let range: Option<usize> = range.filter(|_| !manners.ignores_ranges);
     let from = range.unwrap_or(0).min(length);
     let mut body = bytes[from..].to_vec();
@@ -429,7 +426,7 @@ case "$bad:$1" in
   crash-in-charge:perceive)
     if [ "$(nice)" -lt 10 ]; then
       exec 3<&0; own "$@" <&3 & child=$!; exec 3<&- 0</dev/null
-      sleep 2; kill -9 $child; exit 1
+      sleep 3; kill -9 $child; exit 1
     fi ;;
   leak-in-shadow:perceive)
     exec 3<&0; own "$@" <&3 & child=$!; exec 3<&- 0</dev/null
@@ -454,6 +451,8 @@ async fn each_bad_model_is_stopped_at_its_stage_by_itself_and_no_frame_is_lost()
     let program = bad_program(dir.path());
     let station = Station::start_with(dir, &publisher, Some(url), &program, |config| {
         (config.memory_mb, config.largest_mb, config.watch.growth_mb) = (350, 20, 60);
+        // Long enough that a child which dies does so before its trial is over.
+        config.watch.trial_frames = 100_000;
     })
     .await;
     let card = |what: &'static str| move |model: &Path| std::fs::write(model.join("CARD.md"), what).unwrap();
@@ -468,7 +467,7 @@ async fn each_bad_model_is_stopped_at_its_stage_by_itself_and_no_frame_is_lost()
         ("too-large", Stage::Refreshed, "huge"),
         ("blind", Stage::Staged, "blind"),
         ("leaking", Stage::Shadow, "leaks"),
-        ("dies-in-charge", Stage::Trial, "ended"),
+        ("dies-in-charge", Stage::Trial, "ended 2 times"),
     ];
     for (version, stage, reason) in wanted {
         match *version {
@@ -501,7 +500,9 @@ async fn each_bad_model_is_stopped_at_its_stage_by_itself_and_no_frame_is_lost()
         assert_eq!(at, Some(*stage), "{version}: {why}");
         assert!(why.contains(reason), "{version}: {why}");
         let own = Manifest::read(&model_dir(None)).unwrap().version;
-        station.until("the model before is in charge", |_| (station.running() == Some(own.clone())).then_some(())).await;
+        station
+            .until("the model before is in charge", |_| (station.running() == Some(own.clone())).then_some(()))
+            .await;
     }
     station.assert_no_frame_lost();
 }
@@ -516,9 +517,13 @@ async fn a_stick_brings_a_release_with_the_same_checks_and_a_pulled_one_is_taken
     std::fs::rename(&files, &away).unwrap();
     let said = station.updates.add(publisher.repo()).await.unwrap();
     assert!(said.contains("offered"), "{release}: {said}");
-    station.until("it is being fetched", |r| r.candidate.as_ref().filter(|c| c.stage == Stage::Fetching).map(|_| ())).await;
+    station
+        .until("it is being fetched", |r| r.candidate.as_ref().filter(|c| c.stage == Stage::Fetching).map(|_| ()))
+        .await;
     let view = station.updates.view();
-    station.until("the trouble is said", |_| view.borrow().last_error.clone().filter(|e| e.contains("not there"))).await;
+    station
+        .until("the trouble is said", |_| view.borrow().last_error.clone().filter(|e| e.contains("not there")))
+        .await;
     std::fs::rename(&away, &files).unwrap();
     station.updates.add(publisher.repo()).await.unwrap();
     station.committed("2.0").await;
@@ -532,10 +537,11 @@ async fn a_withdrawn_release_leaves_even_after_it_was_committed_and_a_person_can
     let publisher = Publisher::new();
     let (url, _) = serve(&publisher.repo()).await;
     let own = Manifest::read(&model_dir(None)).unwrap().version;
-    let station = Station::start_with(tempfile::tempdir().unwrap(), &publisher, Some(url), Path::new(AERIE), |config| {
-        (config.watch.shadow_frames, config.watch.trial_frames) = (1_000_000, 1_000_000);
-    })
-    .await;
+    let station =
+        Station::start_with(tempfile::tempdir().unwrap(), &publisher, Some(url), Path::new(AERIE), |config| {
+            (config.watch.shadow_frames, config.watch.trial_frames) = (1_000_000, 1_000_000);
+        })
+        .await;
     let release = publisher.publish("3.0", |_, _| {});
     station.updates.check().await.unwrap();
     station.until("it looks along", |r| r.candidate.as_ref().filter(|c| c.stage == Stage::Shadow).map(|_| ())).await;
@@ -553,3 +559,4 @@ async fn a_withdrawn_release_leaves_even_after_it_was_committed_and_a_person_can
 }
 
 mod trust;
+mod whole;

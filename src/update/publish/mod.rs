@@ -88,7 +88,10 @@ pub struct Workshop {
 pub enum Done {
     Published(String),
     /// So many signatures are missing yet.
-    Waits { role: String, missing: u32 },
+    Waits {
+        role: String,
+        missing: u32,
+    },
 }
 
 impl std::fmt::Display for Done {
@@ -96,7 +99,10 @@ impl std::fmt::Display for Done {
         match self {
             Done::Published(what) => write!(f, "published: {what}"),
             Done::Waits { role, missing } => {
-                write!(f, "pending: {role} wants {missing} more signature(s); run `aerie model publish sign` with the other keys")
+                write!(
+                    f,
+                    "pending: {role} wants {missing} more signature(s); run `aerie model publish sign` with the other keys"
+                )
             }
         }
     }
@@ -160,7 +166,13 @@ impl Workshop {
     }
 
     /// A release of a directory: its files, its document, and the list of releases that waits for its signatures.
-    pub fn add(&mut self, kind: Kind, from: &Path, golden: Option<&Path>, demands: Demands) -> Result<(String, Done), PublishError> {
+    pub fn add(
+        &mut self,
+        kind: Kind,
+        from: &Path,
+        golden: Option<&Path>,
+        demands: Demands,
+    ) -> Result<(String, Done), PublishError> {
         let (name, version, mut paths) = match kind {
             Kind::Model => {
                 let manifest = Manifest::read(from)?;
@@ -211,7 +223,9 @@ impl Workshop {
         let target = format!("releases/{release}.json");
         let targets = self.newest("targets")?.1;
         if targets["targets"][&target].is_null() {
-            return Err(PublishError::Wrong(format!("{release} is not among the signed releases; run `aerie model publish sign` first")));
+            return Err(PublishError::Wrong(format!(
+                "{release} is not among the signed releases; run `aerie model publish sign` first"
+            )));
         }
         self.assign(group, kind, |assignment| {
             assignment.release = Some(release.to_owned());
@@ -221,7 +235,13 @@ impl Workshop {
     }
 
     /// Stops a roll-out; `withdraw` names a release that no station may run any more, committed or not.
-    pub fn halt(&mut self, group: &str, kind: Kind, reason: &str, withdraw: Option<&str>) -> Result<Done, PublishError> {
+    pub fn halt(
+        &mut self,
+        group: &str,
+        kind: Kind,
+        reason: &str,
+        withdraw: Option<&str>,
+    ) -> Result<Done, PublishError> {
         let withdrawn = match withdraw {
             None => None,
             Some(release) => {
@@ -319,7 +339,11 @@ impl Workshop {
         let (version, mut signed) = self.drafted("root")?;
         let known = &signed["roles"][role];
         let count = known["keyids"].as_array().map(Vec::len).filter(|n| *n > 0);
-        let count = count.ok_or_else(|| PublishError::Wrong(format!("there is no role {role:?}; there are root, targets, snapshot, timestamp and group-NAME")))?;
+        let count = count.ok_or_else(|| {
+            PublishError::Wrong(format!(
+                "there is no role {role:?}; there are root, targets, snapshot, timestamp and group-NAME"
+            ))
+        })?;
         let threshold = known["threshold"].as_u64().unwrap_or(1);
         let keys = Keys { count: count as u32, threshold: threshold as u32 };
         self.give_keys(&mut signed, role, keys)?;
@@ -378,7 +402,9 @@ impl Workshop {
         // Keys that no role names any more are not carried along.
         let roles = root["roles"].clone();
         let named = |id: &str| {
-            roles.as_object().is_some_and(|r| r.values().any(|r| r["keyids"].as_array().is_some_and(|k| k.iter().any(|k| k == id))))
+            roles
+                .as_object()
+                .is_some_and(|r| r.values().any(|r| r["keyids"].as_array().is_some_and(|k| k.iter().any(|k| k == id))))
         };
         if let Some(known) = root["keys"].as_object_mut() {
             known.retain(|id, _| named(id));

@@ -73,7 +73,8 @@ impl Workshop {
         }
         envelope["signatures"] = json!(signatures);
         let has = |id: &String| signatures.iter().any(|s| s["keyid"] == id.as_str());
-        let missing = demands.iter().map(|d| d.threshold.saturating_sub(d.ids.iter().filter(|id| has(id)).count() as u64));
+        let missing =
+            demands.iter().map(|d| d.threshold.saturating_sub(d.ids.iter().filter(|id| has(id)).count() as u64));
         let missing = missing.max().unwrap_or(0);
         let bytes = pretty(&envelope)?;
         if missing > 0 {
@@ -98,7 +99,12 @@ impl Workshop {
     fn demands(&self, role: &str, signed: &Value) -> Result<Vec<Demand>, PublishError> {
         let (_, root) = self.newest("root")?;
         let of = |entry: &Value| Demand {
-            ids: entry["keyids"].as_array().into_iter().flatten().filter_map(|k| k.as_str().map(str::to_owned)).collect(),
+            ids: entry["keyids"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|k| k.as_str().map(str::to_owned))
+                .collect(),
             threshold: entry["threshold"].as_u64().unwrap_or(1),
         };
         if role == "root" {
@@ -112,7 +118,9 @@ impl Workshop {
         let entry = targets["delegations"]["roles"].as_array().into_iter().flatten().find(|r| r["name"] == role);
         match entry {
             Some(entry) => Ok(vec![of(entry)]),
-            None => Err(PublishError::Wrong(format!("there is no role {role}; `aerie model publish group NAME` makes one"))),
+            None => {
+                Err(PublishError::Wrong(format!("there is no role {role}; `aerie model publish group NAME` makes one")))
+            }
         }
     }
 
