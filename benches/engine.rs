@@ -60,7 +60,8 @@ fn tile_ratio(name: &str, dir: &Path, picture: &RgbImage) {
         let tile = &tiles[pair * 7 % tiles.len()];
         let numbers = planes(picture, tile);
         let mut bare = || {
-            let value = TensorRef::from_array_view(([1usize, 3, TILE as usize, TILE as usize], numbers.as_slice())).unwrap();
+            let value =
+                TensorRef::from_array_view(([1usize, 3, TILE as usize, TILE as usize], numbers.as_slice())).unwrap();
             timed(|| drop(session.run(ort::inputs![input.as_str() => value]).unwrap())).1
         };
         let mut ours = || {
@@ -68,7 +69,12 @@ fn tile_ratio(name: &str, dir: &Path, picture: &RgbImage) {
             timed(|| detector.look_at_tile(&pixels, tile, &mut seen).unwrap()).1
         };
         // Which goes first alternates: the second finds warmer caches.
-        let (b, o) = if pair % 2 == 0 { (bare(), ours()) } else { let o = ours(); (bare(), o) };
+        let (b, o) = if pair % 2 == 0 {
+            (bare(), ours())
+        } else {
+            let o = ours();
+            (bare(), o)
+        };
         if pair >= 4 {
             ratios.push(o / b);
             bare_ms.push(b);
@@ -172,9 +178,11 @@ fn own_tiling(photos: &Path, (name, dir, vehicles, gsd): &Named, (peer_name, pee
 
 fn labels(path: &Path, width: u32, height: u32) -> Vec<[f32; 4]> {
     let text = std::fs::read_to_string(path).unwrap();
-    let rows = text.lines().map(|line| line.split_whitespace().skip(1).map(|v| v.parse::<f32>().unwrap()).collect::<Vec<_>>());
+    let rows =
+        text.lines().map(|line| line.split_whitespace().skip(1).map(|v| v.parse::<f32>().unwrap()).collect::<Vec<_>>());
     let (w, h) = (width as f32, height as f32);
-    rows.map(|v| [(v[0] - v[2] / 2.0) * w, (v[1] - v[3] / 2.0) * h, (v[0] + v[2] / 2.0) * w, (v[1] + v[3] / 2.0) * h]).collect()
+    rows.map(|v| [(v[0] - v[2] / 2.0) * w, (v[1] - v[3] / 2.0) * h, (v[0] + v[2] / 2.0) * w, (v[1] + v[3] / 2.0) * h])
+        .collect()
 }
 
 /// One to one, IoU 0.4, as in models/training/evaluate.py: the marks are a little off.

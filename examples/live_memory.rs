@@ -17,9 +17,9 @@ use aerie::perception::sources::video::Video;
 use aerie::perception::sources::vigil::Limits;
 use aerie::perception::sources::{Address, Frame, Lens, Source, SourceError, Stamp};
 use opencv::core::Size;
+use opencv::imgcodecs;
 use opencv::prelude::*;
 use opencv::videoio::{self, VideoWriter};
-use opencv::imgcodecs;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

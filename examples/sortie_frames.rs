@@ -67,13 +67,18 @@ fn render(out: &PathBuf, seed: u64, height_m: f64, [front, side]: [f64; 2], dens
             let told = Pose {
                 at: axes.to_latlon(east_m + off(0.5), north_m + off(0.5)),
                 height_m: height_m + off(0.5),
-                attitude: Attitude { yaw_deg: truth.yaw_deg + off(0.7), pitch_deg: truth.pitch_deg + off(0.3), roll_deg: truth.roll_deg + off(0.3) },
+                attitude: Attitude {
+                    yaw_deg: truth.yaw_deg + off(0.7),
+                    pitch_deg: truth.pitch_deg + off(0.3),
+                    roll_deg: truth.roll_deg + off(0.3),
+                },
                 sigma: PoseSigma { horizontal_m: 1.0, vertical_m: 1.0, yaw_deg: 1.0, tilt_deg: 0.5 },
             };
             let path = out.join(&file);
             if !path.exists() {
                 let rendered = renderer.render(&camera, pose, seed ^ frames.len() as u64);
-                let enlarged = decode::resize(&rendered.rgb, WIDTH, HEIGHT).map_err(|e| std::io::Error::other(e.message))?;
+                let enlarged =
+                    decode::resize(&rendered.rgb, WIDTH, HEIGHT).map_err(|e| std::io::Error::other(e.message))?;
                 let part = path.with_extension("part");
                 let mut to = std::io::BufWriter::new(std::fs::File::create(&part)?);
                 image::codecs::jpeg::JpegEncoder::new_with_quality(&mut to, 92)

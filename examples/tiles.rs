@@ -35,7 +35,8 @@ fn main() {
         let candidates = seen.iter().map(|s| Candidate::upright(s.class, s.score, s.bbox)).collect();
         let kept = suppress_upright(candidates, iou);
         let cpu_s = (self::cpu() - cpu).as_secs_f64();
-        let boxes: Vec<_> = kept.iter().map(|c| json!([c.class, c.score, c.bbox[0], c.bbox[1], c.bbox[2], c.bbox[3]])).collect();
+        let boxes: Vec<_> =
+            kept.iter().map(|c| json!([c.class, c.score, c.bbox[0], c.bbox[1], c.bbox[2], c.bbox[3]])).collect();
         let inference_s = (detector.inference_time() - inference).as_secs_f64();
         println!("{}", json!({"cpu_s": cpu_s, "inference_s": inference_s, "tiles": tiles.len(), "boxes": boxes}));
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use aerie::cases::{Case, CaseState, Kind};
 use aerie::geo::{Ellipse, LatLon, Located};
+use aerie::runtime::clock::Trust;
 use aerie::runtime::store::{Store, Table};
 use aerie::uplink::commands::{self, Door, Outcome, ReplyTo, Status, Submission};
 use serde_json::{Value, json};
@@ -428,6 +429,7 @@ fn a_case(digest: &str) -> Case {
         sortie: "01JC0000000000000000000000".into(),
         experimental: false,
         sequence: 3,
+        verdict: None,
         evidence: vec![digest.into()],
         event: Some(json!({"id": "01JD0000000000000000000000/3", "time": at, "data": {"properties": {}}})),
     }
@@ -616,10 +618,13 @@ async fn a_command_signed_at_the_command_line_passes_the_door_of_its_station_alo
             kid: "officer".into(),
             public_key: made["public_key"].as_str().unwrap().into(),
             may: vec!["patrol.start".into()],
+            ..commands::KeyConfig::default()
         }],
+        ..commands::Config::default()
     };
+    let (_clock, trust) = tokio::sync::watch::channel(Trust::Synced { by: "a test" });
     let (executor, mut orders) = tokio::sync::mpsc::channel::<commands::Execute>(1);
-    let (door, _) = Door::open(dir.path(), "danzao-01", &config, executor).unwrap();
+    let (door, _) = Door::open(dir.path(), "danzao-01", &config, executor, trust).unwrap();
     tokio::spawn(async move {
         while let Some(order) = orders.recv().await {
             let running = order.begin().await.expect("in time");

@@ -299,3 +299,124 @@ fn the_height_above_take_off_gives_parked_cars_the_length_of_cars() {
     // The boxes are drawn loosely around cars of about 4.4 m that stand a little askew.
     assert!((4.4..6.2).contains(&middle), "{middle} m");
 }
+
+/// A terrain model of one height around 23.05° N, 113.0° E, that says what its heights are counted from.
+fn level_terrain(folder: &Path, height_m: f32, epsg_vertical: u16) -> PathBuf {
+    let path = folder.join(format!("level{epsg_vertical}.tif"));
+    let mut file = std::fs::File::create(&path).unwrap();
+    let mut encoder = tiff::encoder::TiffEncoder::new(&mut file).unwrap();
+    let mut image = encoder.new_image::<tiff::encoder::colortype::Gray32Float>(100, 100).unwrap();
+    let tag = tiff::tags::Tag::from_u16_exhaustive;
+    let tags = image.encoder();
+    tags.write_tag(tag(33_550), &[0.0002, 0.0002, 0.0][..]).unwrap();
+    tags.write_tag(tag(33_922), &[0.0, 0.0, 0.0, 112.99, 23.06, 0.0][..]).unwrap();
+    let keys: [u16; 20] = [1, 1, 0, 4, 1024, 0, 1, 2, 1025, 0, 1, 1, 2048, 0, 1, 4326, 4096, 0, 1, epsg_vertical];
+    tags.write_tag(tag(34_735), &keys[..]).unwrap();
+    image.write_data(&vec![height_m; 100 * 100]).unwrap();
+    path
+}
+
+/// A geoid that lies 28.62 m below the ellipsoid everywhere.
+fn sunken_geoid(folder: &Path) -> PathBuf {
+    let mut bytes = Vec::new();
+    for v in [-90.0_f64, -180.0, 4.5, 4.5] {
+        bytes.extend(v.to_be_bytes());
+    }
+    for v in [41_u32, 80] {
+        bytes.extend(v.to_be_bytes());
+    }
+    bytes.extend([(-28.62_f32).to_be_bytes(); 41 * 80].concat());
+    let path = folder.join("egm96_sunken.gtx");
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+/// One row: 100 m over ground that is 50 m above the sea, 45° down to the north.
+fn row(folder: &Path, heights: &str, values: &str, pose: &str) -> PathBuf {
+    let path = folder.join("row.csv");
+    let text = format!(
+        "drone_lat,drone_lon,{heights},yaw_true_deg,pitch_deg,roll_deg,img_w,img_h,fx,fy,cx,cy,px_x,px_y\n23.05,113.0,{values},{pose},400,300,400,400,200,150,200,150\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn a_geoid_of_the_wrong_sign_would_show_as_metres_on_the_ground() {
+    let folder = tempfile::tempdir().unwrap();
+    let dem = Some(level_terrain(folder.path(), 50.0, 5773));
+    let geoid = vec![sunken_geoid(folder.path())];
+    // The same camera by its two heights: 150 m above the sea is 121.38 m above this ellipsoid.
+    for (heights, values) in
+        [("drone_hae_m", "121.38"), ("drone_alt_egm96_m", "150.0"), ("drone_hae_m,drone_alt_egm96_m", "121.38,150.0")]
+    {
+        let table = row(folder.path(), heights, values, "0,-45,0");
+        let located =
+            Table::located(&table, &LocateArgs { dem: dem.clone(), geoid: geoid.clone(), ..LocateArgs::default() });
+        let found = &located.rows[0];
+        let north = (located.number(found, "out_lat") - 23.05) * 110_750.0;
+        // Upside down it would be 157 m, without any 71 m.
+        assert!((north - 100.0).abs() < 0.5, "{heights}: {north} m");
+        assert!((located.number(found, "out_height_m") - 50.0).abs() < 0.01);
+        assert_eq!(located.text(found, "status"), "ok");
+    }
+}
+
+#[test]
+fn bad_rows_say_why_and_stop_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let dem = Some(level_terrain(folder.path(), 50.0, 5773));
+    let args = LocateArgs { dem, ..LocateArgs::default() };
+    let header =
+        "drone_lat,drone_lon,drone_alt_egm96_m,yaw_true_deg,pitch_deg,roll_deg,img_w,img_h,fx,fy,cx,cy,px_x,px_y";
+    let camera = "400,300,400,400,200,150,200,150";
+    let rows = [
+        (format!("23.05,113.0,150,0,-45,0,{camera}"), "ok"),
+        (format!("91,113.0,150,0,-45,0,{camera}"), "latitude 91"),
+        (format!("113.0,23.05,150,0,-45,0,{camera}"), "swapped"),
+        (format!("23.05,113.0,NaN,0,-45,0,{camera}"), "column 3"),
+        (format!("23.05,113.0,150,,-45,0,{camera}"), "column 4"),
+        // Counted from nadir, straight down looks at the horizon.
+        (format!("23.05,113.0,150,0,0,0,{camera}"), "above_horizon"),
+        (format!("31.6,-110.4,150,0,-45,0,{camera}"), "outside_dem"),
+        // A camera in a cellar: another datum, or another unit.
+        (format!("23.05,113.0,45.7,0,-45,0,{camera}"), "below_terrain"),
+        (format!("23.05,113.0,9000,0,-45,0,{camera}"), "too_far"),
+        ("23.05,113.0".to_owned(), "bad_input"),
+    ];
+    let table = folder.path().join("bad.csv");
+    let text: Vec<String> = rows.iter().map(|(row, _)| row.clone()).collect();
+    std::fs::write(&table, format!("{header}\n{}\n", text.join("\n"))).unwrap();
+    let located = Table::located(&table, &args);
+    for (row, (_, wanted)) in located.rows.iter().zip(&rows) {
+        let status = row.join(",");
+        assert!(status.contains(wanted), "{wanted}: {status}");
+        assert!(*wanted == "ok" || located.text(row, "out_lat").is_empty());
+    }
+}
+
+/// A real photo that was turned round by a program which tidied the tags up behind itself.
+#[test]
+fn a_real_photo_turned_round_without_a_trace_is_refused_by_its_own_thumbnail() {
+    let Some(path) = data("georef/brighton_nadir/DJI_0020.JPG") else { return };
+    let bytes = std::fs::read(path).unwrap();
+    let world = || World::read(None, None, &[]).unwrap();
+    let around = Surroundings { world: world(), ground_m: None };
+    assert!(around.shot(&bytes).is_ok(), "as the camera wrote it");
+    let turned = image::load_from_memory(&bytes).unwrap().rotate180();
+    let mut body = Vec::new();
+    turned.write_to(&mut std::io::Cursor::new(&mut body), image::ImageFormat::Jpeg).unwrap();
+    // The camera's own metadata segments in front of the new picture.
+    let mut file = vec![0xff, 0xd8];
+    let mut rest = &bytes[2..];
+    while let [0xff, marker @ 0xe0..=0xef, high, low, ..] = *rest {
+        let length = 2 + usize::from(u16::from_be_bytes([high, low]));
+        if marker == 0xe1 {
+            file.extend(&rest[..length]);
+        }
+        rest = &rest[length..];
+    }
+    file.extend(&body[2..]);
+    let refused = around.shot(&file).unwrap_err();
+    assert!(refused.contains("turned round"), "{refused}");
+}

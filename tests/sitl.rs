@@ -214,7 +214,11 @@ fn sitl_a_sortie_is_flown_with_its_pictures_from_dock_to_dock() {
         assert_eq!(steps, whole);
         let frames = ended["frames"].as_u64().unwrap();
         let passed_over = ended["survey"]["redundant"].as_u64().unwrap();
-        assert!(frames >= 4 && (frames + passed_over) as usize == site.pictures(), "{frames} looked at, {} taken", site.pictures());
+        assert!(
+            frames >= 4 && (frames + passed_over) as usize == site.pictures(),
+            "{frames} looked at, {} taken",
+            site.pictures()
+        );
         assert!(ended["coverage"].as_f64().unwrap() > 0.9, "{ended}");
         site.dock_closes();
     });

@@ -92,6 +92,7 @@ enum Request {
     Begin {
         sortie: String,
         area: Vec<LatLon>,
+        shown: f64,
         reply: oneshot::Sender<Option<u32>>,
     },
     Picture(Picture),
@@ -109,10 +110,10 @@ enum Request {
 
 impl CaseKeeper {
     /// Opens the sortie's book. What a crash had interrupted is taken up: the pictures told of so far are looked at
-    /// again, and the number of the last one comes back.
-    pub async fn begin(&self, sortie: String, area: Vec<LatLon>) -> Result<Option<u32>, KeeperError> {
+    /// again, and the number of the last one comes back. `shown`: how many pictures are to show each patch of ground.
+    pub async fn begin(&self, sortie: String, area: Vec<LatLon>, shown: f64) -> Result<Option<u32>, KeeperError> {
         let (reply, last) = oneshot::channel();
-        self.send(Request::Begin { sortie, area, reply }).await?;
+        self.send(Request::Begin { sortie, area, shown, reply }).await?;
         last.await.map_err(|_| KeeperError::Gone)
     }
 
@@ -231,9 +232,9 @@ impl Task {
             tokio::select! {
                 request = inbox.recv() => match request {
                     None => return,
-                    Some(Request::Begin { sortie, area, reply }) => {
+                    Some(Request::Begin { sortie, area, shown, reply }) => {
                         // As below: who asked may be gone.
-                        let _ = reply.send(self.begin(&sortie, &area).await);
+                        let _ = reply.send(self.begin(&sortie, &area, shown).await);
                     }
                     Some(Request::Picture(picture)) => self.picture(picture).await,
                     Some(Request::Finish { reply }) => {
@@ -255,11 +256,11 @@ impl Task {
         }
     }
 
-    async fn begin(&mut self, sortie: &str, area: &[LatLon]) -> Option<u32> {
+    async fn begin(&mut self, sortie: &str, area: &[LatLon], shown: f64) -> Option<u32> {
         self.book.begin(sortie);
         self.files.clear();
         self.under_way = 0;
-        self.ledger = Ledger::new(area, self.options.rules);
+        self.ledger = Ledger::new(area, self.options.rules.for_flight(shown));
         self.held.clear();
         self.harvest = Harvest::default();
         self.sortie = Some(sortie.to_owned());

@@ -224,13 +224,22 @@ fn survey(survey: &Value) -> String {
     };
     let looks = text(&survey["looks"]);
     let examined = percent(&survey["examined"]);
-    format!("{examined} by {looks} looks{}{}", words("gsd_m", 1e3, "mm a pixel"), words("off_nadir_deg", 1.0, "° off the vertical"))
+    format!(
+        "{examined} by {looks} looks{}{}",
+        words("gsd_m", 1e3, "mm a pixel"),
+        words("off_nadir_deg", 1.0, "° off the vertical")
+    )
 }
 
 /// Those looked at, and why the others were not.
 fn pictures(sortie: &Value) -> String {
     let mut words = text(&sortie["frames"]);
-    for (key, word) in [("redundant", "redundant"), ("blurred", "blurred"), ("badly_exposed", "badly exposed"), ("off_target", "beside the area")] {
+    for (key, word) in [
+        ("redundant", "redundant"),
+        ("blurred", "blurred"),
+        ("badly_exposed", "badly exposed"),
+        ("off_target", "beside the area"),
+    ] {
         match sortie["survey"][key].as_u64() {
             Some(count) if count > 0 => words.push_str(&format!(", {count} {word}")),
             _ => {}

@@ -60,7 +60,7 @@ impl Assumed {
                 "the terrain model does not say what its heights are counted from: taken for the camera's datum (say it with --dem-datum)"
             }
             Self::CameraDatum => {
-                "the photo does not say what its absolute height is counted from: the datum that fits its height above take-off was taken"
+                "the photo does not say what its absolute height is counted from: the datum that fits its height above take-off was taken, or the middle of both where nothing tells them apart"
             }
             Self::TakeOffBelow => {
                 "no absolute height that can be used: the take-off point is taken to lie as high as the ground below the camera"

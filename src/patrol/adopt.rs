@@ -103,6 +103,7 @@ async fn adopted_flight(
 
 /// Opens the sortie's book as it stood; returns the number of its last known picture.
 async fn begin_again(crew: &Crew, sortie: &Sortie, patrol: Option<&Patrol>) -> Result<Option<u32>, FlightError> {
-    let area = patrol.map(|p| p.area().to_vec()).unwrap_or_default();
-    Ok(crew.keeper.begin(sortie.id.clone(), area).await?)
+    // Of a flight that nobody planned, everything is looked at.
+    let (area, shown) = patrol.map_or((Vec::new(), 1.0), |p| (p.area().to_vec(), p.shown()));
+    Ok(crew.keeper.begin(sortie.id.clone(), area, shown).await?)
 }

@@ -222,6 +222,15 @@ impl Patrol {
         }
     }
 
+    /// How many pictures show each patch of ground.
+    pub fn shown(&self) -> f64 {
+        let along = 1.0 - self.config.front_overlap;
+        match &self.ground {
+            Ground::Area(_) => 1.0 / (along * (1.0 - self.config.side_overlap)),
+            Ground::Route(_) => 1.0 / along,
+        }
+    }
+
     pub fn mission(&self, dock: LatLon, horizontal_fov_deg: f64, aspect: f64) -> Mission {
         let c = &self.config;
         let swath = Swath {

@@ -142,7 +142,7 @@ async fn whole_flight(
     }
     sortie.first_picture = latest(&crew.vehicle.telemetry()).pictures;
     crew.step(sortie, State::Arming, "dock open, gates still open").await?;
-    crew.keeper.begin(sortie.id.clone(), patrol.area().to_vec()).await?;
+    crew.keeper.begin(sortie.id.clone(), patrol.area().to_vec(), patrol.shown()).await?;
     let rose = crew.take_off().await;
     if let Err(error) = &rose {
         // Autopilots refuse this in the air: a drone that obeys is down, and stays there before the hatch moves.

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::config::Identification;
 use super::gates::Gate;
 use crate::cases::keeper::Harvest;
-use crate::perception::ledger::Survey;
 use crate::geo::LatLon;
+use crate::perception::ledger::Survey;
 use crate::vehicle::Along;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

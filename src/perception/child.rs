@@ -110,7 +110,8 @@ pub fn look_at(detector: &mut Detector, look: &Look) -> Result<(Answer, Vec<u8>)
 /// `width` is the whole picture's, which the sightings' boxes are in; what was decoded may be smaller.
 fn preview(picture: Picture, width: u32, sightings: &[Sighting]) -> Result<Vec<u8>, String> {
     let scale = picture.width() as f32 / width as f32;
-    let marks: Vec<_> = sightings.iter().filter(|s| s.sure).map(|s| mark(&s.bbox.map(|v| v * scale), &s.class, s.score)).collect();
+    let marks: Vec<_> =
+        sightings.iter().filter(|s| s.sure).map(|s| mark(&s.bbox.map(|v| v * scale), &s.class, s.score)).collect();
     let rgb = picture.into_rgb().map_err(|error| error.message)?;
     annotate::jpeg(&rgb, &marks, PREVIEW_WIDTH, 80).map_err(|error| error.to_string())
 }

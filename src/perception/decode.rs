@@ -183,7 +183,8 @@ impl Encoded {
             (4, imgcodecs::IMREAD_REDUCED_COLOR_4),
             (2, imgcodecs::IMREAD_REDUCED_COLOR_2),
         ];
-        let flags = reduced.iter().find(|(by, _)| full / by >= width.max(1)).map_or(imgcodecs::IMREAD_COLOR, |(_, f)| *f);
+        let flags =
+            reduced.iter().find(|(by, _)| full / by >= width.max(1)).map_or(imgcodecs::IMREAD_COLOR, |(_, f)| *f);
         self.decode(flags)
     }
 
@@ -252,7 +253,10 @@ mod tests {
     fn a_picture_that_is_needed_small_is_decoded_small_but_never_smaller_than_asked() {
         let encoded = Encoded::new(Path::new("a.jpg"), jpeg()).unwrap();
         let width = |asked: u32| encoded.at_least(asked).map(|p| (p.width(), p.height())).unwrap();
-        assert_eq!((width(64), width(33), width(32), width(15), width(1)), ((64, 48), (64, 48), (32, 24), (16, 12), (8, 6)));
+        assert_eq!(
+            (width(64), width(33), width(32), width(15), width(1)),
+            ((64, 48), (64, 48), (32, 24), (16, 12), (8, 6))
+        );
         assert_eq!(encoded.size(), Some((64, 48)));
     }
 

@@ -133,7 +133,9 @@ impl Detector {
         let (width, height) = (picture.width, picture.height);
         let stride = width as usize * 3;
         // A tile outside the picture shows nothing.
-        let Some(view) = View::new(picture.bytes, stride, tile.x, tile.y, tile.width, tile.height) else { return Ok(()) };
+        let Some(view) = View::new(picture.bytes, stride, tile.x, tile.y, tile.width, tile.height) else {
+            return Ok(());
+        };
         self.candidates.clear();
         self.graph.run(&view, self.floor, &mut self.candidates)?;
         let (left, top) = (tile.x as f32, tile.y as f32);

@@ -35,6 +35,16 @@ impl Default for Rules {
     }
 }
 
+impl Rules {
+    /// For a flight whose pictures show each patch of ground so many times. Holding back pays only where that is much more
+    /// than is demanded; elsewhere nearly every picture is needed, and what is needed is looked at when it comes: an alert
+    /// from a picture that was held back is as late as that look.
+    pub fn for_flight(self, shown: f64) -> Rules {
+        let well_inside = shown * (1.0 - 2.0 * RIM).powi(2);
+        if well_inside >= 2.5 * f64::from(self.looks) { self } else { Rules { worth: 0.05, ..self } }
+    }
+}
+
 /// Side of a cell: below the smallest thing that is looked for at its usual uncertainty, above where counting costs.
 const CELL_M: f64 = 4.0;
 /// Ground farther than this from the camera, times its height, is seen too flatly to be examined: 65° off nadir.
@@ -180,7 +190,8 @@ impl Ledger {
 
     /// Every cell of the area, so that what nobody looks at counts too.
     fn fill_area(&mut self) {
-        let bound = |axis: usize, start: f64, pick: fn(f64, f64) -> f64| self.ring.iter().map(|p| p[axis]).fold(start, pick);
+        let bound =
+            |axis: usize, start: f64, pick: fn(f64, f64) -> f64| self.ring.iter().map(|p| p[axis]).fold(start, pick);
         if self.ring.is_empty() {
             return;
         }
@@ -399,7 +410,9 @@ impl Ledger {
                 let [e, n] = centre((i, j));
                 let away = (e - camera_e).hypot(n - camera_n);
                 let slant = away.hypot(view.pose.height_m);
-                let Some(pixel) = view.pixel(frame.to_latlon(e, n)).filter(|p| view.camera.contains(*p)) else { continue };
+                let Some(pixel) = view.pixel(frame.to_latlon(e, n)).filter(|p| view.camera.contains(*p)) else {
+                    continue;
+                };
                 let gsd_m = slant / view.camera.fx;
                 let glimpse = Glimpse {
                     cell: (i, j),
@@ -459,7 +472,10 @@ mod tests {
     fn tilted(east: f64, north: f64, pitch_deg: f64) -> View {
         let sigma = PoseSigma { horizontal_m: 1.0, vertical_m: 1.0, yaw_deg: 1.0, tilt_deg: 0.5 };
         let attitude = Attitude { yaw_deg: 90.0, pitch_deg, roll_deg: 0.0 };
-        View { camera: Camera::from_fov(1440, 1080, 66.0), pose: Pose { at: at(east, north), height_m: 60.0, attitude, sigma } }
+        View {
+            camera: Camera::from_fov(1440, 1080, 66.0),
+            pose: Pose { at: at(east, north), height_m: 60.0, attitude, sigma },
+        }
     }
 
     const AREA: [(f64, f64); 4] = [(0.0, 0.0), (200.0, 0.0), (200.0, 120.0), (0.0, 120.0)];
@@ -469,7 +485,12 @@ mod tests {
     }
 
     /// Flies parallel lines; `outcome` says what becomes of a look. Returns what was looked at.
-    fn fly(ledger: &mut Ledger, step: f64, spacing: f64, mut outcome: impl FnMut(u64) -> bool) -> (Vec<View>, Vec<View>) {
+    fn fly(
+        ledger: &mut Ledger,
+        step: f64,
+        spacing: f64,
+        mut outcome: impl FnMut(u64) -> bool,
+    ) -> (Vec<View>, Vec<View>) {
         let (mut taken, mut all, mut frame) = (Vec::new(), Vec::new(), 0);
         let mut views = BTreeMap::new();
         let mut look = |ledger: &mut Ledger, frame: u64, view: View| {
@@ -536,6 +557,14 @@ mod tests {
         assert!(survey.examined > 0.99 && survey.seen > 0.999, "{survey:?}");
         assert_eq!(survey.redundant as usize, all.len() - taken.len());
         assert!(survey.off_nadir_deg.unwrap() < 25.0 && (0.05..0.06).contains(&survey.gsd_m.unwrap()), "{survey:?}");
+    }
+
+    #[test]
+    fn with_little_overlap_nothing_that_adds_is_held_back() {
+        let mut ledger = Ledger::new(&area(), Rules::default().for_flight(1.0 / (0.35 * 0.6)));
+        let held = |ledger: &mut Ledger, shot: u32| ledger.offer(u64::from(shot), view(20.0 * f64::from(shot), 30.0)) == Verdict::Hold;
+        assert!((1..=8).all(|shot| !held(&mut ledger, shot)));
+        assert_eq!(Rules::default().for_flight(25.0).worth, Rules::default().worth);
     }
 
     #[test]

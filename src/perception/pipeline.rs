@@ -36,7 +36,8 @@ pub enum Choice {
     Every,
     /// A fixed camera: one in so many seconds.
     Period(f64),
-    /// A moving camera: what adds ground. A frame without a pose is looked at.
+    /// A moving camera: what adds ground. A frame without a pose is looked at. One that is passed over cannot be called for
+    /// later, so `worth` must be low enough that a last look is worth one: below 1 / looks.
     Ground(Rules),
 }
 
@@ -58,8 +59,17 @@ pub struct Looked {
 #[derive(Debug)]
 pub enum Seen {
     /// Boxes in the frame's own pixels; the frame as a JPEG where something was found, if the caller wanted that.
-    Found { detections: Vec<Detection>, quality: Quality, width: u32, height: u32, jpeg: Option<Vec<u8>> },
-    Unusable { why: Unusable, quality: Quality },
+    Found {
+        detections: Vec<Detection>,
+        quality: Quality,
+        width: u32,
+        height: u32,
+        jpeg: Option<Vec<u8>>,
+    },
+    Unusable {
+        why: Unusable,
+        quality: Quality,
+    },
 }
 
 /// Counts, at the end.
@@ -302,7 +312,8 @@ fn serve(mut detector: Detector, jobs: &Mutex<Receiver<Job>>, results: &SyncSend
 fn look(detector: &mut Detector, frame: &Frame, draw: Option<&Draw>) -> Result<Seen, DetectError> {
     let picture = &frame.picture;
     let (width, height) = (picture.width(), picture.height());
-    let gsd_m = frame.view.map(|view| geo::ground_sample_distance(&view.camera, &view.pose)).filter(|gsd| gsd.is_finite());
+    let gsd_m =
+        frame.view.map(|view| geo::ground_sample_distance(&view.camera, &view.pose)).filter(|gsd| gsd.is_finite());
     let (to_width, to_height) = detector.scaled_size(width, height, gsd_m)?;
     let scaled = picture.rgb_sized(to_width, to_height).map_err(|error| DetectError::Resize(error.message))?;
     let quality = quality::measure(&scaled.pixels());
@@ -353,7 +364,8 @@ mod tests {
         }
 
         fn view(&mut self, stamp: Stamp) -> Option<View> {
-            let at = LocalFrame::new(LatLon { lat: 23.05, lon: 113.0 }).to_latlon(self.step_m * stamp.index as f64, 0.0);
+            let at =
+                LocalFrame::new(LatLon { lat: 23.05, lon: 113.0 }).to_latlon(self.step_m * stamp.index as f64, 0.0);
             let sigma = PoseSigma { horizontal_m: 1.0, vertical_m: 1.0, yaw_deg: 1.0, tilt_deg: 0.5 };
             let attitude = Attitude { yaw_deg: 90.0, pitch_deg: -90.0, roll_deg: 0.0 };
             Some(View { camera: Camera::from_fov(320, 240, 66.0), pose: Pose { at, height_m: 40.0, attitude, sigma } })
@@ -365,8 +377,16 @@ mod tests {
                 return Err(SourceError::BadFrame { name: "a test".to_owned(), message: "bad".to_owned() });
             }
             self.pictures += 1;
-            let grey = image::RgbImage::from_fn(320, 240, |x, y| image::Rgb([if (x / 8 + y / 8) % 2 == 0 { 90 } else { 160 }; 3]));
-            Ok(Frame { stamp, picture: Picture::from_rgb(&grey).unwrap(), view: self.view(stamp), file: None, came: Instant::now() })
+            let grey = image::RgbImage::from_fn(320, 240, |x, y| {
+                image::Rgb([if (x / 8 + y / 8) % 2 == 0 { 90 } else { 160 }; 3])
+            });
+            Ok(Frame {
+                stamp,
+                picture: Picture::from_rgb(&grey).unwrap(),
+                view: self.view(stamp),
+                file: None,
+                came: Instant::now(),
+            })
         }
     }
 
@@ -387,7 +407,7 @@ mod tests {
 
     #[test]
     fn a_hovering_camera_is_looked_at_as_often_as_demanded_and_a_fixed_one_by_the_clock() {
-        let rules = Rules { looks: 2, ..Rules::default() };
+        let rules = Rules { looks: 2, worth: 0.45, ..Rules::default() };
         let (report, told) = run_through(Flight::of(40, 0.0), 1, Choice::Ground(rules));
         assert_eq!((told.len(), report.passed_over), (2, 38));
         let (_, told) = run_through(Flight::of(40, 0.0), 1, Choice::Period(1.0));

@@ -71,12 +71,19 @@ pub struct Mark {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Answer {
-    Ready { model: ModelName, provider: Chosen },
+    Ready {
+        model: ModelName,
+        provider: Chosen,
+    },
     Seen(SeenFrame),
     /// The picture shows nothing that could be judged.
-    Skipped { why: Unusable },
+    Skipped {
+        why: Unusable,
+    },
     Annotated,
-    Failed { error: String },
+    Failed {
+        error: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -138,7 +138,8 @@ mod tests {
     }
 
     fn filtered(bytes: &[u8], filter: impl Fn(&Mat, &mut Mat)) -> Vec<u8> {
-        let from = Mat::new_rows_cols_with_bytes::<Vec3b>(SIDE as i32, SIDE as i32, bytes).unwrap().try_clone().unwrap();
+        let from =
+            Mat::new_rows_cols_with_bytes::<Vec3b>(SIDE as i32, SIDE as i32, bytes).unwrap().try_clone().unwrap();
         let mut to = Mat::default();
         filter(&from, &mut to);
         to.data_bytes().unwrap().to_vec()

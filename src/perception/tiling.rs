@@ -137,7 +137,8 @@ fn joined(one: &Seen, other: &Seen) -> Option<Seen> {
         if !(one.cut[high] && other.cut[low] && neighbours) {
             continue;
         }
-        let fills = one.bbox[low] <= other.bbox[low] + AT_EDGE && one.bbox[high] + AT_EDGE >= other.bbox[low]
+        let fills = one.bbox[low] <= other.bbox[low] + AT_EDGE
+            && one.bbox[high] + AT_EDGE >= other.bbox[low]
             && other.bbox[high] + AT_EDGE >= one.bbox[high];
         let [a, b] = across;
         let shared = one.bbox[b].min(other.bbox[b]) - one.bbox[a].max(other.bbox[a]);
@@ -275,7 +276,8 @@ mod tests {
 
     #[test]
     fn two_halves_that_no_tile_saw_whole_are_one() {
-        let merged = merge(vec![seen([20.0, 10.0, 100.0, 50.0], 0.7, LEFT), seen([80.0, 12.0, 170.0, 50.0], 0.9, RIGHT)], 0.5);
+        let merged =
+            merge(vec![seen([20.0, 10.0, 100.0, 50.0], 0.7, LEFT), seen([80.0, 12.0, 170.0, 50.0], 0.9, RIGHT)], 0.5);
         assert_eq!(merged.iter().map(|s| (s.bbox, s.score)).collect::<Vec<_>>(), [([20.0, 10.0, 170.0, 50.0], 0.9)]);
     }
 

@@ -29,7 +29,10 @@ const LOOKS_FOR_MOTION: usize = 3;
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum Motion {
     Static,
-    Moving { speed_m_s: f64, course_deg: f64 },
+    Moving {
+        speed_m_s: f64,
+        course_deg: f64,
+    },
     /// Seen too seldom or too briefly to say.
     Unknown,
 }
@@ -287,9 +290,7 @@ mod tests {
 
     #[test]
     fn a_parked_car_that_a_moving_camera_passes_is_one_static_sighting_with_its_best_look() {
-        let passes = fly(5.0, |frame, _| {
-            vec![sighting(frame, 1, 20.0, 5.0, if frame == 23 { 0.95 } else { 0.7 })]
-        });
+        let passes = fly(5.0, |frame, _| vec![sighting(frame, 1, 20.0, 5.0, if frame == 23 { 0.95 } else { 0.7 })]);
         assert_eq!(passes.len(), 1);
         assert_eq!((passes[0].looks, passes[0].best.frame, passes[0].motion), (50, 23, Motion::Static));
         let [e, n] = LocalFrame::new(HOME).to_enu(passes[0].located.at);
@@ -315,11 +316,16 @@ mod tests {
 
     #[test]
     fn a_thing_missed_in_some_frames_is_still_one_and_one_that_went_out_of_view_and_came_again_is_two_passes() {
-        let blinking = fly(5.0, |frame, _| if frame % 3 == 0 { vec![] } else { vec![sighting(frame, 1, 20.0, 5.0, 0.8)] });
+        let blinking =
+            fly(5.0, |frame, _| if frame % 3 == 0 { vec![] } else { vec![sighting(frame, 1, 20.0, 5.0, 0.8)] });
         assert_eq!(blinking.len(), 1);
-        let twice = fly(30.0, |frame, at_s| {
-            if (2.0..20.0).contains(&at_s) { vec![] } else { vec![sighting(frame, 1, 20.0, 5.0, 0.8)] }
-        });
+        let twice =
+            fly(
+                30.0,
+                |frame, at_s| {
+                    if (2.0..20.0).contains(&at_s) { vec![] } else { vec![sighting(frame, 1, 20.0, 5.0, 0.8)] }
+                },
+            );
         assert_eq!(twice.len(), 2);
     }
 

@@ -24,9 +24,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::cli::locate::world::{self, Surroundings, World};
 use crate::geo::heights::HeightDatum;
 use crate::perception::detect::{DetectError, Detection, Detector};
-use crate::perception::sources::Address;
 use crate::perception::graph::Options;
 use crate::perception::manifest::ManifestError;
+use crate::perception::sources::Address;
 use crate::perception::{self, Class, Manifest};
 pub use photo::{ImageReport, Status};
 
@@ -126,7 +126,8 @@ pub fn run(mut args: InspectArgs) -> anyhow::Result<ExitCode> {
     let load = || Detector::load(&dir, &Options::default());
     let mut detector = load()?;
     let model = ModelInfo::of(detector.manifest(), &dir)?;
-    let addresses: Vec<Address> = args.paths.iter().filter_map(|path| Address::parse(&path.to_string_lossy())).collect();
+    let addresses: Vec<Address> =
+        args.paths.iter().filter_map(|path| Address::parse(&path.to_string_lossy())).collect();
     args.paths.retain(|path| Address::parse(&path.to_string_lossy()).is_none());
     let (options, workers) = (args.clone(), args.workers);
     let mut videos = |inspection: &mut Inspection| -> anyhow::Result<()> {

@@ -9,7 +9,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use super::photo::{ImageReport, Seconds, Seen as SeenThing, Status};
-use super::{Inspection, InspectArgs, findings, output};
+use super::{InspectArgs, Inspection, findings, output};
 use crate::geo::track::Track;
 use crate::geo::{Attitude, LatLon, Pose, PoseSigma, srt};
 use crate::perception::annotate;
@@ -132,14 +132,13 @@ fn open(
         let source = Video::open(address, poses(path, fixed, args, report)?, lens)?;
         let choice = match fixed {
             Some(_) => Choice::Period(PERIOD_S),
-            None => Choice::Ground(Rules { looks: LOOKS, ..Rules::default() }),
+            None => Choice::Ground(Rules { looks: LOOKS, worth: 0.3, ..Rules::default() }),
         };
         return Ok((Input::File(Box::new(source)), choice));
     }
     let again = address.clone();
-    let opener = move || -> Result<Box<dyn Source>, SourceError> {
-        Ok(Box::new(Video::open(&again, Box::new(fixed), lens)?))
-    };
+    let opener =
+        move || -> Result<Box<dyn Source>, SourceError> { Ok(Box::new(Video::open(&again, Box::new(fixed), lens)?)) };
     let gap = Duration::from_secs_f64(PERIOD_S / 4.0);
     Ok((Input::Live(Feed::start(Arc::new(opener), gap, Limits::default())), Choice::Period(PERIOD_S)))
 }
@@ -242,7 +241,10 @@ fn take_up(
         taken: None,
         pose: looked.view.map(|view| view.pose),
         camera: looked.view.map(|view| view.camera),
-        gsd_m: looked.view.map(|v| crate::geo::ground_sample_distance(&v.camera, &v.pose)).filter(|gsd| gsd.is_finite()),
+        gsd_m: looked
+            .view
+            .map(|v| crate::geo::ground_sample_distance(&v.camera, &v.pose))
+            .filter(|gsd| gsd.is_finite()),
         detections: things,
         evidence: written.map(|()| format!("{}/{name}", output::EVIDENCE)),
         seconds: Seconds::default(),
@@ -303,7 +305,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let video = folder.path().join("DJI_0001.MP4");
         let block = |n: u32, height: f64| {
-            format!("{n}\n00:00:0{n},000 --> 00:00:0{},000\n[latitude: 23.03] [longitude: 112.9] [rel_alt: {height} abs_alt: 90.0]\n\n", n + 1)
+            format!(
+                "{n}\n00:00:0{n},000 --> 00:00:0{},000\n[latitude: 23.03] [longitude: 112.9] [rel_alt: {height} abs_alt: 90.0]\n\n",
+                n + 1
+            )
         };
         std::fs::write(folder.path().join("DJI_0001.SRT"), [block(1, 60.0), block(2, 62.0)].concat()).unwrap();
         let args = |look: Option<&str>| InspectArgs {
@@ -313,7 +318,13 @@ mod tests {
             fov: Some(73.0),
             ..InspectArgs::default()
         };
-        let mut report = VideoReport { video: String::new(), reason: None, notes: vec![], counts: Report::default(), passes: vec![] };
+        let mut report = VideoReport {
+            video: String::new(),
+            reason: None,
+            notes: vec![],
+            counts: Report::default(),
+            passes: vec![],
+        };
         let told = poses(&video, None, &args(Some("90,-90")), &mut report).unwrap();
         let pose = told.at(1.5).unwrap();
         assert!((pose.height_m - 56.0).abs() < 1e-6 && pose.attitude.pitch_deg < -89.9, "{pose:?}");
@@ -327,7 +338,10 @@ mod tests {
     #[test]
     fn a_fixed_cameras_pose_is_read_or_its_fault_is_named() {
         let read = pose("23.03, 112.9,45,270,-60", 5.0).unwrap();
-        assert_eq!((read.at.lat, read.height_m, read.attitude.yaw_deg, read.attitude.pitch_deg), (23.03, 40.0, 270.0, -60.0));
+        assert_eq!(
+            (read.at.lat, read.height_m, read.attitude.yaw_deg, read.attitude.pitch_deg),
+            (23.03, 40.0, 270.0, -60.0)
+        );
         for (text, told) in [
             ("23.03,112.9,45", "3 numbers"),
             ("23.03,112.9,45,north,-60", "\"north\""),

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use self::world::{Surroundings, World};
 use crate::geo::heights::HeightDatum;
-use crate::geo::{LatLon, Target, datum};
+use crate::geo::{DEFAULT_MAX_RANGE_M, LatLon, Target, datum};
 
 pub use table::{TABLE_SIGMA, batch};
 
@@ -68,6 +68,9 @@ pub struct LocateArgs {
     /// Height of the seen point above the ground, metres.
     #[arg(long, value_name = "METRES", default_value_t = 0.0, allow_negative_numbers = true)]
     pub above_ground: f64,
+    /// Refuse places further away than this, metres [default: 2000].
+    #[arg(long, value_name = "METRES")]
+    pub max_range: Option<f64>,
     /// Adjust all rows together as one sortie.
     #[arg(long, requires = "batch")]
     pub adjust: bool,
@@ -89,6 +92,7 @@ fn pixel(text: &str) -> Result<Pixel, String> {
 
 pub fn run(args: LocateArgs) -> anyhow::Result<ExitCode> {
     ensure!(args.ground.is_none_or(f64::is_finite), "--ground must be a number of metres");
+    ensure!(args.max_range.is_none_or(|m| m.is_finite() && m > 0.0), "--max-range must be a positive number of metres");
     ensure!(args.above_ground.is_finite(), "--above-ground must be a number of metres");
     let stdout = std::io::stdout().lock();
     let found = match (&args.image, args.pixel, &args.batch) {
@@ -108,9 +112,10 @@ fn one(image: &Path, (x, y): Pixel, args: &LocateArgs, mut out: impl Write) -> a
     let bytes = std::fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
     let world = World::read(args.dem.as_deref(), args.dem_datum, &args.geoid)?;
     let around = Surroundings { world, ground_m: args.ground };
-    let (photo, shot) = around.shot(&bytes).map_err(|reason| anyhow!("{}: {reason}", image.display()))?;
+    let (photo, mut shot) = around.shot(&bytes).map_err(|reason| anyhow!("{}: {reason}", image.display()))?;
     let mut notes: Vec<Value> = photo.notes.iter().map(|n| json!(n)).collect();
     let target = Target { height_m: args.above_ground, ..Target::ground([x, y]) };
+    shot.max_range_m = args.max_range.unwrap_or(DEFAULT_MAX_RANGE_M);
     notes.extend(shot.assumed.iter().map(|a| json!(a.text())));
     let result = shot.locate(&target, around.world.dem.as_ref());
     let answer = match &result {
@@ -120,7 +125,8 @@ fn one(image: &Path, (x, y): Pixel, args: &LocateArgs, mut out: impl Write) -> a
             "datum": "WGS 84",
             "height_m": round(found.height_m, 2),
             "height_datum": shot.datum.name(),
-            "height_sigma_m": round(found.height_sigma_m, 2),
+            // Flat ground at take-off height is an assumption, and nobody knows how wrong it is here.
+            "height_sigma_m": (found.height_sigma_m > 0.0).then(|| round(found.height_sigma_m, 2)),
             "semi_major_m": round(found.place.uncertainty.semi_major_m, 2),
             "semi_minor_m": round(found.place.uncertainty.semi_minor_m, 2),
             "bearing_deg": round(found.place.uncertainty.bearing_deg, 1),

@@ -23,6 +23,8 @@ pub struct Shot {
     pub datum: HeightDatum,
     pub assumed: Vec<Assumed>,
     pub edited: bool,
+    /// Places further away are refused.
+    pub max_range_m: f64,
 }
 
 /// The ground without the terrain model itself.
@@ -36,7 +38,16 @@ impl Shot {
     /// Over flat ground in the pose's own heights.
     pub fn flat(camera: Camera, focal_sigma: f64, pose: Pose, ground_m: f64, datum: HeightDatum) -> Self {
         let ground = Below::Flat { height_m: ground_m, sigma_m: 0.0 };
-        Self { camera, focal_sigma, pose, ground, datum, assumed: Vec::new(), edited: false }
+        Self {
+            camera,
+            focal_sigma,
+            pose,
+            ground,
+            datum,
+            assumed: Vec::new(),
+            edited: false,
+            max_range_m: DEFAULT_MAX_RANGE_M,
+        }
     }
 
     /// Over the terrain model; `None` where no height can be compared with it.
@@ -59,6 +70,7 @@ impl Shot {
             datum: level.datum,
             assumed: level.assumed,
             edited: false,
+            max_range_m: DEFAULT_MAX_RANGE_M,
         })
     }
 
@@ -94,7 +106,7 @@ impl Shot {
             focal_sigma: self.focal_sigma,
             pose: &self.pose,
             ground,
-            max_range_m: DEFAULT_MAX_RANGE_M,
+            max_range_m: self.max_range_m,
         };
         look.locate(target)
     }

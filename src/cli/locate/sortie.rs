@@ -17,13 +17,10 @@ const LEFT_OVER_PX: f64 = 3.0;
 const STILL_S: f64 = 10.0;
 
 type Kept = (Vec<String>, Result<Row, String>);
+type Answered = (Vec<String>, Result<Answer, String>);
 
 /// Every row with its object's adjusted place, in the order that they came.
-pub fn adjust(
-    rows: Vec<Kept>,
-    world: &World,
-    args: &LocateArgs,
-) -> anyhow::Result<Vec<(Vec<String>, Result<Answer, String>)>> {
+pub fn adjust(rows: Vec<Kept>, world: &World, args: &LocateArgs) -> anyhow::Result<Vec<Answered>> {
     let (mut stations, mut station_of) = (Vec::new(), HashMap::new());
     let (mut objects, mut object_of) = (Vec::new(), HashMap::new());
     let (mut sightings, mut times) = (Vec::new(), Vec::new());
@@ -64,7 +61,7 @@ pub fn adjust(
         objects,
         dem: world.dem.as_ref(),
         zero_sigma_m: 0.0,
-        max_range_m: DEFAULT_MAX_RANGE_M,
+        max_range_m: args.max_range.unwrap_or(DEFAULT_MAX_RANGE_M),
     };
     let adjusted = adjust::adjust(&sortie).context("the looks cannot be adjusted together")?;
     report(&adjusted, &sortie, args)?;

@@ -12,7 +12,7 @@ use super::world::{Surroundings, World};
 use super::{LocateArgs, sortie};
 use crate::geo::heights::HeightDatum;
 use crate::geo::level::{Assumed, CameraHeights, Stated};
-use crate::geo::{Attitude, Camera, Distortion, Ellipse, LatLon, Pose, PoseSigma, Target};
+use crate::geo::{Attitude, Camera, DEFAULT_MAX_RANGE_M, Distortion, Ellipse, LatLon, Pose, PoseSigma, Target};
 
 /// Poses in a table come without their errors: those of a drone without corrections are assumed, see `docs/accuracy.md`.
 pub const TABLE_SIGMA: PoseSigma = PoseSigma { horizontal_m: 1.5, vertical_m: 2.5, yaw_deg: 3.0, tilt_deg: 0.8 };
@@ -300,6 +300,8 @@ impl Reader<'_> {
                 }
             }
         };
+        let mut shot = shot;
+        shot.max_range_m = self.args.max_range.unwrap_or(DEFAULT_MAX_RANGE_M);
         let target = Target {
             height_m: self.args.above_ground,
             ..Target::ground([number(columns.pixel[0])?, number(columns.pixel[1])?])

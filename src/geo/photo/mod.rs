@@ -562,6 +562,7 @@ mod tests {
         assert!(matches!(refuse(&entity), PhotoError::Xmp(xmp::XmpError::Malformed(_))));
         let long = packet(&format!(r#"{FULL} d:SelfData="{}""#, "x".repeat(50_000)));
         assert!(refuse(&long).to_string().contains("exceeds the limit of 1024"));
+        assert!(matches!(xmp::read(&vec![b' '; 1_000_000]), Err(xmp::XmpError::TooMuch { what: "size", .. })));
         let deep = "<a>".repeat(2_000);
         assert!(refuse(&deep).to_string().contains("depth"));
         let many: String = (0..2_000).map(|i| format!(r#"d:p{i}="1" "#)).collect();

@@ -20,7 +20,7 @@ impl<'a> View<'a> {
     pub fn new(pixels: &'a [u8], stride: usize, x: u32, y: u32, width: u32, height: u32) -> Option<View<'a>> {
         let (x, y, width, height) = (x as usize, y as usize, width as usize, height as usize);
         let fits = width > 0 && height > 0 && (x + width) * 3 <= stride;
-        let end = (y + height - 1).checked_mul(stride)?.checked_add((x + width) * 3)?;
+        let end = (y + height).checked_sub(1)?.checked_mul(stride)?.checked_add((x + width) * 3)?;
         (fits && end <= pixels.len()).then_some(View { pixels, stride, x, y, width, height })
     }
 
@@ -120,7 +120,8 @@ impl Planes {
     /// Writes the part over the padding, straight from its rows.
     pub fn write(&mut self, view: &View<'_>, placement: &Placement, to: &mut [f32]) -> opencv::Result<()> {
         let (rows, columns) = (view.pixels.len() / view.stride, view.stride / 3);
-        let whole = Mat::new_rows_cols_with_bytes::<Vec3b>(rows as i32, columns as i32, &view.pixels[..rows * columns * 3])?;
+        let whole =
+            Mat::new_rows_cols_with_bytes::<Vec3b>(rows as i32, columns as i32, &view.pixels[..rows * columns * 3])?;
         let rect = |(x, y): (usize, usize), (w, h): (usize, usize)| Rect::new(x as i32, y as i32, w as i32, h as i32);
         let size = (view.width, view.height);
         core::split(&Mat::roi(&whole, rect((view.x, view.y), size))?, &mut self.channels)?;
@@ -248,7 +249,8 @@ mod tests {
 
     #[test]
     fn planes_are_the_same_numbers_as_the_tables_give() {
-        let picture = image::RgbImage::from_fn(50, 40, |x, y| image::Rgb([(x * 5) as u8, (y * 6) as u8, (x * y) as u8]));
+        let picture =
+            image::RgbImage::from_fn(50, 40, |x, y| image::Rgb([(x * 5) as u8, (y * 6) as u8, (x * y) as u8]));
         for color in [Color::Rgb, Color::Bgr] {
             let input = Input { color, mean: [0.1, 0.2, 0.3], std: [0.5, 0.4, 0.3], ..input(64, 64, Fit::Centre) };
             let view = View::new(picture.as_raw(), 150, 7, 5, 31, 22).unwrap();

@@ -2,7 +2,7 @@
 
 use super::mask::{Mask, Prototypes};
 use super::turned::Turned;
-use super::{Candidate, FamilyError, Head, Shape, Tensor, matrix, suppress};
+use super::{Candidate, FamilyError, Head, Shape, Tensor, all_finite, matrix, suppress};
 use crate::perception::manifest::Order;
 use crate::perception::tiling;
 
@@ -33,8 +33,14 @@ impl<'a> Rows<'a> {
     }
 
     /// Each row's best class that reaches its threshold, with its score. `first` is the field of the first class;
-    /// `objectness` multiplies.
-    fn best(&self, head: &Head<'_>, first: usize, objectness: Option<usize>, mut take: impl FnMut(usize, usize, f32)) {
+    /// `objectness` multiplies. False if one of the scores that were read side by side is no number.
+    fn best(
+        &self,
+        head: &Head<'_>,
+        first: usize,
+        objectness: Option<usize>,
+        mut take: impl FnMut(usize, usize, f32),
+    ) -> bool {
         if self.by_columns && objectness.is_none() {
             // A class's scores lie side by side: block by block, one pass a class without branches, which the processor does
             // in strides. Nearly all rows reach no threshold; the best class is looked for in the others only.
@@ -43,12 +49,17 @@ impl<'a> Rows<'a> {
             let mut scores = vec![0.0; head.classes()];
             for start in (0..self.count).step_by(BLOCK) {
                 let block = start..(start + BLOCK).min(self.count);
-                let mut above = [f32::NEG_INFINITY; BLOCK];
+                let (mut above, mut odd) = ([f32::NEG_INFINITY; BLOCK], [0.0f32; BLOCK]);
                 for (class, threshold) in head.thresholds.iter().enumerate() {
-                    for (above, score) in above.iter_mut().zip(&of_class(class)[block.clone()]) {
+                    for ((above, odd), score) in above.iter_mut().zip(&mut odd).zip(&of_class(class)[block.clone()]) {
                         let by = score - threshold;
                         *above = if by > *above { by } else { *above };
+                        // Nothing, but for infinities and what is no number.
+                        *odd += score - score;
                     }
+                }
+                if odd.iter().any(|odd| *odd != 0.0) {
+                    return false;
                 }
                 for (row, _) in block.zip(above).filter(|(_, above)| *above >= 0.0) {
                     for (class, score) in scores.iter_mut().enumerate() {
@@ -57,7 +68,7 @@ impl<'a> Rows<'a> {
                     head.pick(&scores, 1.0, |class, score| take(row, class, score));
                 }
             }
-            return;
+            return true;
         }
         let mut scores = vec![0.0; head.classes()];
         for row in 0..self.count {
@@ -71,6 +82,7 @@ impl<'a> Rows<'a> {
             }
             head.pick(&scores, times, |class, score| take(row, class, score));
         }
+        true
     }
 }
 
@@ -78,10 +90,13 @@ pub(super) fn raw(head: &Head<'_>, tensors: &[Tensor<'_>], found: &mut Vec<Candi
     let tensor = head.only(tensors)?;
     let fields = 4 + head.classes();
     let rows = Rows::of(tensor, fields).ok_or_else(|| head.shape_fault(tensor, format!("[1, {fields}, N]")))?;
-    rows.best(head, 4, None, |row, class, score| {
-        found.push(Candidate::upright(class, score, head.corners(rows.four(row))));
-    });
-    Ok(())
+    // The scores are read once for both questions: they are most of what there is to read.
+    let boxes = if rows.by_columns { &rows.data[..4 * rows.count] } else { rows.data };
+    let finite = all_finite(boxes)
+        && rows.best(head, 4, None, |row, class, score| {
+            found.push(Candidate::upright(class, score, head.corners(rows.four(row))));
+        });
+    if finite { Ok(()) } else { Err(FamilyError::NotFinite { tensor: tensor.name.to_owned() }) }
 }
 
 pub(super) fn objectness(

@@ -224,7 +224,13 @@ mod tests {
 
         fn frame(&mut self) -> Result<Frame, SourceError> {
             let picture = Picture::from_rgb(&image::RgbImage::new(4, 4)).unwrap();
-            Ok(Frame { stamp: Stamp { index: self.next, at_s: 0.0 }, picture, view: None, file: None, came: Instant::now() })
+            Ok(Frame {
+                stamp: Stamp { index: self.next, at_s: 0.0 },
+                picture,
+                view: None,
+                file: None,
+                came: Instant::now(),
+            })
         }
     }
 
@@ -241,7 +247,13 @@ mod tests {
 
     fn quick() -> Limits {
         let ms = Duration::from_millis;
-        Limits { stalled: ms(40), opening: ms(5_000), first_pause: ms(5), longest_pause: ms(20), well_again: ms(60_000) }
+        Limits {
+            stalled: ms(40),
+            opening: ms(5_000),
+            first_pause: ms(5),
+            longest_pause: ms(20),
+            well_again: ms(60_000),
+        }
     }
 
     const PATIENCE: Duration = Duration::from_secs(30);

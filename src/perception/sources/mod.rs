@@ -7,8 +7,8 @@
 pub mod live;
 pub mod newest;
 pub mod stills;
-pub mod vigil;
 pub mod video;
+pub mod vigil;
 
 use std::path::PathBuf;
 use std::time::Instant;

@@ -22,6 +22,7 @@ pub struct Video {
     lens: Option<Lens>,
     /// Of the frames, once one was seen.
     size: Option<(u32, u32)>,
+    interval_s: f64,
     next: u64,
     stamp: Stamp,
     started: Instant,
@@ -55,6 +56,7 @@ impl Video {
             // Some drivers know no buffer size; then the queue in front of us drops what is old.
             let _ = capture.set(videoio::CAP_PROP_BUFFERSIZE, 1.0);
         }
+        let fps = capture.get(videoio::CAP_PROP_FPS).ok().filter(|fps| *fps >= 1.0 && *fps <= 1000.0);
         let promised = capture.get(videoio::CAP_PROP_FRAME_COUNT).unwrap_or(0.0);
         Ok(Video {
             live: address.is_live(),
@@ -63,6 +65,7 @@ impl Video {
             poses,
             lens,
             size: None,
+            interval_s: 1.0 / fps.unwrap_or(25.0),
             next: 0,
             stamp: Stamp { index: 0, at_s: 0.0 },
             started: Instant::now(),
@@ -85,7 +88,9 @@ impl Source for Video {
         let at_s = if self.live {
             self.started.elapsed().as_secs_f64()
         } else {
-            self.capture.get(videoio::CAP_PROP_POS_MSEC).unwrap_or(0.0) / 1e3
+            // Some containers tell no time for their last frames.
+            let told = self.capture.get(videoio::CAP_PROP_POS_MSEC).unwrap_or(0.0) / 1e3;
+            if self.next == 0 || told > self.stamp.at_s { told } else { self.stamp.at_s + self.interval_s }
         };
         self.stamp = Stamp { index: self.next, at_s };
         self.next += 1;

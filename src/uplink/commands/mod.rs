@@ -91,7 +91,7 @@ const ROLES: [(&str, &[&str]); 4] = [
 ];
 
 /// `[[commands.keys]]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyConfig {
     /// How a token names the key.
