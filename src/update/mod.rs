@@ -15,6 +15,7 @@
 //! other side, on the publisher's computer.
 
 mod bring;
+mod charge;
 pub mod compare;
 pub mod config;
 pub mod conformance;

@@ -15,13 +15,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::compare::{Seen, Tally, Verdict};
+use super::compare::{Tally, Verdict};
 use super::ledger::{Ledger, LedgerError};
 use super::origin::{Folder, Origin, Web};
 use super::release::Kind;
 use super::search::{self, Assigned, Found};
-use super::shadow::Shadow;
-use super::start::{Prepared, loadable};
+use super::start::Prepared;
 use super::states::{Candidate, Event, Facts, Record, Refused, Release, Stage};
 use super::{KindView, Reply, Request, UpdateError, Updates, View, bring, floor, probe};
 use crate::cases::Register;
@@ -32,12 +31,10 @@ use crate::runtime::clock::Trust;
 use crate::runtime::latest;
 use crate::uplink::cloudevents;
 
-/// Frames that may wait for the shadow; it is slower than the camera when it must be.
-const FRAMES: usize = 16;
 const PROBE_LIMIT: Duration = Duration::from_secs(300);
 
 /// What runs beside the task.
-enum Work {
+pub(super) enum Work {
     Search {
         folder: Option<Arc<dyn Origin>>,
         replies: Vec<Reply>,
@@ -65,27 +62,27 @@ enum Work {
     },
 }
 
-struct Task {
-    prepared: Prepared,
-    perception: Perception,
-    outbox: Outbox,
-    web: Option<Arc<dyn Origin>>,
+pub(super) struct Task {
+    pub(super) prepared: Prepared,
+    pub(super) perception: Perception,
+    pub(super) outbox: Outbox,
+    pub(super) web: Option<Arc<dyn Origin>>,
     /// Where the candidate's files come from, when that is not the web.
-    folder: Option<Arc<dyn Origin>>,
-    clock: watch::Receiver<Trust>,
-    floor: Timestamp,
-    fresh_until: Option<Timestamp>,
+    pub(super) folder: Option<Arc<dyn Origin>>,
+    pub(super) clock: watch::Receiver<Trust>,
+    pub(super) floor: Timestamp,
+    pub(super) fresh_until: Option<Timestamp>,
     /// The directory that perception was last given.
-    in_use: PathBuf,
+    pub(super) in_use: PathBuf,
     /// The shadow's tally of the release on trial.
-    before: Option<Tally>,
-    work: Option<Work>,
-    next_search: Instant,
+    pub(super) before: Option<Tally>,
+    pub(super) work: Option<Work>,
+    pub(super) next_search: Instant,
     /// After a failure that is nobody's fault, when to try again.
-    not_before: Instant,
-    failures: u32,
-    spent: Arc<Mutex<(String, u64)>>,
-    view: watch::Sender<View>,
+    pub(super) not_before: Instant,
+    pub(super) failures: u32,
+    pub(super) spent: Arc<Mutex<(String, u64)>>,
+    pub(super) view: watch::Sender<View>,
 }
 
 /// Starts the task; it ends when `cancel` fires.
@@ -192,21 +189,6 @@ impl Task {
             }
         }
         self.show().await;
-    }
-
-    /// Shadow or trial of what is not under way any more, or is now something else.
-    fn abandon_watch(&mut self) {
-        if let Some(Work::Shadow { .. } | Work::Trial { .. } | Work::Probe { .. } | Work::Fetch { .. }) = &self.work {
-            if let Some(Work::Shadow { handle, so_far }) = &self.work {
-                self.before = Some(latest(so_far));
-                handle.abort();
-            }
-            if let Some(Work::Fetch { stop, .. }) = &self.work {
-                stop.store(true, Ordering::Relaxed);
-            }
-            self.perception.tap(None);
-            self.work = None;
-        }
     }
 
     /// One turn: what has ended is written down, what comes next is begun.
@@ -497,41 +479,6 @@ impl Task {
         Ok(())
     }
 
-    async fn begin_shadow(&mut self, digest: String) -> Result<(), UpdateError> {
-        if self.step(Kind::Model, Event::ShadowBegun).await?.0.candidate.is_none() {
-            return Ok(());
-        }
-        let slots = self.prepared.slots.clone();
-        let model = match blocking(move || slots.verified(&digest)).await? {
-            Ok(model) => model,
-            Err(error) => {
-                self.step(Kind::Model, Event::Failed { reason: error.to_string() }).await?;
-                return Ok(());
-            }
-        };
-        let (frames_out, frames) = mpsc::channel(FRAMES);
-        let (so_far_out, so_far) = watch::channel(Tally::default());
-        let options = &self.prepared.options;
-        let shadow = Shadow {
-            program: options.program.clone(),
-            model,
-            providers: options.providers.clone(),
-            rules: options.config.watch.clone(),
-            memory_mb: options.config.memory_mb,
-        };
-        self.perception.tap(Some(frames_out));
-        let handle = tokio::spawn(shadow.run(frames, so_far_out));
-        self.work = Some(Work::Shadow { handle, so_far });
-        Ok(())
-    }
-
-    fn begin_trial(&mut self) {
-        let (frames_out, frames) = mpsc::channel(FRAMES);
-        self.perception.tap(Some(frames_out));
-        let state = latest(&self.perception.state());
-        self.work = Some(Work::Trial { frames, tally: Tally::default(), restarts: state.restarts, lost: state.lost });
-    }
-
     /// Writes down what has ended.
     async fn finish_work(&mut self) -> Result<(), UpdateError> {
         if let Some(Work::Trial { .. }) = self.work {
@@ -594,99 +541,7 @@ impl Task {
         }
     }
 
-    /// From the shadow into charge, if the signatures are of today.
-    async fn enter_trial(&mut self, report: String) -> Result<(), UpdateError> {
-        tracing::info!(report, "the shadow was good enough");
-        match self.step(Kind::Model, Event::Loading).await {
-            Ok(_) => {}
-            Err(UpdateError::Ledger(LedgerError::Refused(Refused::Expired))) => {
-                self.view.send_modify(|v| v.last_error = Some(Refused::Expired.to_string()));
-                (self.next_search, self.not_before) = (Instant::now(), Instant::now() + Duration::from_secs(60));
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        }
-        self.bring_in_charge().await;
-        if self.record(Kind::Model).await?.candidate.is_some() {
-            self.begin_trial();
-        }
-        Ok(())
-    }
-
-    async fn watch_trial(&mut self) -> Result<(), UpdateError> {
-        let state = latest(&self.perception.state());
-        let rules = self.prepared.options.config.watch.clone();
-        let Some(Work::Trial { frames, tally, restarts, lost }) = &mut self.work else { return Ok(()) };
-        let memory = state.pid.and_then(|pid| probe::memory_mb(pid, "VmRSS:"));
-        while let Ok(Tapped { frame, .. }) = frames.try_recv() {
-            tally.trial_frame(&Seen::from(&frame), memory, &rules);
-        }
-        let (deaths, lost) = (state.restarts.saturating_sub(*restarts), state.lost.saturating_sub(*lost));
-        let too_much = memory.filter(|mb| *mb > self.prepared.options.config.memory_mb);
-        let verdict = match (&state.model_refused, too_much) {
-            (Some(reason), _) => Verdict::Failed(format!("perception gave it up: {reason}")),
-            (None, Some(mb)) => Verdict::Failed(format!("huge: {mb} MB of memory in charge")),
-            (None, None) => tally.trial(&rules, self.before.as_ref(), deaths, lost),
-        };
-        let event = match verdict {
-            Verdict::NotYet => return Ok(()),
-            Verdict::Passed(report) => Event::TrialPassed { report },
-            Verdict::Failed(reason) => Event::Failed { reason },
-        };
-        match self.step(Kind::Model, event).await {
-            Ok(_) => {
-                self.perception.tap(None);
-                (self.work, self.before) = (None, None);
-                self.bring_in_charge().await;
-                self.sweep().await
-            }
-            // It goes on, watched, until the repository has been heard again.
-            Err(UpdateError::Ledger(LedgerError::Refused(Refused::Expired))) => {
-                let soon = Instant::now() + Duration::from_secs(60);
-                self.next_search = self.next_search.min(soon);
-                self.view.send_modify(|v| v.last_error = Some(Refused::Expired.to_string()));
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Gives perception the model that the ledger says is in charge, if it has another. One that cannot be loaded fails its
-    /// trial; the one before stays in charge throughout.
-    async fn bring_in_charge(&mut self) {
-        for _ in 0..3 {
-            let Ok(record) = self.record(Kind::Model).await else { return };
-            let (model, damaged) = loadable(&record, &self.prepared.slots, &self.prepared.options);
-            self.prepared.damaged = damaged.clone();
-            let trial = record.candidate.as_ref().filter(|c| c.stage == Stage::Trial);
-            let fault = match (trial, damaged) {
-                (Some(_), Some(fault)) => fault,
-                _ if model == self.in_use => return,
-                _ => {
-                    let settled = Record { candidate: None, ..record.clone() };
-                    let (fallback, _) = loadable(&settled, &self.prepared.slots, &self.prepared.options);
-                    match self.perception.swap(model.clone(), Some(fallback).filter(|f| *f != model)).await {
-                        Ok(name) => {
-                            tracing::info!(model = name.name, version = name.version, "a model was put in charge");
-                            self.in_use = model;
-                            return;
-                        }
-                        Err(error) => error.to_string(),
-                    }
-                }
-            };
-            if trial.is_none() {
-                tracing::error!(fault, "the committed model cannot be put in charge");
-                self.prepared.damaged = Some(fault);
-                return;
-            }
-            if self.step(Kind::Model, Event::Failed { reason: fault }).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    async fn sweep(&self) -> Result<(), UpdateError> {
+    pub(super) async fn sweep(&self) -> Result<(), UpdateError> {
         let mut keep = BTreeSet::new();
         for kind in Kind::ALL {
             keep.extend(super::states::kept(&self.record(kind).await?).map(|r| r.digest.clone()));
@@ -695,12 +550,12 @@ impl Task {
         blocking(move || slots.sweep(&keep.iter().map(String::as_str).collect())).await
     }
 
-    async fn record(&self, kind: Kind) -> Result<Record, UpdateError> {
+    pub(super) async fn record(&self, kind: Kind) -> Result<Record, UpdateError> {
         self.with_ledger(move |ledger| ledger.record(kind)).await
     }
 
     /// One step, on the disk when it returns; the record after it, and what is said of it.
-    async fn step(&mut self, kind: Kind, event: Event) -> Result<(Record, String), UpdateError> {
+    pub(super) async fn step(&mut self, kind: Kind, event: Event) -> Result<(Record, String), UpdateError> {
         let facts = self.facts();
         let step = self.with_ledger(move |ledger| {
             let record = ledger.step(kind, &event, facts)?;
@@ -770,6 +625,6 @@ impl Task {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, UpdateError> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, UpdateError> {
     tokio::task::spawn_blocking(work).await.map_err(|_| UpdateError::Gone)
 }

@@ -46,7 +46,8 @@ async fn a_flying_station_takes_a_release_over_the_air_and_tells_upstream_every_
     let path = |name: &str| dir.path().join(name).display().to_string();
     let at = ["--repo".to_owned(), path("site"), "--keys".to_owned(), path("keys")];
     let publish = |args: &[&str]| {
-        let all: Vec<&str> = ["model", "publish"].iter().chain(args).copied().chain(at.iter().map(String::as_str)).collect();
+        let all: Vec<&str> =
+            ["model", "publish"].iter().chain(args).copied().chain(at.iter().map(String::as_str)).collect();
         aerie(&all)
     };
     publish(&["init", "--group", "roofs"]);
@@ -103,7 +104,10 @@ async fn a_flying_station_takes_a_release_over_the_air_and_tells_upstream_every_
     until("every step was told", 60, || {
         let text = std::fs::read_to_string(path("heard")).unwrap();
         let events: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        events.iter().any(|e| e["payload"]["data"]["said"].as_str().is_some_and(|s| s.contains("committed"))).then_some(())
+        events
+            .iter()
+            .any(|e| e["payload"]["data"]["said"].as_str().is_some_and(|s| s.contains("committed")))
+            .then_some(())
     });
     let (back, said) = cli(&["model", "rollback", "--reason", "as the test wants"]);
     assert!(back && said.contains("back to the model that came with aerie"), "{said}");
