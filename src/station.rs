@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
+use crate::cases::Register;
 use crate::cases::keeper::{self, CaseKeeper};
 use crate::config::{self, Checked, Faults};
 use crate::console;
@@ -26,6 +27,8 @@ use crate::runtime::clock::{self, Trust};
 use crate::runtime::latest;
 use crate::runtime::store::Store;
 use crate::runtime::supervisor::{Budget, Supervisor};
+use crate::update::release::Kind;
+use crate::update::{self, Updates};
 use crate::uplink::commands::{self, Door, Execute};
 use crate::uplink::{self, UplinkState};
 use crate::vehicle::{Dock, Lines, Telemetry, Vehicle, Weather, Wiring};
@@ -42,6 +45,7 @@ pub struct Station {
     pub keeper: CaseKeeper,
     pub dispatcher: Dispatcher,
     pub outbox: Outbox,
+    pub updates: Updates,
     pub store: Store,
     pub uplink: watch::Receiver<UplinkState>,
     pub door: Door,
@@ -82,7 +86,7 @@ fn listen_of(path: &Path) -> Option<String> {
     at.ip().is_loopback().then(|| listen.to_owned())
 }
 
-async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool> {
+async fn fly(mut checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool> {
     let supervisor = Supervisor::new(cancel.clone(), Budget::default());
     let config = checked.config.clone();
     let id = config.station.id.clone();
@@ -102,19 +106,31 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
     let dock = Dock::spawn_on(config.dock.clone(), &lines, cancel.clone())?;
     let weather = Weather::spawn_on(config.weather.clone(), &lines, cancel.clone())?;
 
-    let model = perception::model_dir(config.perception.model.as_deref());
     let program = std::env::current_exe()?;
+    let prepared = update::Prepared::open(update::Options {
+        station: id.clone(),
+        state_dir: dir.clone(),
+        zone: checked.zone.clone(),
+        config: config.update.clone(),
+        program: program.clone(),
+        providers: config.perception.execution_provider.clone(),
+        own_model: perception::model_dir(config.perception.model.as_deref()),
+    })?;
+    if let Some(path) = prepared.committed_file(Kind::Register, "register.geojson")? {
+        checked.register = Register::read(&path)?;
+    }
+    let rules = prepared.committed_file(Kind::Rules, "cases.toml")?.map(|path| config::kinds_of(&path));
     let options = supervise::Options {
         program,
-        // A model of the site's own that does not load gives way to the one that came with aerie.
-        fallback: config.perception.model.is_some().then(|| perception::model_dir(None)),
-        model,
+        // A model of the site's own, or a signed one, that does not load gives way to the one that came with aerie.
+        fallback: Some(perception::model_dir(None)).filter(|own| *own != prepared.model),
+        model: prepared.model.clone(),
         providers: config.perception.execution_provider.clone(),
     };
     let (perception, looked) = supervise::spawn(options, cancel.clone());
     let options = keeper::Options {
         station: id.clone(),
-        kinds: config.cases.kinds(),
+        kinds: rules.transpose().map_err(anyhow::Error::msg)?.unwrap_or_else(|| config.cases.kinds()),
         division: config.station.division.clone(),
         camera: CameraModel { horizontal_fov_deg: config.camera.horizontal_fov_deg },
         aspect: config.camera.aspect,
@@ -135,6 +151,7 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
 
     let holds = HoldKeeper::open(store.clone()).await?;
     let (clock_out, clock) = watch::channel(Trust::Unsynced);
+    let updates = update::spawn(prepared, perception.clone(), outbox.clone(), clock.clone(), cancel.clone())?;
     let (current_out, current) = watch::channel(None);
     let crew = Crew {
         station: id.clone(),
@@ -185,6 +202,7 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
         keeper,
         dispatcher: dispatcher.clone(),
         outbox,
+        updates,
         store,
         uplink: link.state(),
         door: door.clone(),
@@ -246,6 +264,7 @@ fn keep_alive(supervisor: &Supervisor, station: &Station, link: &uplink::Uplink)
     vital(supervisor, "weather", station.weather.latest());
     vital(supervisor, "perception", station.perception.state());
     vital(supervisor, "case keeper", station.keeper.harvest());
+    vital(supervisor, "update", station.updates.view());
     vital(supervisor, "outbox", station.outbox.stats());
     vital(supervisor, "uplink", link.state());
     let dispatcher = station.dispatcher.clone();
@@ -322,6 +341,7 @@ pub(crate) fn status_of(station: &Station, hints: &Hints) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "simulated": station.checked.config.station.simulated,
         "model": perception.model,
+        "update": update_of(station),
         "wanted": hints,
         "perception": if perception.running { "running" } else { "down" },
         "sortie": sortie,
@@ -329,6 +349,22 @@ pub(crate) fn status_of(station: &Station, hints: &Hints) -> Value {
         "vehicle_linked": latest(&station.vehicle.telemetry()).linked,
         "problems": console::problems(station),
     })
+}
+
+/// What changes rarely: the status is retained, and published anew with each change.
+fn update_of(station: &Station) -> Value {
+    let view = latest(&station.updates.view());
+    let kinds = view.kinds.iter().map(|k| {
+        let candidate = k.record.candidate.as_ref();
+        (
+            k.kind.name().to_owned(),
+            json!({
+                "committed": k.record.committed,
+                "candidate": candidate.map(|c| json!({"release": c.release, "stage": c.stage})),
+            }),
+        )
+    });
+    Value::Object(kinds.collect())
 }
 
 fn pose(t: &Telemetry) -> Value {

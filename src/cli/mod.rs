@@ -10,13 +10,17 @@ mod fleet;
 pub mod inspect;
 pub mod locate;
 mod model;
+mod model_publish;
+mod model_station;
 mod outbox;
 mod patrol;
 mod perceive;
+mod prove;
 mod run;
 mod service;
 mod sim;
 mod soak;
+mod tuf_conformance;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -69,6 +73,12 @@ enum Command {
     /// The station's perception child; not for people
     #[command(hide = true)]
     Perceive(perceive::PerceiveArgs),
+    /// The probe's child; not for people
+    #[command(hide = true)]
+    Prove(prove::ProveArgs),
+    /// The client of the tuf-conformance suite; not for people
+    #[command(hide = true)]
+    TufConformance(tuf_conformance::ConformanceArgs),
 }
 
 pub fn main() -> ExitCode {
@@ -96,6 +106,8 @@ pub fn main() -> ExitCode {
         Command::Soak(args) => soak::run(args),
         Command::Service(args) => service::run(args),
         Command::Perceive(args) => perceive::run(args),
+        Command::Prove(args) => prove::run(args),
+        Command::TufConformance(args) => tuf_conformance::run(args),
     };
     match done {
         Ok(code) => code,
