@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 CARGO ?= cargo
 DEMO_ARGS ?=
 
-.PHONY: help setup build demo test soak lint fmt-check clippy deny clean
+.PHONY: help setup build demo test soak lint fmt-check clippy deny unit-score deb test-deb arm64 test-arm64 test-systemd clean
 
 help:
 	@echo "make demo    a simulated station on this machine; prints the address of its page (DEMO_ARGS=\"...\" for its options)"
@@ -18,6 +18,11 @@ help:
 	@echo "make build   target/release/aerie"
 	@echo "make lint    formatting, clippy, licences and sources of the dependencies"
 	@echo "make setup   only what the others install: Debian packages, ONNX Runtime, the web page"
+	@echo "make deb     the Debian packages for amd64 and arm64 in target/package"
+	@echo "make test-deb      installs, runs, upgrades and purges both packages in fresh Debian trees"
+	@echo "make arm64   target/aarch64-unknown-linux-gnu/release/aerie"
+	@echo "make test-arm64    its unit tests and a sortie, under emulation"
+	@echo "make test-systemd  the package under a real systemd, in an emulated machine"
 	@echo "make clean   what was built and fetched into this folder"
 
 setup:
@@ -64,6 +69,30 @@ deny:
 	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "installing cargo-deny (some minutes, once)"; \
 	  CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --quiet --locked --debug --no-default-features cargo-deny; }
 	@$(CARGO) deny --locked check --hide-inclusion-graph bans licenses sources
+
+# How open the station's unit is, by systemd's own reckoning: 0 closed, 10 open. docs/deploying.md has the reasons for what is left.
+unit-score:
+	@command -v systemd-analyze >/dev/null || scripts/setup.sh test
+	@systemd-analyze security --offline=true --no-pager --threshold=15 systemd/aerie.service | tail -1
+
+# Beside the tests, not among them: they take long, and root.
+deb: build
+	@cross/deb.sh amd64
+	@cross/deb.sh arm64
+
+test-deb: deb
+	@cross/try-deb.sh amd64
+	@cross/try-deb.sh arm64
+
+arm64: setup
+	@cross/arm64.sh build
+
+test-arm64: setup
+	@cross/arm64.sh test
+
+test-systemd: build
+	@cross/deb.sh amd64
+	@cross/try-systemd.sh
 
 clean:
 	@$(CARGO) clean --quiet

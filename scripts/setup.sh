@@ -13,7 +13,7 @@ die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 packages=(libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev libopencv-videoio-dev
           clang libclang-dev build-essential pkg-config mosquitto mosquitto-clients python3-pip unzip)
 command -v npm >/dev/null || packages+=(nodejs npm)
-[ "${1:-}" = test ] && packages+=(gdal-bin libfaketime)
+[ "${1:-}" = test ] && packages+=(gdal-bin libfaketime systemd)
 missing=()
 for package in "${packages[@]}"; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
@@ -35,29 +35,7 @@ fi
 command -v cargo >/dev/null || die "cargo is missing; install Rust (rustup) and run make again"
 
 # --- ONNX Runtime ------------------------------------------------------------------------------------------------
-# Taken from its Python wheel: the only form in which a package registry carries it.
-version=1.24.4
-case "$(uname -m)" in
-  x86_64)  platform=manylinux_2_28_x86_64;  sha=e54ad52e61d2d4618dcff8fa1480ac66b24ee2eab73331322db1049f11ccf330 ;;
-  aarch64) platform=manylinux_2_28_aarch64; sha=046ff290045a387676941a02a8ae5c3ebec6b4f551ae228711968c4a69d8f6b7 ;;
-  *) die "no ONNX Runtime for $(uname -m); aerie runs on x86_64 and aarch64" ;;
-esac
-target=.deps/onnxruntime
-if [ "$(cat $target/version 2>/dev/null)" != "$version $sha" ]; then
-  say "fetching ONNX Runtime $version"
-  work=$(mktemp -d)
-  python3 -m pip download -q --no-deps --only-binary=:all: --platform "$platform" --python-version 311 \
-    --implementation cp --abi cp311 -d "$work" "onnxruntime==$version" 2>"$work/log" \
-    || { tail -3 "$work/log" >&2; die "ONNX Runtime $version could not be downloaded; check the network and run make again"; }
-  echo "$sha  $(echo "$work"/onnxruntime-*.whl)" | sha256sum -c --quiet - \
-    || die "the ONNX Runtime wheel does not have the pinned sha256; nothing was installed"
-  mkdir -p $target
-  unzip -q -o -j "$work"/onnxruntime-*.whl 'onnxruntime/capi/libonnxruntime.so*' 'onnxruntime/LICENSE' \
-    'onnxruntime/ThirdPartyNotices.txt' -d $target
-  mv $target/libonnxruntime.so.* $target/libonnxruntime.so
-  echo "$version $sha" > $target/version
-  rm -rf "$work"
-fi
+scripts/onnxruntime.sh "$(uname -m)" .deps/onnxruntime
 
 # --- the web page ------------------------------------------------------------------------------------------------
 web=src/console/web

@@ -13,7 +13,8 @@
 //! | [`orders`] | carries out commands, whoever gave them |
 //! | [`cli`] | the command line, one file a command |
 //! | [`config`] | strict configuration; every fault at once |
-//! | [`runtime`] | task supervisor, where things lie, `aerie.db` |
+//! | [`care`] | doctor, support bundle, backup, setting up a new station |
+//! | [`runtime`] | task supervisor, systemd and its control groups, where things lie, databases and their layouts |
 //! | [`geo`] | pure: attitudes, cameras, terrain, geoids, pixel to ground with its error, adjustment of a sortie, datums, poses out of photos and subtitles |
 //! | [`patrol`] | plans, schedule, gates, the sortie's states (pure) and the task that flies it |
 //! | [`vehicle`] | the MAVLink link, missions, shots; dock and weather |
@@ -59,6 +60,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod care;
 pub mod cases;
 pub mod cli;
 pub mod config;

@@ -24,9 +24,10 @@ use crate::perception::ledger::Rules;
 use crate::perception::protocol::CameraModel;
 use crate::perception::{self, Perception, supervise};
 use crate::runtime::clock::{self, Trust};
-use crate::runtime::latest;
-use crate::runtime::store::Store;
+use crate::runtime::notify::{self, Notifier, Pulse};
+use crate::runtime::store::{Store, Table};
 use crate::runtime::supervisor::{Budget, Supervisor};
+use crate::runtime::{cgroup, latest, tidy};
 use crate::update::release::Kind;
 use crate::update::{self, Updates};
 use crate::uplink::commands::{self, Door, Execute};
@@ -75,6 +76,8 @@ async fn grounded(path: &Path, faults: Faults, cancel: CancellationToken) -> any
     eprintln!("{faults}");
     tracing::error!(faults = faults.faults.len(), "the configuration has faults: nothing flies; the page names them");
     let listen = listen_of(path).unwrap_or_else(|| config::Console::default().listen);
+    let words = format!("nothing flies: {} fault(s) in {}", faults.faults.len(), path.display());
+    tokio::spawn(notify::keep(Notifier::from_env(), Pulse::default(), move || words.clone(), cancel.clone()));
     console::serve_faults(&listen, faults, cancel).await
 }
 
@@ -106,6 +109,13 @@ async fn fly(mut checked: Checked, cancel: CancellationToken) -> anyhow::Result<
     let dock = Dock::spawn_on(config.dock.clone(), &lines, cancel.clone())?;
     let weather = Weather::spawn_on(config.weather.clone(), &lines, cancel.clone())?;
 
+    let pen = match cgroup::divide(config.perception.memory_mb) {
+        Ok(pen) => Some(Arc::new(pen)),
+        Err(reason) => {
+            tracing::info!(%reason, "perception runs without a memory limit of its own");
+            None
+        }
+    };
     let program = std::env::current_exe()?;
     let prepared = update::Prepared::open(update::Options {
         station: id.clone(),
@@ -125,6 +135,7 @@ async fn fly(mut checked: Checked, cancel: CancellationToken) -> anyhow::Result<
         // A model of the site's own, or a signed one, that does not load gives way to the one that came with aerie.
         fallback: Some(perception::model_dir(None)).filter(|own| *own != prepared.model),
         model: prepared.model.clone(),
+        pen,
         providers: config.perception.execution_provider.clone(),
     };
     let (perception, looked) = supervise::spawn(options, cancel.clone());
@@ -242,9 +253,16 @@ async fn fly(mut checked: Checked, cancel: CancellationToken) -> anyhow::Result<
         move || console::serve(station.clone(), cancel.clone())
     });
     keep_alive(&supervisor, &station, &link);
+    if let Some(days) = config.camera.keep_days {
+        supervisor.keep("tidying", {
+            let (station, cancel) = (station.clone(), cancel.clone());
+            move || tidy_media(station.clone(), days, cancel.clone())
+        });
+    }
     tracing::info!(station = id, console = config.console.listen, "station runs");
 
-    cancel.cancelled().await;
+    let told = station.clone();
+    notify::keep(Notifier::from_env(), pulse_of(&station), move || words_of(&told), cancel.clone()).await;
     let fallen = supervisor.drained().await;
     if let Ok(link) = Arc::try_unwrap(link) {
         // The last will is for crashes; an orderly end says goodbye itself.
@@ -269,6 +287,60 @@ fn keep_alive(supervisor: &Supervisor, station: &Station, link: &uplink::Uplink)
     vital(supervisor, "uplink", link.state());
     let dispatcher = station.dispatcher.clone();
     supervisor.vital("dispatcher", move || dispatcher.is_gone());
+}
+
+/// What has to answer for the station to count as alive. Where each limit comes from: a dispatcher that does not turn
+/// for 15 s leaves the drone without our heartbeat already; a disk may take its time over one commit; the keeper says itself.
+fn pulse_of(station: &Station) -> Pulse {
+    let mut pulse = Pulse::default();
+    let dispatcher = station.dispatcher.clone();
+    pulse.watch("dispatcher", Duration::from_secs(15), move || std::future::ready(dispatcher.is_alive()));
+    let store = station.store.clone();
+    pulse.watch("aerie.db", Duration::from_secs(60), move || {
+        let store = store.clone();
+        async move { store.get::<Value>(Table::Holds, "nobody").await.is_ok() }
+    });
+    let outbox = station.outbox.clone();
+    pulse.watch("outbox", Duration::from_secs(60), move || {
+        let outbox = outbox.clone();
+        async move { outbox.ping().await.is_ok() }
+    });
+    let keeper = station.keeper.clone();
+    pulse.watch("case keeper", Duration::from_secs(15), move || {
+        std::future::ready(keeper.last_turn().elapsed() < keeper::LONGEST_TASK)
+    });
+    pulse
+}
+
+/// One line for `systemctl status`.
+fn words_of(station: &Station) -> String {
+    let sortie = latest(&station.dispatcher.current()).filter(|s| !s.state.is_terminal());
+    let doing = sortie.map_or("no sortie".to_owned(), |s| format!("sortie {} ({:?})", s.id, s.state));
+    let problems: Vec<&str> = console::problems(station).iter().map(|problem| problem.part).collect();
+    if problems.is_empty() { doing } else { format!("{doing}; problems: {}", problems.join(", ")) }
+}
+
+/// Removes old pictures once an hour, never while a sortie needs the disk and perhaps the pictures.
+async fn tidy_media(station: Station, days: u16, cancel: CancellationToken) {
+    let mut tick = interval(Duration::from_secs(3600));
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        if latest(&station.dispatcher.current()).is_some_and(|s| !s.state.is_terminal()) {
+            continue;
+        }
+        let dir = station.checked.config.camera.media_dir.clone();
+        let shown = dir.clone();
+        let gone = tokio::task::spawn_blocking(move || tidy::pictures(&dir, days.into(), Timestamp::now())).await;
+        match gone {
+            Ok(Ok(0)) => {}
+            Ok(Ok(gone)) => tracing::info!(gone, days, "old pictures were removed"),
+            Ok(Err(error)) => tracing::warn!(%error, dir = %shown.display(), "old pictures cannot be looked for"),
+            Err(error) => tracing::warn!(%error, "the tidying failed"),
+        }
+    }
 }
 
 /// Lets the drone hear our heartbeat only while somebody here decides.

@@ -342,6 +342,7 @@ async fn a_model_that_kills_the_child_is_named_and_the_last_good_one_goes_on() {
         model: deadly,
         fallback: Some(good),
         providers: vec![aerie::perception::provider::Provider::Cpu],
+        pen: None,
     };
     let (perception, _looked) = supervise::spawn(options, cancel.clone());
     let mut state = perception.state();

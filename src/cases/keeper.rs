@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
@@ -24,11 +24,18 @@ use crate::perception::protocol::{CameraModel, Look, Mark};
 use crate::perception::quality::Unusable;
 use crate::perception::supervise::Looked;
 use crate::perception::{Perception, PerceptionState};
+use crate::runtime::latest;
 use crate::runtime::store::{Store, StoreError, Table};
 use crate::uplink::cloudevents;
 
 /// Looks still under way when a sortie has landed are waited for so long.
 const DRAIN_LIMIT: Duration = Duration::from_secs(120);
+/// A child that fails over a picture, and the next one that does it, take less.
+const ANNOTATE_LIMIT: Duration = Duration::from_secs(90);
+/// No single thing that the keeper does takes longer.
+pub const LONGEST_TASK: Duration = Duration::from_secs(150);
+/// How often an idle keeper shows that it turns.
+const IDLE_TURN: Duration = Duration::from_secs(5);
 /// Freed, on a full disk, for the row of a case.
 const ROOM_FOR_A_CASE: u64 = 1 << 20;
 
@@ -86,6 +93,7 @@ pub struct CaseKeeper {
     requests: mpsc::Sender<Request>,
     cases: watch::Receiver<Arc<Vec<Case>>>,
     harvest: watch::Receiver<Harvest>,
+    alive: watch::Receiver<Instant>,
 }
 
 enum Request {
@@ -150,6 +158,12 @@ impl CaseKeeper {
         self.harvest.clone()
     }
 
+    /// When it last finished something, or looked whether there is anything to do. What it does takes
+    /// [`LONGEST_TASK`] at most.
+    pub fn last_turn(&self) -> Instant {
+        latest(&self.alive)
+    }
+
     async fn send(&self, request: Request) -> Result<(), KeeperError> {
         self.requests.send(request).await.map_err(|_| KeeperError::Gone)
     }
@@ -178,6 +192,7 @@ pub async fn spawn(
     let (requests, inbox) = mpsc::channel(256);
     let (cases_out, cases_in) = watch::channel(Arc::new(cases.clone()));
     let (harvest_out, harvest_in) = watch::channel(Harvest::default());
+    let (alive, heard_alive) = watch::channel(Instant::now());
     let task = Task {
         book: Book::new(cases, register).with_peace(options.peace),
         options,
@@ -194,6 +209,7 @@ pub async fn spawn(
         sortie: None,
         cases: cases_out,
         harvest_out,
+        alive,
     };
     tokio::spawn(async move {
         tokio::select! {
@@ -201,7 +217,7 @@ pub async fn spawn(
             () = task.run(inbox, looked) => {}
         }
     });
-    Ok(CaseKeeper { requests, cases: cases_in, harvest: harvest_in })
+    Ok(CaseKeeper { requests, cases: cases_in, harvest: harvest_in, alive: heard_alive })
 }
 
 struct Task {
@@ -224,12 +240,17 @@ struct Task {
     sortie: Option<String>,
     cases: watch::Sender<Arc<Vec<Case>>>,
     harvest_out: watch::Sender<Harvest>,
+    alive: watch::Sender<Instant>,
 }
 
 impl Task {
     async fn run(mut self, mut inbox: mpsc::Receiver<Request>, mut looked: mpsc::Receiver<Looked>) {
+        let mut tick = interval(IDLE_TURN);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            self.alive.send_replace(Instant::now());
             tokio::select! {
+                _ = tick.tick() => {}
                 request = inbox.recv() => match request {
                     None => return,
                     Some(Request::Begin { sortie, area, shown, reply }) => {
@@ -411,6 +432,7 @@ impl Task {
     async fn finish(&mut self, looked: &mut mpsc::Receiver<Looked>) -> Harvest {
         let until = Instant::now() + DRAIN_LIMIT;
         loop {
+            self.alive.send_replace(Instant::now());
             // What the pictures looked at so far have left open is filled from those held back, best first.
             if self.under_way == 0 {
                 let least = self.ledger.rules().least;
@@ -449,6 +471,7 @@ impl Task {
 
     async fn tell(&mut self, findings: Vec<Finding>) {
         for finding in findings {
+            self.alive.send_replace(Instant::now());
             let (index, best, show) = match finding {
                 Finding::Opened { case, best } | Finding::SeenAgain { case, best } => (case, best, true),
                 Finding::Refined { case, best } => (case, best, false),
@@ -535,16 +558,21 @@ impl Task {
     async fn evidence(&self, index: usize, best: &Best) -> Option<String> {
         let (case, file) = (self.book.case(index)?, self.files.get(&best.frame)?);
         let mark = Mark { bbox: best.bbox, label: format!("{} {:.0}%", case.kind.name(), best.score * 100.0) };
-        match self.perception.annotate(file.clone(), vec![mark]).await {
-            Ok(jpeg) => match self.outbox.store_picture(&jpeg).await {
+        // A perception that does not come back must not keep a case from being told.
+        match timeout(ANNOTATE_LIMIT, self.perception.annotate(file.clone(), vec![mark])).await {
+            Ok(Ok(jpeg)) => match self.outbox.store_picture(&jpeg).await {
                 Ok(digest) => Some(digest),
                 Err(error) => {
                     tracing::warn!(%error, case = case.id, "the evidence picture could not be stored");
                     None
                 }
             },
-            Err(error) => {
+            Ok(Err(error)) => {
                 tracing::warn!(%error, case = case.id, "no evidence picture could be made");
+                None
+            }
+            Err(_) => {
+                tracing::warn!(limit = ?ANNOTATE_LIMIT, case = case.id, "no evidence picture was made in time");
                 None
             }
         }

@@ -1,11 +1,13 @@
 //! The command line: one file a command. Exit codes: 0 done, 1 failed, 2 used wrongly.
 
+mod backup;
 mod case;
 mod command;
 mod common;
 mod config;
 mod demo;
 mod detect;
+mod doctor;
 mod fleet;
 pub mod inspect;
 pub mod locate;
@@ -13,11 +15,13 @@ mod model;
 mod model_publish;
 mod model_station;
 mod outbox;
+mod package;
 mod patrol;
 mod perceive;
 mod prove;
 mod run;
 mod service;
+mod setup;
 mod sim;
 mod soak;
 mod tuf_conformance;
@@ -25,7 +29,7 @@ mod tuf_conformance;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 /// Runs a drone base station: patrols over MAVLink, detection, positions, cases over MQTT.
@@ -67,6 +71,21 @@ enum Command {
     Fleet(fleet::FleetArgs),
     /// What the station says of itself
     Service(service::ServiceArgs),
+    /// Ask the questions of a new station and write its configuration
+    Setup(setup::SetupArgs),
+    /// Look at every part of a station: ok, warn or fail, with the remedy
+    Doctor(doctor::DoctorArgs),
+    /// Pack what the makers need to help, without secrets
+    SupportBundle(doctor::BundleArgs),
+    /// Pack a station's memory, configuration and keys
+    Backup(backup::BackupArgs),
+    /// Put a backup back
+    Restore(backup::RestoreArgs),
+    /// Forget all cases, sorties and commands
+    Reset(backup::ResetArgs),
+    /// Man pages and completions; not for people
+    #[command(hide = true)]
+    PackageFiles(package::PackageArgs),
     /// Break delivery on purpose and measure it; for `make soak` and the tests
     #[command(hide = true)]
     Soak(soak::SoakArgs),
@@ -105,6 +124,13 @@ pub fn main() -> ExitCode {
         Command::Fleet(args) => fleet::run(args),
         Command::Soak(args) => soak::run(args),
         Command::Service(args) => service::run(args),
+        Command::Setup(args) => setup::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::SupportBundle(args) => doctor::bundle(args),
+        Command::Backup(args) => backup::backup(args),
+        Command::Restore(args) => backup::restore(args),
+        Command::Reset(args) => backup::reset(args),
+        Command::PackageFiles(args) => package::run(args, Cli::command()),
         Command::Perceive(args) => perceive::run(args),
         Command::Prove(args) => prove::run(args),
         Command::TufConformance(args) => tuf_conformance::run(args),

@@ -129,6 +129,9 @@ impl Default for Console {
 pub struct Camera {
     /// Where the drone's pictures arrive.
     pub media_dir: PathBuf,
+    /// Pictures there that are older than so many days are removed. Left out: never.
+    #[serde(default)]
+    pub keep_days: Option<u16>,
     pub horizontal_fov_deg: f64,
     /// Width of a picture over its height.
     #[serde(default = "default_aspect")]
@@ -144,6 +147,9 @@ fn default_aspect() -> f64 {
 pub struct Perception {
     /// Directory of a model; the one that comes with aerie when left out.
     pub model: Option<PathBuf>,
+    /// What the process that looks at pictures may take, in megabytes. When it needs more it is started anew, and the
+    /// station stays up. Under systemd only.
+    pub memory_mb: u32,
     /// How often each patch of ground is looked at, where the pictures allow. A thing is believed when two looks show it.
     pub looks: u8,
     /// What the model runs on, tried in this order; the one that took it is reported. The processor is used only where
@@ -153,7 +159,12 @@ pub struct Perception {
 
 impl Default for Perception {
     fn default() -> Self {
-        Perception { model: None, looks: Rules::default().looks, execution_provider: vec![Provider::Cpu] }
+        Perception {
+            model: None,
+            memory_mb: 600,
+            looks: Rules::default().looks,
+            execution_provider: vec![Provider::Cpu],
+        }
     }
 }
 
@@ -199,6 +210,8 @@ pub fn kinds_of(path: &Path) -> Result<Kinds, String> {
 #[derive(Debug, Clone)]
 pub struct Checked {
     pub config: Config,
+    /// Where it was read from.
+    pub file: PathBuf,
     /// Relative paths in the configuration start here.
     pub base: PathBuf,
     pub patrols: Vec<Patrol>,
@@ -323,6 +336,14 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
             format!("{} is out of range, expected 5 to 170 degrees", c.camera.horizontal_fov_deg),
         );
     }
+    for (key, value, low, high) in [
+        ("perception.memory_mb", c.perception.memory_mb, 200, 65_536),
+        ("camera.keep_days", c.camera.keep_days.unwrap_or(1).into(), 1, 3650),
+    ] {
+        if !(low..=high).contains(&value) {
+            faults.add(key, format!("{value} is out of range, expected {low} to {high}"));
+        }
+    }
     if !(1..=8).contains(&c.perception.looks) {
         faults.add("perception.looks", format!("{} is out of range, expected 1 to 8 (2 is usual)", c.perception.looks));
     }
@@ -426,7 +447,7 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
         }
     }
     faults.none()?;
-    Ok(Checked { config, base, patrols, approvals, exclusions, register, zone, holidays })
+    Ok(Checked { config, file: path.to_owned(), base, patrols, approvals, exclusions, register, zone, holidays })
 }
 
 #[cfg(test)]

@@ -28,7 +28,6 @@ mod owner;
 pub(crate) mod pictures;
 mod reader;
 mod reserve;
-pub(crate) mod sqlite;
 mod store;
 mod write;
 
@@ -39,10 +38,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::runtime::sqlite;
+pub use crate::runtime::sqlite::DatabaseError;
 pub use config::{Config, ExpiryDays};
 use owner::Request;
 pub use reader::{CheckReport, Latency, Listed, Reader};
-pub use sqlite::DatabaseError;
 
 /// Why the outbox did not do as asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -320,6 +320,11 @@ impl Outbox {
     /// Notes a number under a name; it outlives the process.
     pub async fn set_note(&self, name: &str, value: i64) -> Result<(), OutboxError> {
         self.ask(|reply| Request::Note { name: name.to_owned(), value, reply }).await?
+    }
+
+    /// Returns once the owner has worked off what was asked before.
+    pub async fn ping(&self) -> Result<(), OutboxError> {
+        self.ask(|reply| Request::Ping { reply }).await
     }
 
     /// What is held, after each commit.

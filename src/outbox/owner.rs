@@ -24,13 +24,41 @@ const STEP: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 pub(super) enum Request {
-    Accept { records: Vec<Record>, reply: oneshot::Sender<Result<(), OutboxError>> },
-    Settle { settlements: Vec<Settlement>, reply: oneshot::Sender<Result<(), OutboxError>> },
-    Next { ask: Ask, now: Timestamp, reply: oneshot::Sender<Result<Vec<Queued>, OutboxError>> },
-    Resend { which: Resend, reply: oneshot::Sender<Result<u64, OutboxError>> },
-    Note { name: String, value: i64, reply: oneshot::Sender<Result<(), OutboxError>> },
-    MakeRoom { bytes: u64, reply: oneshot::Sender<()> },
-    Restart { classes: Classes, max_packet_bytes: Option<u64>, reply: oneshot::Sender<Result<(), OutboxError>> },
+    Accept {
+        records: Vec<Record>,
+        reply: oneshot::Sender<Result<(), OutboxError>>,
+    },
+    Settle {
+        settlements: Vec<Settlement>,
+        reply: oneshot::Sender<Result<(), OutboxError>>,
+    },
+    Next {
+        ask: Ask,
+        now: Timestamp,
+        reply: oneshot::Sender<Result<Vec<Queued>, OutboxError>>,
+    },
+    Resend {
+        which: Resend,
+        reply: oneshot::Sender<Result<u64, OutboxError>>,
+    },
+    Note {
+        name: String,
+        value: i64,
+        reply: oneshot::Sender<Result<(), OutboxError>>,
+    },
+    /// Answered in its turn: proves that the thread turns and its last commit came back.
+    Ping {
+        reply: oneshot::Sender<()>,
+    },
+    MakeRoom {
+        bytes: u64,
+        reply: oneshot::Sender<()>,
+    },
+    Restart {
+        classes: Classes,
+        max_packet_bytes: Option<u64>,
+        reply: oneshot::Sender<Result<(), OutboxError>>,
+    },
 }
 
 /// Who waits for the end of a write.
@@ -135,6 +163,9 @@ fn run(mut store: Store, mut inbox: mpsc::Receiver<Request>, published: &watch::
                     if !reply.is_closed() {
                         let _ = reply.send(store.next(&ask, now));
                     }
+                }
+                Request::Ping { reply } => {
+                    let _ = reply.send(());
                 }
                 Request::Restart { classes, max_packet_bytes, reply } => {
                     let result = store.restart(&classes, max_packet_bytes);

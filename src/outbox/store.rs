@@ -16,13 +16,12 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::evict::Need;
 use super::reserve::Reserve;
-use super::sqlite::{self, Fault};
 use super::write::{Context, Write};
 use super::{Ask, Class, Classes, Options, OutboxError, Payload, Queued, Record, Settlement, Stats, loss, pictures};
 use crate::runtime::disk;
+use crate::runtime::sqlite::{self, Fault};
 
 pub(super) const FILE: &str = "outbox.db";
-const LAYOUT: i64 = 1;
 
 pub(super) const QUEUED: i64 = 0;
 pub(super) const DELIVERED: i64 = 1;
@@ -66,6 +65,8 @@ const SCHEMA: &str = "
     CREATE INDEX journal ON records (state, ended_at) WHERE state <> 0;
     CREATE INDEX files   ON records (file) WHERE file IS NOT NULL;
 ";
+/// From nothing to the layout of today. A released step is never changed, only followed.
+const STEPS: [&str; 1] = [SCHEMA];
 /// Beside the first layout, which an older aerie still reads.
 const NOTES: &str = "CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;";
 
@@ -530,7 +531,7 @@ struct Salvaged {
 
 fn open_database(dir: &Path) -> Result<(Connection, Option<Salvaged>), OutboxError> {
     let path = dir.join(FILE);
-    let (mut connection, broken) = sqlite::open(&path, SCHEMA, LAYOUT)?;
+    let (mut connection, broken) = sqlite::open(&path, &STEPS)?;
     connection.execute_batch(NOTES).map_err(OutboxError::database("create the tables", &path))?;
     let found = broken.map(|broken| {
         let saved = salvage(&broken.moved_to, &mut connection).unwrap_or_else(|error| {

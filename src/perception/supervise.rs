@@ -21,6 +21,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::runtime::cgroup::Pen;
+
 use super::manifest::Manifest;
 use super::protocol::{self, Answer, Look, Mark, ModelName, ProtocolError, Request, SeenFrame};
 use super::provider::{Chosen, Provider};
@@ -40,6 +42,8 @@ pub struct Options {
     /// The aerie binary itself.
     pub program: PathBuf,
     pub model: PathBuf,
+    /// Where the child may not take the station's memory.
+    pub pen: Option<Arc<Pen>>,
     /// The last model that is known to load, for when `model` does not.
     pub fallback: Option<PathBuf>,
     /// What to compute on, in the order it is tried.
@@ -243,7 +247,13 @@ impl Keeper {
             match self.start().await {
                 Ok(running) => {
                     let before = self.state.borrow().frames;
-                    let Some(reason) = self.serve(running).await else { return };
+                    let killed = self.oom_kills();
+                    let Some(mut reason) = self.serve(running).await else { return };
+                    if let Some(pen) = self.options.pen.as_ref().filter(|pen| pen.oom_kills() > killed) {
+                        let limit = pen.memory_mb();
+                        reason =
+                            format!("the child needed more than {limit} MB; raise perception.memory_mb ({reason})");
+                    }
                     tracing::warn!(reason, "perception child ended; starting another");
                     self.state.send_modify(|s| {
                         s.running = false;
@@ -263,6 +273,10 @@ impl Keeper {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    fn oom_kills(&self) -> u64 {
+        self.options.pen.as_ref().map_or(0, |pen| pen.oom_kills())
     }
 
     /// A child with the configured model; with the fallback once that was given up.
@@ -291,7 +305,8 @@ impl Keeper {
     }
 
     async fn start_with(&mut self, model: &Path) -> Result<Running, String> {
-        let (running, model, provider) = launch(&self.options.program, model, &self.options.providers, false).await?;
+        let (running, model, provider) =
+            launch(&self.options.program, model, &self.options.providers, self.options.pen.as_deref(), false).await?;
         self.in_charge(running.pid(), model, provider);
         Ok(running)
     }
@@ -315,9 +330,10 @@ impl Keeper {
     ) {
         let (done, loaded) = oneshot::channel();
         let (program, providers, dir) = (self.options.program.clone(), self.options.providers.clone(), model.clone());
+        let pen = self.options.pen.clone();
         tokio::spawn(async move {
             // A keeper that has gone needs no child; the drop ends it.
-            let _ = done.send(launch(&program, &dir, &providers, false).await);
+            let _ = done.send(launch(&program, &dir, &providers, pen.as_deref(), false).await);
         });
         if let Some(before) = self.swap.replace(Swap { model, fallback, reply, loaded }) {
             let _ = before.reply.send(Err(PerceptionError::Failed("another model came in between".to_owned())));
@@ -485,6 +501,7 @@ pub(crate) async fn launch(
     program: &Path,
     model: &Path,
     providers: &[Provider],
+    pen: Option<&Pen>,
     humble: bool,
 ) -> Result<(Running, ModelName, Chosen), String> {
     // A child that crashed over a model cannot say which.
@@ -504,6 +521,11 @@ pub(crate) async fn launch(
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| format!("cannot run {}: {error}", program.display()))?;
+    if let (Some(pen), Some(pid)) = (pen, child.id())
+        && let Err(error) = pen.admit(pid)
+    {
+        tracing::warn!(%error, "this perception child runs without a memory limit of its own");
+    }
     if let Some(stderr) = child.stderr.take() {
         tokio::spawn(async move {
             let mut lines = BufReader::new(stderr).lines();

@@ -1,10 +1,14 @@
-//! What every part runs on: where files are found, tasks kept alive, the station's own database.
+//! What every part runs on: where files are found, tasks kept alive and watched, databases and their layouts.
 
+pub mod cgroup;
 pub mod clock;
 pub mod disk;
+pub mod notify;
 pub mod paths;
+pub(crate) mod sqlite;
 pub mod store;
 pub mod supervisor;
+pub mod tidy;
 
 use tokio::sync::watch;
 

@@ -2,17 +2,19 @@
 //!
 //! What must reach upstream is not here but in the outbox.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, params_from_iter};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::sqlite::{self, DatabaseError};
+
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("{path} cannot be opened: {source}; check the permissions and free space of the state directory")]
-    Open { path: PathBuf, source: rusqlite::Error },
+    #[error(transparent)]
+    Open(#[from] DatabaseError),
     #[error("the station's database failed: {0}")]
     Sql(#[from] rusqlite::Error),
     #[error("a row of the station's database cannot be read: {0}")]
@@ -49,6 +51,20 @@ impl Table {
     }
 }
 
+/// The file in the state directory.
+pub const FILE: &str = "aerie.db";
+
+/// From nothing to the layout of today. A released step is never changed, only followed. The first finds its tables
+/// there already in files of before the layouts were counted.
+const STEPS: [&str; 1] = ["
+    CREATE TABLE IF NOT EXISTS cases    (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS sorties  (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS due      (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS holds    (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS requests (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS pictures (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
+"];
+
 #[derive(Clone)]
 pub struct Store {
     connection: Arc<Mutex<Connection>>,
@@ -56,23 +72,8 @@ pub struct Store {
 
 impl Store {
     pub fn open(dir: &Path) -> Result<Store, StoreError> {
-        let path = dir.join("aerie.db");
-        let open = || -> Result<Connection, rusqlite::Error> {
-            let connection = Connection::open(&path)?;
-            connection.pragma_update(None, "journal_mode", "WAL")?;
-            connection.pragma_update(None, "synchronous", "FULL")?;
-            for table in [Table::Cases, Table::Sorties, Table::Due, Table::Holds, Table::Requests, Table::Pictures] {
-                let name = table.name();
-                connection.execute_batch(&format!(
-                    "CREATE TABLE IF NOT EXISTS {name} (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID"
-                ))?;
-            }
-            Ok(connection)
-        };
-        match open() {
-            Ok(connection) => Ok(Store { connection: Arc::new(Mutex::new(connection)) }),
-            Err(source) => Err(StoreError::Open { path, source }),
-        }
+        let connection = sqlite::open_whole(&dir.join(FILE), &STEPS)?;
+        Ok(Store { connection: Arc::new(Mutex::new(connection)) })
     }
 
     /// Writes a document and returns once it is on the disk.
@@ -157,5 +158,25 @@ impl Store {
         let connection = Arc::clone(&self.connection);
         let work = move || work(&connection.lock().unwrap_or_else(PoisonError::into_inner));
         tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Gone)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_database_of_before_the_layouts_were_counted_is_taken_up_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = Connection::open(dir.path().join(FILE)).unwrap();
+        old.execute_batch(
+            "CREATE TABLE cases (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
+             INSERT INTO cases VALUES ('01', '\"kept\"')",
+        )
+        .unwrap();
+        drop(old);
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!(store.get::<String>(Table::Cases, "01").await.unwrap().as_deref(), Some("kept"));
+        store.put(Table::Holds, "hold", &"new").await.unwrap();
     }
 }

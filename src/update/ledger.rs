@@ -15,17 +15,17 @@ use super::floor;
 use super::release::{Kind, digest};
 use super::slots::{SlotError, write_durably};
 use super::states::{self, Event, Facts, Record, Refused};
-use crate::outbox::sqlite;
+use crate::runtime::sqlite;
 
-const SCHEMA: &str = "
+/// `STEPS[n]` brings layout `n` to `n + 1`.
+const STEPS: [&str; 1] = ["
     CREATE TABLE record (kind TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE trail (
         n INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, event TEXT NOT NULL, said TEXT NOT NULL,
         before TEXT NOT NULL, hash TEXT NOT NULL, told INTEGER NOT NULL DEFAULT 0
     );
     CREATE TABLE noted (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-";
-const LAYOUT: i64 = 1;
+"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
@@ -72,7 +72,7 @@ impl Ledger {
     pub fn open(state_dir: &Path) -> Result<Ledger, LedgerError> {
         let path = state_dir.join("updates.db");
         let copy = state_dir.join("updates.json");
-        let (connection, broken) = sqlite::open(&path, SCHEMA, LAYOUT)?;
+        let (connection, broken) = sqlite::open(&path, &STEPS)?;
         let anew =
             broken.map(|b| format!("{} was broken ({}) and lies at {}", path.display(), b.why, b.moved_to.display()));
         let ledger = Ledger { path, copy, connection, anew };

@@ -30,7 +30,7 @@ impl Shadow {
         while let Some(Tapped { look, frame }) = frames.recv().await {
             let mut running = match child.take() {
                 Some(running) => running,
-                None => match launch(&self.program, &self.model, &self.providers, true).await {
+                None => match launch(&self.program, &self.model, &self.providers, None, true).await {
                     Ok((running, ..)) => running,
                     Err(reason) => return Verdict::Failed(reason),
                 },

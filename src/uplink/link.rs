@@ -63,13 +63,13 @@ fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, UplinkError> {
     std::fs::read(path).map_err(|source| UplinkError::File { key, path: path.to_owned(), source })
 }
 
-/// Everything about a connection, with the secrets as they are on disk now.
-pub(super) fn options(config: &Config, station: &str, window: u16) -> Result<MqttOptions, UplinkError> {
+/// Address, encryption and credentials, with the secrets as they are on disk now.
+fn way_in(config: &Config, client: &str) -> Result<MqttOptions, UplinkError> {
     let endpoint = endpoint(&config.url)?;
     if config.in_flight == 0 {
         return Err(UplinkError::Setting { key: "in_flight", why: "must be at least 1" });
     }
-    let mut options = MqttOptions::new(station, (endpoint.host, endpoint.port));
+    let mut options = MqttOptions::new(client, (endpoint.host, endpoint.port));
     options.set_transport(transport(config, endpoint.tls)?);
     match (&config.username, &config.password_file) {
         (Some(username), Some(path)) => {
@@ -87,9 +87,33 @@ pub(super) fn options(config: &Config, station: &str, window: u16) -> Result<Mqt
         }
         (None, None) => {}
     }
+    options.set_keep_alive(KEEP_ALIVE_S).set_connect_timeout(CONNECT_TIMEOUT);
+    Ok(options)
+}
+
+/// Connects as nobody's session, under a name of its own so that a running station is not thrown out, and hangs up.
+pub(super) async fn probe(config: &Config, station: &str) -> Result<(), String> {
+    let mut options = way_in(config, &format!("{station}-doctor")).map_err(|error| describe(&error))?;
+    options.set_clean_start(true);
+    let (client, mut eventloop) = open(options, 1)?;
+    loop {
+        match eventloop.poll().await {
+            Ok(Event::Incoming(Packet::ConnAck(_))) => break,
+            Ok(_) => {}
+            Err(error) => return Err(describe(&error)),
+        }
+    }
+    // Said so that the broker does not log a broken connection; if it is not, nothing is lost.
+    if client.disconnect().await.is_ok() {
+        let _ = eventloop.poll().await;
+    }
+    Ok(())
+}
+
+/// Everything about a station's connection.
+pub(super) fn options(config: &Config, station: &str, window: u16) -> Result<MqttOptions, UplinkError> {
+    let mut options = way_in(config, station)?;
     options
-        .set_keep_alive(KEEP_ALIVE_S)
-        .set_connect_timeout(CONNECT_TIMEOUT)
         .set_clean_start(false)
         .set_session_expiry_interval(Some(config.session_expiry_s))
         .set_receive_maximum(Some(RECEIVE_MAXIMUM))

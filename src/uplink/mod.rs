@@ -300,6 +300,11 @@ impl Uplink {
     }
 }
 
+/// Whether the broker takes a connection with what the configuration has; why not, in words.
+pub async fn probe(config: &Config, station: &str) -> Result<(), String> {
+    link::probe(config, station).await
+}
+
 /// Every topic of a station starts with this.
 pub fn prefix(station: &str) -> String {
     format!("aerie/v1/{station}/")

@@ -275,6 +275,7 @@ impl Station {
         let prepared = Prepared::open(options).unwrap();
         let cancel = CancellationToken::new();
         let children = supervise::Options {
+            pen: None,
             program: program.to_owned(),
             model: prepared.model.clone(),
             fallback: None,

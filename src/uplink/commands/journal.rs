@@ -10,10 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{CommandError, Envelope, Interrupted, Reply, ReplyTo, Status};
-use crate::outbox::sqlite;
+use crate::runtime::sqlite;
 
 const FILE: &str = "commands.db";
-const LAYOUT: i64 = 1;
 /// Longer than any deadline, so that a forgotten id belongs to a command that is too late anyway.
 const RETENTION: SignedDuration = SignedDuration::from_hours(90 * 24);
 
@@ -36,6 +35,8 @@ const SCHEMA: &str = "
     CREATE INDEX open ON commands (received_at) WHERE reply IS NULL;
     CREATE TABLE floor (issued_after INTEGER NOT NULL) STRICT;
 ";
+/// From nothing to the layout of today. A released step is never changed, only followed.
+const STEPS: [&str; 1] = [SCHEMA];
 
 pub(super) struct Journal {
     connection: Mutex<Connection>,
@@ -77,7 +78,7 @@ impl Journal {
     pub(super) fn open(dir: &Path, now: Timestamp) -> Result<(Self, Vec<Interrupted>), CommandError> {
         std::fs::create_dir_all(dir).map_err(|source| CommandError::Directory { path: dir.to_owned(), source })?;
         let path = dir.join(FILE);
-        let (connection, broken) = sqlite::open(&path, SCHEMA, LAYOUT)?;
+        let (connection, broken) = sqlite::open(&path, &STEPS)?;
         let opened = || -> rusqlite::Result<(Option<Timestamp>, Vec<Interrupted>)> {
             if broken.is_some() {
                 // The tolerance of the operator's clock is inside this minute.

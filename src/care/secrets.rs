@@ -1,0 +1,97 @@
+//! Pure: what must not leave the station, taken out of texts.
+
+use toml::Value;
+
+/// What stands in place of a secret.
+pub const HIDDEN: &str = "(secret left out)";
+
+/// The configuration without comments, without what looks like a secret by its key, and without credentials in addresses.
+pub fn config_without(mut config: Value) -> Value {
+    hide(&mut config);
+    config
+}
+
+fn hide(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = urls_without(text),
+        Value::Array(items) => items.iter_mut().for_each(hide),
+        Value::Table(table) => {
+            for (key, inner) in table.iter_mut() {
+                if is_secret(key) { *inner = Value::String(HIDDEN.to_owned()) } else { hide(inner) }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A key whose value is a secret itself. One that ends in `_file` names the place where the secret is.
+pub fn is_secret(key: &str) -> bool {
+    let key = key.to_lowercase();
+    let place = ["_file", "_env"].iter().any(|end| key.ends_with(end));
+    let words =
+        ["password", "passwd", "secret", "token", "credential", "authorization", "private_key", "api_key", "apikey"];
+    !place && words.iter().any(|word| key.contains(word))
+}
+
+/// `rtsp://user:password@camera` becomes `rtsp://(secret left out)@camera`, wherever it stands in a text.
+pub fn urls_without(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        out.push_str(before);
+        let end = after
+            .find(|c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\'' | '>'))
+            .unwrap_or(after.len());
+        match after[..end].rfind('@') {
+            Some(sign) => {
+                out.push_str(HIDDEN);
+                rest = &after[sign..];
+            }
+            None => rest = after,
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// A text without credentials in addresses and without any of the secrets, as they are and line by line.
+pub fn text_without(text: &str, secrets: &[String]) -> String {
+    let mut text = urls_without(text);
+    for secret in secrets {
+        // Too short to be one, and likely to be a part of ordinary words.
+        for line in secret.lines().map(str::trim).filter(|line| line.len() >= 6 && !line.starts_with("-----")) {
+            text = text.replace(line, HIDDEN);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_go_and_what_helps_stays() {
+        let config: Value = toml::from_str(
+            "a = \"rtsp://admin:hunter22@10.0.0.9:554/live?x=1\"\npassword = \"hunter22\"\npassword_file = \"broker.password\"\n\
+             [[hooks]]\nheaders = { Authorization = \"Bearer hunter22\", Accept = \"json\" }\n[keys]\npublic_key = \"abc\"\nmy_token = [\"hunter22\"]",
+        )
+        .unwrap();
+        let out = toml::to_string(&config_without(config)).unwrap();
+        assert!(!out.contains("hunter22") && !out.contains("admin"), "{out}");
+        for kept in ["@10.0.0.9:554/live?x=1", "broker.password", "abc", "json"] {
+            assert!(out.contains(kept), "{kept}: {out}");
+        }
+    }
+
+    #[test]
+    fn a_known_secret_is_found_anywhere_in_a_text() {
+        let secrets = [
+            "tok-123456\n".to_owned(),
+            "-----BEGIN PRIVATE KEY-----\nMC4CAQAw\n-----END PRIVATE KEY-----\n".to_owned(),
+        ];
+        let out = text_without("sent Bearer tok-123456 to http://u:p@h/ and http://h/ MC4CAQAw end", &secrets);
+        assert_eq!(out, format!("sent Bearer {HIDDEN} to http://{HIDDEN}@h/ and http://h/ {HIDDEN} end"));
+    }
+}

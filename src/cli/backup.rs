@@ -1,0 +1,111 @@
+//! `aerie backup`, `aerie restore` and `aerie reset`: a station's memory out, in, and away.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::ensure;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::common::{say, say_json};
+use crate::care::backup;
+use crate::{config, station};
+
+const CONFIG: &str = "/etc/aerie/station.toml";
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  aerie backup --config /etc/aerie/station.toml --out /media/usb/danzao-01.tar.gz\n\nAlso beside a running station. Holds keys: keep it as you keep those."
+)]
+pub struct BackupArgs {
+    /// The station's configuration
+    #[arg(long, value_name = "FILE", default_value = CONFIG)]
+    config: PathBuf,
+    /// Where to [default: aerie-backup-STATION-TIME.tar.gz]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  systemctl stop aerie; aerie reset --yes; aerie restore danzao-01.tar.gz --config /etc/aerie/station.toml\n  aerie restore danzao-01.tar.gz --state-dir /var/lib/aerie --config-dir /etc/aerie\n\nThe station then stays on the ground until `aerie service release`, and commands of before are refused."
+)]
+pub struct RestoreArgs {
+    /// The backup
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Put it back where this configuration has its state
+    #[arg(long, value_name = "FILE", conflicts_with = "state_dir")]
+    config: Option<PathBuf>,
+    /// Put it back into this state directory
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Unpack its configuration and keys into this folder too
+    #[arg(long, value_name = "DIR")]
+    config_dir: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  systemctl stop aerie && aerie reset --yes\n\nRemoves databases and evidence. Configuration, keys and the camera's pictures stay."
+)]
+pub struct ResetArgs {
+    /// The station's configuration
+    #[arg(long, value_name = "FILE", default_value = CONFIG)]
+    config: PathBuf,
+    /// Yes, forget all cases, sorties and commands
+    #[arg(long)]
+    yes: bool,
+    /// Also what has not reached upstream
+    #[arg(long)]
+    even_undelivered: bool,
+}
+
+pub fn backup(args: BackupArgs) -> anyhow::Result<ExitCode> {
+    let checked = config::load(&args.config)?;
+    let out = args.out.unwrap_or_else(|| backup::default_name(&checked.config.station.id, Timestamp::now()));
+    let manifest = backup::take(&checked, &out)?;
+    if args.json {
+        say_json(&json!({"file": out, "manifest": manifest}))?;
+    } else {
+        say(&format!(
+            "{}: {} files of station {}; it holds keys",
+            out.display(),
+            manifest.files.len(),
+            manifest.station
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn restore(args: RestoreArgs) -> anyhow::Result<ExitCode> {
+    let dir = match (&args.state_dir, &args.config) {
+        (Some(dir), _) => dir.clone(),
+        (None, Some(config)) => station::state_dir(config)?,
+        (None, None) => anyhow::bail!("give --config FILE or --state-dir DIR"),
+    };
+    let manifest = backup::restore(&args.file, &dir, args.config_dir.as_deref())?;
+    say(&format!(
+        "station {} of {} is back in {}. Its files belong to the user who ran this: chown them to the station's (aerie).\nIt stays on the ground until `aerie service release`.",
+        manifest.station,
+        manifest.taken_at,
+        dir.display()
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn reset(args: ResetArgs) -> anyhow::Result<ExitCode> {
+    let dir = station::state_dir(&args.config)?;
+    ensure!(args.yes, "this forgets all cases, sorties and commands in {}; say --yes", dir.display());
+    let emptied = backup::reset(&dir, args.even_undelivered)?;
+    say(&format!(
+        "{}: {} files removed, {} undelivered among them",
+        dir.display(),
+        emptied.files,
+        emptied.undelivered
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,259 @@
+//! How aerie opens a database it depends on: durable settings, and a layout that is brought forward step by step.
+//!
+//! - A file of an older layout is copied beside itself before it is touched, then each step is one transaction;
+//! - a file of a newer layout is refused: this version would not know what it destroys;
+//! - a broken file is moved aside and replaced ([`open`]), or refused where an empty one would be dangerous ([`open_whole`]).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, ErrorCode};
+
+/// Why a database cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DatabaseError {
+    #[error("cannot {doing} in {}; check the disk, its free space and the file's owner", path.display())]
+    Failed {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: Arc<rusqlite::Error>,
+    },
+    #[error(
+        "{} was written by a newer aerie (layout {found}, this one reads {known}); install that version again, or put a backup of before it back with `aerie restore`", path.display()
+    )]
+    Newer { path: PathBuf, found: i64, known: i64 },
+    #[error("cannot move the broken database {} aside; check the directory's owner", path.display())]
+    Quarantine {
+        path: PathBuf,
+        #[source]
+        source: Arc<std::io::Error>,
+    },
+    #[error("{} is broken again right after it was made anew ({why}); check the disk", path.display())]
+    Broken { path: PathBuf, why: String },
+    #[error(
+        "{} is damaged ({why}); put a backup back with `aerie restore`. Moved away by hand, the station would start without its cases, and without the holds that keep it on the ground", path.display()
+    )]
+    Damaged { path: PathBuf, why: String },
+}
+
+impl DatabaseError {
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Failed { source, .. } if fault(source) == Fault::Full)
+    }
+}
+
+/// A database that was found broken.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    pub moved_to: PathBuf,
+    pub why: String,
+}
+
+pub(crate) fn failed(doing: &'static str, path: &Path) -> impl FnOnce(rusqlite::Error) -> DatabaseError + use<> {
+    let path = path.to_owned();
+    move |source| DatabaseError::Failed { doing, path, source: Arc::new(source) }
+}
+
+/// Opens the database, creating it when absent; `steps[n]` brings layout `n` to `n + 1`. A broken one is moved aside
+/// and replaced by an empty one: the caller reports that, and reads from the old file what it can.
+pub(crate) fn open(path: &Path, steps: &[&str]) -> Result<(Connection, Option<Broken>), DatabaseError> {
+    match open_sound(path, steps) {
+        Ok(connection) => Ok((connection, None)),
+        Err(Unsound::Failed(error)) => Err(error),
+        Err(Unsound::Broken(why)) => {
+            let moved_to = quarantine(path)?;
+            tracing::error!(%why, moved_to = %moved_to.display(), "a database was broken and has been moved aside");
+            match open_sound(path, steps) {
+                Ok(connection) => Ok((connection, Some(Broken { moved_to, why }))),
+                Err(Unsound::Failed(error)) => Err(error),
+                Err(Unsound::Broken(why)) => Err(DatabaseError::Broken { path: path.to_owned(), why }),
+            }
+        }
+    }
+}
+
+/// As [`open`], but a broken database is an error.
+pub(crate) fn open_whole(path: &Path, steps: &[&str]) -> Result<Connection, DatabaseError> {
+    open_sound(path, steps).map_err(|unsound| match unsound {
+        Unsound::Failed(error) => error,
+        Unsound::Broken(why) => DatabaseError::Damaged { path: path.to_owned(), why },
+    })
+}
+
+/// What a failure says of the disk and the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// No room, neither for the database nor for what belongs to it.
+    Full,
+    /// The content is not what was written.
+    Broken,
+    Other,
+}
+
+pub(crate) fn fault(error: &rusqlite::Error) -> Fault {
+    let extended = error.sqlite_error().map(|error| error.extended_code);
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Fault::Full,
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Fault::Broken,
+        // The index of the log grows in a file of its own, and says it in its own way.
+        _ if extended == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE) => Fault::Full,
+        // Also how a quota that is used up looks.
+        _ if extended == Some(rusqlite::ffi::SQLITE_IOERR_WRITE) => Fault::Full,
+        _ => Fault::Other,
+    }
+}
+
+enum Unsound {
+    /// Its content is not what SQLite or we wrote.
+    Broken(String),
+    Failed(DatabaseError),
+}
+
+fn open_sound(path: &Path, steps: &[&str]) -> Result<Connection, Unsound> {
+    let judge = |doing: &'static str| {
+        move |error: rusqlite::Error| match fault(&error) {
+            Fault::Broken => Unsound::Broken(error.to_string()),
+            Fault::Full | Fault::Other => Unsound::Failed(failed(doing, path)(error)),
+        }
+    };
+    let connection = Connection::open(path).map_err(judge("open the database"))?;
+    configure(&connection).map_err(judge("open the database"))?;
+    let verdict: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(judge("check the database"))?;
+    if verdict != "ok" {
+        return Err(Unsound::Broken(verdict));
+    }
+    let found: i64 =
+        connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(judge("read the layout"))?;
+    let known = i64::try_from(steps.len()).unwrap_or(i64::MAX);
+    if found > known {
+        return Err(Unsound::Failed(DatabaseError::Newer { path: path.to_owned(), found, known }));
+    }
+    let done = usize::try_from(found).map_err(|_| Unsound::Broken(format!("unknown layout {found}")))?;
+    if found > 0 && found < known {
+        keep_copy(&connection, path, found).map_err(judge("copy the database before it is brought forward"))?;
+    }
+    for (index, step) in steps.iter().enumerate().skip(done) {
+        let layout = index + 1;
+        connection
+            .execute_batch(&format!("BEGIN IMMEDIATE; {step}; PRAGMA user_version = {layout}; COMMIT;"))
+            .map_err(judge(if index == 0 { "create the tables" } else { "bring the tables forward" }))?;
+        if index > 0 {
+            tracing::info!(database = %path.display(), layout, "a database was brought forward");
+        }
+    }
+    // A file is safe from a power cut once its name is on the disk too; SQLite sees to its content only.
+    if done == 0
+        && let Some(folder) = path.parent()
+    {
+        let synced = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| {
+            let source = rusqlite::Error::ToSqlConversionFailure(Box::new(error));
+            Unsound::Failed(failed("make the folder durable", path)(source))
+        })?;
+    }
+    Ok(connection)
+}
+
+/// What an older aerie needs when an upgrade is taken back. One that lies there already is of an earlier try: the same.
+fn keep_copy(connection: &Connection, path: &Path, layout: i64) -> rusqlite::Result<()> {
+    let copy = beside(path, &format!(".layout-{layout}"));
+    if copy.exists() {
+        return Ok(());
+    }
+    connection.execute("VACUUM INTO ?1", [copy.to_string_lossy()]).map(|_| ())
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // Every commit survives a power cut; without FULL, WAL only promises that the file stays consistent.
+    connection.pragma_update(None, "synchronous", "FULL")
+}
+
+/// Moves a database and what belongs to it aside, under a name that says when.
+fn quarantine(path: &Path) -> Result<PathBuf, DatabaseError> {
+    let moved = beside(path, &format!(".corrupt-{}", Timestamp::now().strftime("%Y%m%dT%H%M%S%.3fZ")));
+    let rename = |from: &Path, to: &Path| {
+        std::fs::rename(from, to)
+            .map_err(|source| DatabaseError::Quarantine { path: from.to_owned(), source: Arc::new(source) })
+    };
+    rename(path, &moved)?;
+    for suffix in ["-wal", "-shm"] {
+        let from = beside(path, suffix);
+        if from.exists() {
+            rename(&from, &beside(&moved, suffix))?;
+        }
+    }
+    Ok(moved)
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: &str = "CREATE TABLE birds (name TEXT)";
+    const SECOND: &str = "ALTER TABLE birds ADD COLUMN rings INTEGER NOT NULL DEFAULT 0";
+
+    fn layout(connection: &Connection) -> i64 {
+        connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn an_older_layout_is_brought_forward_and_the_older_file_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("birds.db");
+        open(&path, &[FIRST]).unwrap().0.execute("INSERT INTO birds VALUES ('kite')", []).unwrap();
+        let (connection, broken) = open(&path, &[FIRST, SECOND]).unwrap();
+        assert!(broken.is_none());
+        let row = connection.query_row("SELECT name, rings FROM birds", [], |r| Ok((r.get(0)?, r.get(1)?))).unwrap();
+        assert_eq!((row, layout(&connection)), (("kite".to_owned(), 0), 2));
+        let kept = Connection::open(dir.path().join("birds.db.layout-1")).unwrap();
+        let name: String = kept.query_row("SELECT name FROM birds", [], |r| r.get(0)).unwrap();
+        assert_eq!((name.as_str(), layout(&kept)), ("kite", 1));
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_layout_of_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("birds.db");
+        open(&path, &[FIRST]).unwrap();
+        assert!(open(&path, &[FIRST, "CREATE TABLE half (x); CREATE TABLE birds (x)"]).is_err());
+        let connection = Connection::open(&path).unwrap();
+        assert_eq!(layout(&connection), 1);
+        let halves: i64 =
+            connection.query_row("SELECT COUNT(*) FROM sqlite_master WHERE name = 'half'", [], |r| r.get(0)).unwrap();
+        assert_eq!(halves, 0);
+    }
+
+    #[test]
+    fn a_newer_layout_is_refused_with_what_to_do_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("birds.db");
+        open(&path, &[FIRST, SECOND]).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let error = open(&path, &[FIRST]).unwrap_err().to_string();
+        assert!(error.contains("newer aerie (layout 2, this one reads 1)") && error.contains("restore"), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn a_broken_database_is_replaced_or_refused_as_its_owner_wants() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("birds.db");
+        std::fs::write(&path, [7; 4096]).unwrap();
+        let error = open_whole(&path, &[FIRST]).unwrap_err().to_string();
+        assert!(error.contains("damaged") && error.contains("aerie restore"), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), [7; 4096], "refused means untouched");
+        let (_, broken) = open(&path, &[FIRST]).unwrap();
+        assert!(broken.is_some_and(|b| b.moved_to.is_file()));
+    }
+}

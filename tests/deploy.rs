@@ -1,0 +1,310 @@
+//! Promises of a station that is deployed: systemd, control groups, backups, setting up; through the command line.
+
+#![expect(clippy::disallowed_methods, reason = "tests wait for other processes")]
+
+use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const AERIE: &str = env!("CARGO_BIN_EXE_aerie");
+/// Long enough for a busy machine; nothing waits for it when all is well.
+const LIMIT: Duration = Duration::from_secs(60);
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn aerie(args: &[&str]) -> Output {
+    Command::new(AERIE).args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let limit = Instant::now() + LIMIT;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < limit, "{what}: not within {LIMIT:?}");
+        std::thread::sleep(Duration::from_millis(30));
+    }
+}
+
+/// A station that was set up by `aerie setup`, without any hardware behind it.
+fn set_up() -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let (etc, state) = (at("etc"), at("state"));
+    let done = aerie(&[
+        "setup",
+        "--dir",
+        &etc,
+        "--state-dir",
+        &state,
+        "--id",
+        "roof-01",
+        "--name",
+        "Roof",
+        "--lat",
+        "23.05",
+        "--lon",
+        "113",
+        "--vehicle",
+        "udpin:127.0.0.1:0",
+        "--broker",
+        "mqtt://127.0.0.1:9",
+        "--dock",
+        "http://127.0.0.1:9",
+        "--weather",
+        "http://127.0.0.1:9",
+    ]);
+    assert!(done.status.success(), "{}", text(&done));
+    let config = dir.path().join("etc/station.toml");
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let written = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, written.replace("127.0.0.1:8480", &free.to_string())).unwrap();
+    std::fs::create_dir_all(dir.path().join("state/media")).unwrap();
+    (dir, config)
+}
+
+fn start(config: &Path, notify: Option<&Path>) -> Running {
+    let log = std::fs::File::create(config.with_file_name("log")).unwrap();
+    let mut command = Command::new(AERIE);
+    command.args(["run", "--config"]).arg(config).stdin(Stdio::null()).stderr(log);
+    if let Some(path) = notify {
+        command.env("NOTIFY_SOCKET", path).env("WATCHDOG_USEC", "900000");
+    }
+    Running(command.spawn().unwrap())
+}
+
+fn stop(mut station: Running) -> bool {
+    let _ = Command::new("kill").arg(station.0.id().to_string()).status();
+    until("the station ends", || station.0.try_wait().unwrap()).success()
+}
+
+fn listener(dir: &Path) -> (UnixDatagram, PathBuf) {
+    let path = dir.join("notify");
+    let ear = UnixDatagram::bind(&path).unwrap();
+    ear.set_read_timeout(Some(LIMIT)).unwrap();
+    (ear, path)
+}
+
+fn word(ear: &UnixDatagram) -> String {
+    let mut buffer = [0; 1000];
+    let length = ear.recv(&mut buffer).expect("systemd heard nothing more");
+    String::from_utf8_lossy(&buffer[..length]).into_owned()
+}
+
+#[test]
+fn systemd_hears_ready_then_signs_of_life_then_the_end() {
+    let (dir, config) = set_up();
+    let (ear, path) = listener(dir.path());
+    let station = start(&config, Some(&path));
+    assert!(word(&ear).starts_with("READY=1\nSTATUS=no sortie"));
+    let mut alive = 0;
+    while alive < 3 {
+        alive += usize::from(word(&ear) == "WATCHDOG=1");
+    }
+    assert!(stop(station));
+    let mut last = word(&ear);
+    while !last.starts_with("STOPPING=1") {
+        last = word(&ear);
+    }
+}
+
+#[test]
+fn a_station_with_a_bad_configuration_is_ready_too_and_says_what_it_is() {
+    let (dir, config) = set_up();
+    let (ear, path) = listener(dir.path());
+    let written = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, written.replace("lat = 23", "lat = 923")).unwrap();
+    let _station = start(&config, Some(&path));
+    let said = word(&ear);
+    assert!(said.starts_with("READY=1\n") && said.contains("nothing flies: 1 fault(s)"), "{said}");
+    while word(&ear) != "WATCHDOG=1" {}
+}
+
+#[test]
+fn a_backup_taken_beside_a_running_station_comes_back_whole_and_grounded() {
+    let (dir, config) = set_up();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let (ear, path) = listener(dir.path());
+    let station = start(&config, Some(&path));
+    word(&ear);
+    let conf = config.display().to_string();
+    let backup = at("backup.tar.gz");
+    let done = aerie(&["backup", "--config", &conf, "--out", &backup, "--json"]);
+    assert!(done.status.success(), "{}", text(&done));
+    let manifest: Value = serde_json::from_slice(&done.stdout).unwrap();
+    for file in
+        ["state/aerie.db", "state/outbox.db", "state/commands.db", "config/station.toml", "config/console.token"]
+    {
+        assert!(manifest["manifest"]["files"][file].is_string(), "{file}: {manifest}");
+    }
+    // Nothing is changed under a station that runs.
+    for args in [vec!["reset", "--config", &conf, "--yes"], vec!["restore", &backup, "--config", &conf]] {
+        let refused = aerie(&args);
+        assert!(!refused.status.success() && text(&refused).contains("running station"), "{}", text(&refused));
+    }
+    assert!(stop(station));
+    let there = aerie(&["restore", &backup, "--config", &conf]);
+    assert!(!there.status.success() && text(&there).contains("aerie reset"), "{}", text(&there));
+    let unsure = aerie(&["reset", "--config", &conf]);
+    assert!(!unsure.status.success() && dir.path().join("state/aerie.db").exists());
+    assert!(aerie(&["reset", "--config", &conf, "--yes"]).status.success());
+    assert!(!dir.path().join("state/aerie.db").exists() && config.exists());
+
+    let done = aerie(&["restore", &backup, "--config", &conf, "--config-dir", &at("etc-again")]);
+    assert!(done.status.success(), "{}", text(&done));
+    assert_eq!(
+        std::fs::read(config.with_file_name("console.token")).unwrap(),
+        std::fs::read(dir.path().join("etc-again/console.token")).unwrap()
+    );
+    let station = start(&config, Some(&path));
+    let status = until("the station answers", || {
+        let status = aerie(&["service", "status", "--config", &conf, "--json"]);
+        serde_json::from_slice::<Value>(&status.stdout).ok()
+    });
+    let hold = status["gates"].as_array().unwrap().iter().find(|gate| gate["gate"] == "hold").cloned();
+    let reason = hold.map(|gate| gate["reason"].as_str().unwrap_or_default().to_owned()).unwrap_or_default();
+    assert!(reason.contains("put back from a backup"), "{status}");
+    assert!(stop(station));
+}
+
+#[test]
+fn what_every_released_version_wrote_is_taken_up() {
+    let released = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/layouts");
+    for version in std::fs::read_dir(&released).unwrap().flatten() {
+        let (dir, config) = set_up();
+        let state = dir.path().join("state");
+        for name in ["aerie", "outbox", "commands"] {
+            let sql = std::fs::read_to_string(version.path().join(format!("{name}.sql"))).unwrap();
+            rusqlite::Connection::open(state.join(format!("{name}.db"))).unwrap().execute_batch(&sql).unwrap();
+        }
+        let (ear, path) = listener(dir.path());
+        let station = start(&config, Some(&path));
+        assert!(word(&ear).starts_with("READY=1"), "{:?}", version.file_name());
+        let conf = config.display().to_string();
+        let status = until("the station answers", || {
+            let status = aerie(&["service", "status", "--config", &conf, "--json"]);
+            serde_json::from_slice::<Value>(&status.stdout).ok()
+        });
+        assert!(status.to_string().contains("kept by"), "the hold was forgotten: {status}");
+        let queued = aerie(&["outbox", "list", "--config", &conf, "--json"]);
+        assert!(text(&queued).contains("01J/1"), "what was owed was forgotten: {}", text(&queued));
+        assert!(stop(station));
+    }
+}
+
+#[test]
+fn a_backup_that_was_changed_on_its_way_is_refused_whole() {
+    let (dir, config) = set_up();
+    let conf = config.display().to_string();
+    let backup = dir.path().join("backup.tar.gz");
+    assert!(aerie(&["backup", "--config", &conf, "--out", backup.to_str().unwrap()]).status.success());
+    let bytes = std::fs::read(&backup).unwrap();
+    std::fs::write(&backup, &bytes[..bytes.len() / 2]).unwrap();
+    let target = dir.path().join("elsewhere");
+    let refused = aerie(&["restore", backup.to_str().unwrap(), "--state-dir", target.to_str().unwrap()]);
+    assert!(!refused.status.success(), "{}", text(&refused));
+    let left: Vec<_> = std::fs::read_dir(&target).unwrap().flatten().map(|e| e.file_name()).collect();
+    assert_eq!(left, ["outbox.lock"]);
+}
+
+#[test]
+fn the_doctor_names_each_part_that_is_not_there_with_a_remedy() {
+    let (_dir, config) = set_up();
+    let done = aerie(&["doctor", "--config", config.to_str().unwrap(), "--json"]);
+    assert_eq!(done.status.code(), Some(1), "{}", text(&done));
+    let findings: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let findings = findings["findings"].as_array().unwrap();
+    let grade =
+        |part: &str| findings.iter().find(|f| f["part"] == part).map(|f| f["grade"].as_str().unwrap().to_owned());
+    for part in ["autopilot", "dock", "weather", "broker"] {
+        assert_eq!(grade(part).as_deref(), Some("fail"), "{part}: {findings:?}");
+    }
+    for part in ["configuration", "model", "disk"] {
+        assert_eq!(grade(part).as_deref(), Some("ok"), "{part}: {findings:?}");
+    }
+    assert!(grade("clock").is_some() && grade("camera").is_some() && grade("certificates").is_some());
+    assert!(findings.iter().all(|f| f["grade"] == "ok" || f["remedy"].is_string()), "{findings:?}");
+}
+
+/// A control group of version 2 with memory control that this test may divide; none says why.
+fn group() -> Result<PathBuf, String> {
+    let root = Path::new("/sys/fs/cgroup");
+    let controllers = std::fs::read_to_string(root.join("cgroup.controllers"))
+        .map_err(|e| format!("no control groups of version 2: {e}"))?;
+    if !controllers.contains("memory") {
+        return Err("no memory control here".to_owned());
+    }
+    let _ = std::fs::write(root.join("cgroup.subtree_control"), "+memory");
+    let group = root.join(format!("aerie-test-{}", std::process::id()));
+    std::fs::create_dir(&group).map_err(|e| format!("{}: {e}", group.display()))?;
+    match std::fs::read_to_string(group.join("cgroup.controllers")) {
+        Ok(own) if own.contains("memory") => Ok(group),
+        _ => {
+            let _ = std::fs::remove_dir(&group);
+            Err("memory control is not handed down".to_owned())
+        }
+    }
+}
+
+#[test]
+fn perception_driven_out_of_memory_ends_alone_and_the_station_stays_up() {
+    let group = match group() {
+        Ok(group) => group,
+        Err(why) => {
+            eprintln!("skipped: {why}; `make test-systemd` does this in a virtual machine");
+            return;
+        }
+    };
+    let (_dir, config) = set_up();
+    let conf = config.display().to_string();
+    // The station is the only process of its group, as under systemd.
+    let script = format!("echo $$ > {}/cgroup.procs && exec {AERIE} run --config {conf}", group.display());
+    let log = std::fs::File::create(config.with_file_name("log")).unwrap();
+    let mut station = Running(Command::new("sh").args(["-c", &script]).stderr(log).spawn().unwrap());
+    let perception = |until_running: bool| {
+        until("perception's state", || {
+            let status = aerie(&["service", "status", "--config", &conf, "--json"]);
+            let status: Value = serde_json::from_slice(&status.stdout).ok()?;
+            (status["perception"]["running"] == until_running).then(|| status["perception"].clone())
+        })
+    };
+    let before = perception(true);
+    let pen = group.join("perception");
+    let child = std::fs::read_to_string(pen.join("cgroup.procs")).unwrap();
+    assert_eq!(child.lines().count(), 1, "the child is in its own group");
+    assert_eq!(std::fs::read_to_string(group.join("station/cgroup.procs")).unwrap().trim(), station.0.id().to_string());
+    // Less than it has: the kernel must take some back at once, and there is no swap to put it.
+    std::fs::write(pen.join("memory.max"), "8M").unwrap();
+    until("the child is ended", || {
+        let events = std::fs::read_to_string(pen.join("memory.events")).unwrap();
+        events.lines().any(|l| l.starts_with("oom_kill ") && l != "oom_kill 0").then_some(())
+    });
+    assert!(station.0.try_wait().unwrap().is_none(), "the station went with it");
+    std::fs::write(pen.join("memory.max"), "600M").unwrap();
+    let after = until("another child", || {
+        let now = perception(true);
+        (now["restarts"].as_u64() > before["restarts"].as_u64()).then_some(now)
+    });
+    assert!(after["restarts"].as_u64() > Some(0));
+    assert!(stop(station));
+    for inner in ["station", "perception", ""] {
+        let _ = std::fs::remove_dir(group.join(inner));
+    }
+}
