@@ -21,6 +21,7 @@
 //! | [`perception`] | decode, tile, detect, locate; the child process, its protocol and its keeper |
 //! | [`cases`] | from sightings to cases; the register of what is permitted |
 //! | [`outbox`] | the only truth about what still has to reach upstream |
+//! | [`update`] | signed models, fetched, probed, watched as a shadow and on trial, committed or rolled back |
 //! | [`uplink`] | MQTT session, events, the one door for commands |
 //! | [`console`] | HTTP interface and web page |
 //! | [`sim`] | a simulated town with its drone, camera, dock, weather; nothing of the station knows it |
@@ -46,9 +47,10 @@
 //! 5. **An alert that was accepted is delivered at least once under a stable id, in the order of its case; what must be
 //!    dropped is dropped by a stated policy and reported.** [`outbox`] and [`uplink`]; [`cases::keeper`] offers again at
 //!    start what a crash kept from the outbox.
-//! 6. **No model looks at a live frame before its signature, its hash and its probe passed; the last committed model always
-//!    remains loadable.** [`perception::manifest`] checks the hash, [`perception::graph`] runs the graph once before it is
-//!    used. Not yet: signatures, and updates over the air at all.
+//! 6. **No model looks at a live frame for the record before its signature, its hash and its probe passed; the last
+//!    committed model always remains loadable.** [`update::states`] has no other way into charge, [`update::slots`] compares
+//!    every byte before each load, [`update::ledger`] has a step on the disk before it is acted on. A model that the site
+//!    itself names (`perception.model`) is checked by its hash alone: that is the operator's own word.
 //! 7. **Every position carries its uncertainty, and says which datum it is in.** [`geo::locate()`] returns both or a reason;
 //!    [`geo::datum`] names them; [`cases::event`] says them.
 //! 8. **The user's configuration files are never rewritten; a bad one stops flights, names every fault with its key and
@@ -71,5 +73,6 @@ pub mod perception;
 pub mod runtime;
 pub mod sim;
 pub mod station;
+pub mod update;
 pub mod uplink;
 pub mod vehicle;

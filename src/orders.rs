@@ -18,10 +18,11 @@ use crate::patrol::{Dispatcher, OrderRefused, StartRefused, Trigger};
 use crate::runtime::clock::Trust;
 use crate::runtime::{disk, latest};
 use crate::station::Station;
+use crate::update::UpdateError;
 use crate::uplink::Incoming;
 use crate::uplink::commands::{Envelope, Execute, Outcome, Scope};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 19] = [
     "patrol.start",
     "patrol.cancel",
     "patrol.pause",
@@ -37,6 +38,10 @@ const COMMANDS: [&str; 15] = [
     "outbox.resend",
     "rules.hint",
     "model.hint",
+    "model.check",
+    "model.add",
+    "model.promote",
+    "model.rollback",
 ];
 
 /// Hints larger than this are no hints.
@@ -89,6 +94,20 @@ impl Orders {
             "model.hint" => match self.take_model_hint(&envelope.args) {
                 Ok(data) => Outcome::Done(data),
                 Err(fault) => Outcome::Refused(fault),
+            },
+            "model.check" => updated(self.station.updates.check().await),
+            "model.add" => match envelope.args["folder"].as_str() {
+                Some(folder) => updated(self.station.updates.add(folder.into()).await),
+                None => {
+                    Outcome::Refused("args.folder is missing: name a folder of the station's own computer".to_owned())
+                }
+            },
+            "model.promote" => updated(self.station.updates.promote(envelope.operator.clone()).await),
+            "model.rollback" => match envelope.args["reason"].as_str().map(str::trim).filter(|r| !r.is_empty()) {
+                Some(reason) => {
+                    updated(self.station.updates.roll_back(envelope.operator.clone(), reason.to_owned()).await)
+                }
+                None => Outcome::Refused("args.reason is missing: say why, others will read it".to_owned()),
             },
             name => {
                 Outcome::Refused(format!("this station knows no command {name:?}; it knows {}", COMMANDS.join(", ")))
@@ -188,6 +207,9 @@ impl Orders {
         };
         let running = latest(&self.station.perception.state()).model;
         let same = running.as_ref().is_some_and(|model| model.name == name && model.version == version);
+        if !same {
+            self.station.updates.hint();
+        }
         self.hints.send_modify(|hints| hints.model = (!same).then(|| json!({"name": name, "version": version})));
         Ok(json!({"running": running, "same": same}))
     }
@@ -244,6 +266,14 @@ pub fn rules_digest(checked: &Checked) -> String {
     digest.update(json!([cases.code_system, cases.kinds]).to_string());
     digest.update(register);
     hex::encode(digest.finalize())
+}
+
+fn updated(done: Result<String, UpdateError>) -> Outcome {
+    match done {
+        Ok(said) => Outcome::Done(json!({"said": said})),
+        Err(gone @ UpdateError::Gone) => Outcome::Failed(gone.to_string()),
+        Err(refused) => Outcome::Refused(refused.to_string()),
+    }
 }
 
 async fn tell(dispatcher: &Dispatcher, order: Order, envelope: &Envelope) -> Outcome {

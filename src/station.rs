@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
+use crate::cases::Register;
 use crate::cases::keeper::{self, CaseKeeper};
 use crate::config::{self, Checked, Faults};
 use crate::console;
@@ -27,6 +28,8 @@ use crate::runtime::notify::{self, Notifier, Pulse};
 use crate::runtime::store::{Store, Table};
 use crate::runtime::supervisor::{Budget, Supervisor};
 use crate::runtime::{cgroup, latest, tidy};
+use crate::update::release::Kind;
+use crate::update::{self, Updates};
 use crate::uplink::commands::{self, Door, Execute};
 use crate::uplink::{self, UplinkState};
 use crate::vehicle::{Dock, Lines, Telemetry, Vehicle, Weather, Wiring};
@@ -43,6 +46,7 @@ pub struct Station {
     pub keeper: CaseKeeper,
     pub dispatcher: Dispatcher,
     pub outbox: Outbox,
+    pub updates: Updates,
     pub store: Store,
     pub uplink: watch::Receiver<UplinkState>,
     pub door: Door,
@@ -85,7 +89,7 @@ fn listen_of(path: &Path) -> Option<String> {
     at.ip().is_loopback().then(|| listen.to_owned())
 }
 
-async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool> {
+async fn fly(mut checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool> {
     let supervisor = Supervisor::new(cancel.clone(), Budget::default());
     let config = checked.config.clone();
     let id = config.station.id.clone();
@@ -112,20 +116,32 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
             None
         }
     };
-    let model = perception::model_dir(config.perception.model.as_deref());
     let program = std::env::current_exe()?;
+    let prepared = update::Prepared::open(update::Options {
+        station: id.clone(),
+        state_dir: dir.clone(),
+        zone: checked.zone.clone(),
+        config: config.update.clone(),
+        program: program.clone(),
+        providers: config.perception.execution_provider.clone(),
+        own_model: perception::model_dir(config.perception.model.as_deref()),
+    })?;
+    if let Some(path) = prepared.committed_file(Kind::Register, "register.geojson")? {
+        checked.register = Register::read(&path)?;
+    }
+    let rules = prepared.committed_file(Kind::Rules, "cases.toml")?.map(|path| config::kinds_of(&path));
     let options = supervise::Options {
         program,
-        // A model of the site's own that does not load gives way to the one that came with aerie.
-        fallback: config.perception.model.is_some().then(|| perception::model_dir(None)),
-        model,
+        // A model of the site's own, or a signed one, that does not load gives way to the one that came with aerie.
+        fallback: Some(perception::model_dir(None)).filter(|own| *own != prepared.model),
+        model: prepared.model.clone(),
         pen,
         providers: config.perception.execution_provider.clone(),
     };
     let (perception, looked) = supervise::spawn(options, cancel.clone());
     let options = keeper::Options {
         station: id.clone(),
-        kinds: config.cases.kinds(),
+        kinds: rules.transpose().map_err(anyhow::Error::msg)?.unwrap_or_else(|| config.cases.kinds()),
         division: config.station.division.clone(),
         camera: CameraModel { horizontal_fov_deg: config.camera.horizontal_fov_deg },
         aspect: config.camera.aspect,
@@ -146,6 +162,7 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
 
     let holds = HoldKeeper::open(store.clone()).await?;
     let (clock_out, clock) = watch::channel(Trust::Unsynced);
+    let updates = update::spawn(prepared, perception.clone(), outbox.clone(), clock.clone(), cancel.clone())?;
     let (current_out, current) = watch::channel(None);
     let crew = Crew {
         station: id.clone(),
@@ -196,6 +213,7 @@ async fn fly(checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool
         keeper,
         dispatcher: dispatcher.clone(),
         outbox,
+        updates,
         store,
         uplink: link.state(),
         door: door.clone(),
@@ -264,6 +282,7 @@ fn keep_alive(supervisor: &Supervisor, station: &Station, link: &uplink::Uplink)
     vital(supervisor, "weather", station.weather.latest());
     vital(supervisor, "perception", station.perception.state());
     vital(supervisor, "case keeper", station.keeper.harvest());
+    vital(supervisor, "update", station.updates.view());
     vital(supervisor, "outbox", station.outbox.stats());
     vital(supervisor, "uplink", link.state());
     let dispatcher = station.dispatcher.clone();
@@ -394,6 +413,7 @@ pub(crate) fn status_of(station: &Station, hints: &Hints) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "simulated": station.checked.config.station.simulated,
         "model": perception.model,
+        "update": update_of(station),
         "wanted": hints,
         "perception": if perception.running { "running" } else { "down" },
         "sortie": sortie,
@@ -401,6 +421,22 @@ pub(crate) fn status_of(station: &Station, hints: &Hints) -> Value {
         "vehicle_linked": latest(&station.vehicle.telemetry()).linked,
         "problems": console::problems(station),
     })
+}
+
+/// What changes rarely: the status is retained, and published anew with each change.
+fn update_of(station: &Station) -> Value {
+    let view = latest(&station.updates.view());
+    let kinds = view.kinds.iter().map(|k| {
+        let candidate = k.record.candidate.as_ref();
+        (
+            k.kind.name().to_owned(),
+            json!({
+                "committed": k.record.committed,
+                "candidate": candidate.map(|c| json!({"release": c.release, "stage": c.stage})),
+            }),
+        )
+    });
+    Value::Object(kinds.collect())
 }
 
 fn pose(t: &Telemetry) -> Value {

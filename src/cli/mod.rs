@@ -12,15 +12,19 @@ mod fleet;
 pub mod inspect;
 pub mod locate;
 mod model;
+mod model_publish;
+mod model_station;
 mod outbox;
 mod package;
 mod patrol;
 mod perceive;
+mod prove;
 mod run;
 mod service;
 mod setup;
 mod sim;
 mod soak;
+mod tuf_conformance;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -88,6 +92,12 @@ enum Command {
     /// The station's perception child; not for people
     #[command(hide = true)]
     Perceive(perceive::PerceiveArgs),
+    /// The probe's child; not for people
+    #[command(hide = true)]
+    Prove(prove::ProveArgs),
+    /// The client of the tuf-conformance suite; not for people
+    #[command(hide = true)]
+    TufConformance(tuf_conformance::ConformanceArgs),
 }
 
 pub fn main() -> ExitCode {
@@ -122,6 +132,8 @@ pub fn main() -> ExitCode {
         Command::Reset(args) => backup::reset(args),
         Command::PackageFiles(args) => package::run(args, Cli::command()),
         Command::Perceive(args) => perceive::run(args),
+        Command::Prove(args) => prove::run(args),
+        Command::TufConformance(args) => tuf_conformance::run(args),
     };
     match done {
         Ok(code) => code,

@@ -28,6 +28,10 @@ enum ModelCommand {
     Describe(Box<DescribeArgs>),
     /// Load a model and run it once: what it is, what it runs on, how long it takes
     Probe(ProbeArgs),
+    #[command(flatten)]
+    Station(super::model_station::Command),
+    /// The publisher's side: keys, signed releases, which stations take them
+    Publish(super::model_publish::PublishArgs),
 }
 
 #[derive(clap::Args)]
@@ -133,6 +137,8 @@ pub fn run(args: ModelArgs) -> anyhow::Result<ExitCode> {
     match args.command {
         ModelCommand::Describe(args) => describe(*args),
         ModelCommand::Probe(args) => probe(args),
+        ModelCommand::Station(command) => super::model_station::run(command),
+        ModelCommand::Publish(args) => super::model_publish::run(args),
     }
 }
 

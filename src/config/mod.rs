@@ -26,7 +26,7 @@ use crate::patrol::{PatrolConfig, gates};
 use crate::perception::ledger::Rules;
 use crate::perception::provider::Provider;
 use crate::vehicle::Exclusion;
-use crate::{outbox, uplink, vehicle};
+use crate::{outbox, update, uplink, vehicle};
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -54,6 +54,9 @@ pub struct Config {
     pub identification: Option<Identification>,
     #[serde(default)]
     pub perception: Perception,
+    /// Signed models over the air, or from a stick.
+    #[serde(default)]
+    pub update: update::Config,
     #[serde(default)]
     pub cases: Cases,
     /// What waits for upstream.
@@ -193,6 +196,16 @@ impl Cases {
     }
 }
 
+/// Names, codes and departments of kinds, as a signed release of rules brings them: the table `[cases]` without `register`.
+pub fn kinds_of(path: &Path) -> Result<Kinds, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    let cases: Cases = toml::from_str(&text).map_err(|error| format!("{}: {}", path.display(), error.message()))?;
+    match cases.register {
+        None => Ok(cases.kinds()),
+        Some(_) => Err(format!("{}: register: a register is a release of its own", path.display())),
+    }
+}
+
 /// A configuration that may be flown: every file it names was read.
 #[derive(Debug, Clone)]
 pub struct Checked {
@@ -280,6 +293,8 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
         &mut c.console.map,
         &mut c.perception.model,
         &mut c.cases.register,
+        &mut c.update.root,
+        &mut c.update.ca_file,
         &mut c.uplink.password_file,
         &mut c.uplink.ca_file,
         &mut c.uplink.client_cert_file,
@@ -383,6 +398,9 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
     }
     if c.identification.as_ref().is_some_and(|i| i.registration.trim().is_empty()) {
         faults.add("identification.registration", "is empty; write the drone's registration number".to_owned());
+    }
+    for (key, fault) in c.update.faults() {
+        faults.add(&format!("update.{key}"), fault);
     }
     if let Err(error) = c.uplink.check() {
         faults.add("uplink", error.to_string());

@@ -46,6 +46,8 @@ pub fn router(station: Station, cancel: CancellationToken) -> Router {
         .route("/sortie/cancel", post(cancel_sortie))
         .route("/sortie/{order}", post(order_sortie))
         .route("/station/{order}", post(order_station))
+        .route("/models", get(models))
+        .route("/model/{order}", post(order_model))
         .route("/cases", get(cases))
         .route("/cases/{id}/verdict", post(judge_case))
         .route("/evidence/{sha256}", get(evidence))
@@ -250,6 +252,36 @@ async fn cancel_sortie(State(api): State<Api>, headers: HeaderMap) -> Result<Res
     command(&api, "patrol.cancel", json!({}), origin, operator).await
 }
 
+/// What the station knows of its signed releases.
+async fn models(State(api): State<Api>) -> Json<Value> {
+    let view = latest(&api.station.updates.view());
+    let running = latest(&api.station.perception.state()).model;
+    Json(json!({"running": running, "update": view}))
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModelQuery {
+    folder: Option<String>,
+    reason: Option<String>,
+}
+
+async fn order_model(
+    State(api): State<Api>,
+    Path(order): Path<String>,
+    Query(query): Query<ModelQuery>,
+    headers: HeaderMap,
+) -> Result<Response, No> {
+    if !matches!(order.as_str(), "check" | "add" | "promote" | "rollback") {
+        let no = No::new(StatusCode::NOT_FOUND, "unknown_order", format!("a model knows no order {order:?}"));
+        return Err(no.remedy("check, add, promote or rollback"));
+    }
+    let (origin, operator) = caller(&headers);
+    let args = json!({"folder": query.folder, "reason": query.reason});
+    let done = command(&api, &format!("model.{order}"), args, origin, operator).await;
+    done.map_err(|no| no.remedy("`aerie model list` says where its updates stand"))
+}
+
 /// Through the one door, as a caller that was authorised on the way in.
 async fn command(api: &Api, name: &str, args: Value, origin: &str, operator: String) -> Result<Response, No> {
     let submission = Submission::Local {
@@ -269,7 +301,10 @@ fn answer(reply: Reply, busy: bool) -> Result<Response, No> {
     let reason = reply.reason.unwrap_or_default();
     match reply.status {
         Status::Done => {
-            let body = json!({"command": reply.id, "sortie": reply.data["sortie"], "holds": reply.data["holds"], "event": reply.data["event"]});
+            let d = &reply.data;
+            let body = json!({
+                "command": reply.id, "sortie": d["sortie"], "holds": d["holds"], "event": d["event"], "said": d["said"],
+            });
             Ok((StatusCode::ACCEPTED, Json(body)).into_response())
         }
         Status::Refused => {

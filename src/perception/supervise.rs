@@ -4,6 +4,8 @@
 //! - The queue of looks is bounded; when it is full the new look is given up and said, never silently.
 //! - A child that fails is started again at once, then with growing pauses while it keeps failing.
 //! - A model that cannot be loaded, or ends its child over it, gives way to the one that is known to be good, and is named.
+//! - Another model is loaded in a child of its own while the one in charge goes on looking; they change places between two
+//!   looks, so a swap costs no frame.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -119,10 +121,19 @@ pub struct Perception {
     jobs: mpsc::Sender<Job>,
     state: watch::Receiver<PerceptionState>,
     preview: watch::Receiver<Option<Preview>>,
+    tap: Arc<watch::Sender<Option<mpsc::Sender<Tapped>>>>,
+}
+
+/// A look and what the model in charge saw, for those who compare.
+#[derive(Debug, Clone)]
+pub struct Tapped {
+    pub look: Look,
+    pub frame: SeenFrame,
 }
 
 enum Job {
     Look(Look),
+    Swap { model: PathBuf, fallback: Option<PathBuf>, reply: oneshot::Sender<Result<ModelName, PerceptionError>> },
     Annotate { file: PathBuf, marks: Vec<Mark>, reply: oneshot::Sender<Result<Vec<u8>, PerceptionError>> },
 }
 
@@ -142,6 +153,19 @@ impl Perception {
         answer.await.map_err(|_| PerceptionError::Stopped)?
     }
 
+    /// Puts the model of another directory in charge. The one before goes on until the new one is loaded; when that fails,
+    /// it stays. `fallback` is what a later start goes back to.
+    pub async fn swap(&self, model: PathBuf, fallback: Option<PathBuf>) -> Result<ModelName, PerceptionError> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(Job::Swap { model, fallback, reply }).await.map_err(|_| PerceptionError::Stopped)?;
+        answer.await.map_err(|_| PerceptionError::Stopped)?
+    }
+
+    /// Sends every frame that was seen to `to` as well, as far as it has room; none ends that.
+    pub fn tap(&self, to: Option<mpsc::Sender<Tapped>>) {
+        self.tap.send_replace(to);
+    }
+
     pub fn state(&self) -> watch::Receiver<PerceptionState> {
         self.state.clone()
     }
@@ -158,6 +182,7 @@ pub fn spawn(options: Options, cancel: CancellationToken) -> (Perception, mpsc::
     let (looked, outcomes) = mpsc::channel(64);
     let (state_out, state) = watch::channel(PerceptionState::default());
     let (preview_out, preview) = watch::channel(None);
+    let tap = Arc::new(watch::channel(None).0);
     let keeper = Keeper {
         options,
         inbox,
@@ -167,6 +192,8 @@ pub fn spawn(options: Options, cancel: CancellationToken) -> (Perception, mpsc::
         state: state_out,
         preview: preview_out,
         failed_loads: 0,
+        tap: tap.subscribe(),
+        swap: None,
     };
     tokio::spawn(async move {
         tokio::select! {
@@ -174,7 +201,7 @@ pub fn spawn(options: Options, cancel: CancellationToken) -> (Perception, mpsc::
             () = keeper.run() => {}
         }
     });
-    (Perception { jobs, state, preview }, outcomes)
+    (Perception { jobs, state, preview, tap }, outcomes)
 }
 
 struct Keeper {
@@ -188,12 +215,29 @@ struct Keeper {
     preview: watch::Sender<Option<Preview>>,
     /// Of the configured model, one after the other.
     failed_loads: u32,
+    tap: watch::Receiver<Option<mpsc::Sender<Tapped>>>,
+    swap: Option<Swap>,
 }
 
-struct Running {
+/// Another model on its way into charge.
+struct Swap {
+    model: PathBuf,
+    fallback: Option<PathBuf>,
+    reply: oneshot::Sender<Result<ModelName, PerceptionError>>,
+    loaded: oneshot::Receiver<Result<(Running, ModelName, Chosen), String>>,
+}
+
+/// A child that has its model loaded.
+pub(crate) struct Running {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
+}
+
+impl Running {
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
 }
 
 impl Keeper {
@@ -261,59 +305,72 @@ impl Keeper {
     }
 
     async fn start_with(&mut self, model: &Path) -> Result<Running, String> {
-        // A child that crashed over a model cannot say which.
-        let file = || Manifest::read(model).map_or_else(|_| model.to_owned(), |m| model.join(m.file));
-        let mut child = Command::new(&self.options.program)
-            .arg("perceive")
-            .arg("--model")
-            .arg(model)
-            .args(self.options.providers.iter().map(|p| format!("--execution-provider={}", p.name())))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| format!("cannot run {}: {error}", self.options.program.display()))?;
-        if let (Some(pen), Some(pid)) = (&self.options.pen, child.id())
-            && let Err(error) = pen.admit(pid)
-        {
-            tracing::warn!(%error, "this perception child runs without a memory limit of its own");
+        let (running, model, provider) =
+            launch(&self.options.program, model, &self.options.providers, self.options.pen.as_deref(), false).await?;
+        self.in_charge(running.pid(), model, provider);
+        Ok(running)
+    }
+
+    fn in_charge(&self, pid: Option<u32>, model: ModelName, provider: Chosen) {
+        self.state.send_modify(|s| {
+            s.running = true;
+            s.pid = pid;
+            s.model = Some(model);
+            s.provider = Some(provider);
+            s.last_error = None;
+        });
+    }
+
+    /// Loads another model beside the one in charge.
+    fn begin_swap(
+        &mut self,
+        model: PathBuf,
+        fallback: Option<PathBuf>,
+        reply: oneshot::Sender<Result<ModelName, PerceptionError>>,
+    ) {
+        let (done, loaded) = oneshot::channel();
+        let (program, providers, dir) = (self.options.program.clone(), self.options.providers.clone(), model.clone());
+        let pen = self.options.pen.clone();
+        tokio::spawn(async move {
+            // A keeper that has gone needs no child; the drop ends it.
+            let _ = done.send(launch(&program, &dir, &providers, pen.as_deref(), false).await);
+        });
+        if let Some(before) = self.swap.replace(Swap { model, fallback, reply, loaded }) {
+            let _ = before.reply.send(Err(PerceptionError::Failed("another model came in between".to_owned())));
         }
-        if let Some(stderr) = child.stderr.take() {
-            tokio::spawn(async move {
-                let mut lines = BufReader::new(stderr).lines();
-                while let Ok(Some(line)) = lines.next_line().await {
-                    tracing::warn!(target: "aerie::perceive", "{line}");
-                }
-            });
+    }
+
+    /// The new child, once its model is loaded. Its failure is the asker's matter: who is in charge stays.
+    fn finish_swap(
+        &mut self,
+        loaded: Result<(Running, ModelName, Chosen), String>,
+        swap: (PathBuf, Option<PathBuf>, oneshot::Sender<Result<ModelName, PerceptionError>>),
+    ) -> Option<Running> {
+        let (model, fallback, reply) = swap;
+        match loaded {
+            Err(reason) => {
+                let _ = reply.send(Err(PerceptionError::Failed(reason)));
+                None
+            }
+            Ok((running, name, provider)) => {
+                (self.options.model, self.options.fallback, self.failed_loads) = (model, fallback, 0);
+                self.in_charge(running.pid(), name.clone(), provider);
+                self.state.send_modify(|s| s.model_refused = None);
+                let _ = reply.send(Ok(name));
+                Some(running)
+            }
         }
-        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err("the child has no standard streams".to_owned());
+    }
+
+    /// Whether a swap has come to its end, without waiting for it.
+    fn swapped(&mut self) -> Option<Running> {
+        let loaded = match self.swap.as_mut()?.loaded.try_recv() {
+            Err(oneshot::error::TryRecvError::Empty) => return None,
+            Err(oneshot::error::TryRecvError::Closed) => Err("its start was given up".to_owned()),
+            Ok(loaded) => loaded,
         };
-        let mut running = Running { child, input, output: BufReader::new(output) };
-        match timeout(ANSWER_LIMIT, protocol::read::<Answer>(&mut running.output)).await {
-            Ok(Ok((Answer::Ready { model, provider }, _))) => {
-                let pid = running.child.id();
-                let on = provider.provider.name();
-                provider.refused.iter().for_each(|refused| tracing::warn!(%refused, "execution provider refused"));
-                tracing::info!(model = model.name, version = model.version, pid, on, "perception ready");
-                self.state.send_modify(|s| {
-                    s.running = true;
-                    s.pid = pid;
-                    s.model = Some(model);
-                    s.provider = Some(provider);
-                    s.last_error = None;
-                });
-                Ok(running)
-            }
-            Ok(Ok((Answer::Failed { error }, _))) => Err(error),
-            Ok(Ok(_)) => Err("the child answered before it was ready".to_owned()),
-            Ok(Err(error)) => {
-                let status = running.child.wait().await.map_or_else(|e| e.to_string(), |status| status.to_string());
-                Err(format!("{}: the child ended while loading it ({status}; {error})", file().display()))
-            }
-            Err(_) => Err(format!("{}: not loaded within {ANSWER_LIMIT:?}", file().display())),
-        }
+        let Swap { model, fallback, reply, .. } = self.swap.take()?;
+        self.finish_swap(loaded, (model, fallback, reply))
     }
 
     /// Feeds one child until it fails (the reason) or the station has no more use for it (none).
@@ -321,6 +378,10 @@ impl Keeper {
         loop {
             while let Ok(job) = self.inbox.try_recv() {
                 self.queue(job);
+            }
+            if let Some(new) = self.swapped() {
+                // The one before has answered all it was asked; it ends with its standard input.
+                running = new;
             }
             self.state.send_if_modified(|s| std::mem::replace(&mut s.behind, self.waiting.len()) != self.waiting.len());
             if let Some((job, tries)) = self.annotations.pop_front() {
@@ -337,6 +398,13 @@ impl Keeper {
                         Some(job) => self.queue(job),
                         None => return None,
                     },
+                    loaded = next_loaded(&mut self.swap) => {
+                        if let Some(Swap { model, fallback, reply, .. }) = self.swap.take()
+                            && let Some(new) = self.finish_swap(loaded, (model, fallback, reply))
+                        {
+                            running = new;
+                        }
+                    }
                     status = running.child.wait() => return Some(match status {
                         Ok(status) => format!("the child ended by itself ({status})"),
                         Err(error) => format!("the child is gone ({error})"),
@@ -350,6 +418,7 @@ impl Keeper {
         match job {
             Job::Look(look) => self.waiting.push_back((look, 0)),
             annotate @ Job::Annotate { .. } => self.annotations.push_back((annotate, 0)),
+            Job::Swap { model, fallback, reply } => self.begin_swap(model, fallback, reply),
         }
     }
 
@@ -362,6 +431,11 @@ impl Keeper {
                 });
                 let preview = Preview { taken_at: look.taken_at, frame: look.frame, jpeg: Arc::new(jpeg) };
                 self.preview.send_replace(Some(preview));
+                let tap = self.tap.borrow().clone();
+                if let Some(tap) = tap {
+                    // Who compares and is slower than the camera compares fewer frames.
+                    let _ = tap.try_send(Tapped { look: look.clone(), frame: frame.clone() });
+                }
                 self.tell(Looked::Seen { look, frame }).await;
                 Ok(())
             }
@@ -422,7 +496,73 @@ impl Keeper {
     }
 }
 
-async fn ask(running: &mut Running, request: &Request) -> Result<(Answer, Vec<u8>), ProtocolError> {
+/// Starts a child and waits until its model is loaded. A humble one leaves the processor to others.
+pub(crate) async fn launch(
+    program: &Path,
+    model: &Path,
+    providers: &[Provider],
+    pen: Option<&Pen>,
+    humble: bool,
+) -> Result<(Running, ModelName, Chosen), String> {
+    // A child that crashed over a model cannot say which.
+    let file = || Manifest::read(model).map_or_else(|_| model.to_owned(), |m| model.join(m.file));
+    let mut command = if humble { Command::new("nice") } else { Command::new(program) };
+    if humble {
+        command.args(["-n", "10"]).arg(program);
+    }
+    let mut child = command
+        .arg("perceive")
+        .arg("--model")
+        .arg(model)
+        .args(providers.iter().map(|p| format!("--execution-provider={}", p.name())))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| format!("cannot run {}: {error}", program.display()))?;
+    if let (Some(pen), Some(pid)) = (pen, child.id())
+        && let Err(error) = pen.admit(pid)
+    {
+        tracing::warn!(%error, "this perception child runs without a memory limit of its own");
+    }
+    if let Some(stderr) = child.stderr.take() {
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(stderr).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                tracing::warn!(target: "aerie::perceive", "{line}");
+            }
+        });
+    }
+    let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err("the child has no standard streams".to_owned());
+    };
+    let mut running = Running { child, input, output: BufReader::new(output) };
+    match timeout(ANSWER_LIMIT, protocol::read::<Answer>(&mut running.output)).await {
+        Ok(Ok((Answer::Ready { model, provider }, _))) => {
+            let (pid, on) = (running.child.id(), provider.provider.name());
+            tracing::info!(model = model.name, version = model.version, pid, on, "perception ready");
+            Ok((running, model, provider))
+        }
+        Ok(Ok((Answer::Failed { error }, _))) => Err(error),
+        Ok(Ok(_)) => Err("the child answered before it was ready".to_owned()),
+        Ok(Err(error)) => {
+            let status = running.child.wait().await.map_or_else(|e| e.to_string(), |status| status.to_string());
+            Err(format!("{}: the child ended while loading it ({status}; {error})", file().display()))
+        }
+        Err(_) => Err(format!("{}: not loaded within {ANSWER_LIMIT:?}", file().display())),
+    }
+}
+
+/// The end of a swap under way; without one, never.
+async fn next_loaded(swap: &mut Option<Swap>) -> Result<(Running, ModelName, Chosen), String> {
+    match swap {
+        None => std::future::pending().await,
+        Some(swap) => (&mut swap.loaded).await.unwrap_or_else(|_| Err("its start was given up".to_owned())),
+    }
+}
+
+pub(crate) async fn ask(running: &mut Running, request: &Request) -> Result<(Answer, Vec<u8>), ProtocolError> {
     let exchange = async {
         protocol::write(&mut running.input, request, &[]).await?;
         protocol::read(&mut running.output).await

@@ -28,6 +28,11 @@ pub fn sortie_event(station: &str, sortie_id: &str, sequence: u64, time: Timesta
     event(station, "aerie.sortie.v1", sortie_id, sequence, time, "application/json", data)
 }
 
+/// One step of an update of the station's model, rules or register.
+pub fn update_event(station: &str, sequence: u64, time: Timestamp, data: Value) -> Value {
+    event(station, "aerie.update.v1", "update", sequence, time, "application/json", data)
+}
+
 fn event(
     station: &str,
     kind: &str,
