@@ -28,9 +28,17 @@ use crate::config::Checked;
 /// More events of one case than a station makes between two backups.
 pub const SEQUENCE_GAP: u64 = 1000;
 
-const DATABASES: [&str; 3] = ["aerie.db", "outbox.db", "commands.db"];
-/// What a state directory holds beside them that cannot be made again.
-const FOLDERS: [&str; 1] = ["evidence"];
+/// What the station remembers of its work.
+const MEMORY: [&str; 3] = ["aerie.db", "outbox.db", "commands.db"];
+/// What it remembers of its models, and how new a release must be: no reset takes that away.
+const UPDATES: &str = "updates.db";
+const EVIDENCE: &str = "evidence";
+/// What a state directory holds beside its databases that cannot be made again.
+const FOLDERS: [&str; 3] = [EVIDENCE, "models", "update"];
+
+fn databases() -> impl Iterator<Item = &'static str> {
+    MEMORY.into_iter().chain([UPDATES])
+}
 const MANIFEST: &str = "manifest.json";
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -71,7 +79,7 @@ pub fn take(checked: &Checked, out: &Path) -> Result<Manifest, CareError> {
 fn pack(checked: &Checked, state: &Path, copies: &Path, out: &Path, manifest: &mut Manifest) -> Result<(), CareError> {
     let mut archive = tar::Builder::new(GzEncoder::new(owner_only(out)?, Compression::default()));
     // Outbox first: a picture is stored before the record that names it, so the folder read later holds them all.
-    for name in DATABASES {
+    for name in databases() {
         let path = state.join(name);
         if path.is_file() {
             let copy = copies.join(name);
@@ -81,15 +89,12 @@ fn pack(checked: &Checked, state: &Path, copies: &Path, out: &Path, manifest: &m
         }
     }
     for folder in FOLDERS {
-        let dir = state.join(folder);
-        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_file()) {
-                let name = format!("state/{folder}/{}", entry.file_name().to_string_lossy());
-                match append(&mut archive, manifest, &entry.path(), &name) {
-                    // Its retention ended just now.
-                    Err(CareError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
-                    other => other?,
-                }
+        for path in files_below(&state.join(folder)) {
+            let Ok(below) = path.strip_prefix(state) else { continue };
+            match append(&mut archive, manifest, &path, &format!("state/{}", below.display())) {
+                // Its retention ended just now.
+                Err(CareError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+                other => other?,
             }
         }
     }
@@ -114,6 +119,23 @@ fn pack(checked: &Checked, state: &Path, copies: &Path, out: &Path, manifest: &m
     let encoder = archive.into_inner().map_err(CareError::file("write", out))?;
     let mut file = encoder.finish().map_err(CareError::file("write", out))?;
     file.flush().and_then(|()| file.sync_all()).map_err(CareError::file("write", out))
+}
+
+/// Every whole file below a folder; what begins with a dot is still coming.
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let (path, kind) = (entry.path(), entry.file_type());
+        if entry.file_name().to_string_lossy().starts_with('.') {
+            continue;
+        }
+        match kind {
+            Ok(kind) if kind.is_dir() => files.extend(files_below(&path)),
+            Ok(kind) if kind.is_file() => files.push(path),
+            _ => {}
+        }
+    }
+    files
 }
 
 fn copy_database(path: &Path, copy: &Path) -> Result<i64, CareError> {
@@ -152,7 +174,7 @@ fn is_plain(path: &Path) -> bool {
 pub fn restore(from: &Path, state_dir: &Path, config_dir: Option<&Path>) -> Result<Manifest, CareError> {
     std::fs::create_dir_all(state_dir).map_err(CareError::file("make", state_dir))?;
     let _held = seize(state_dir)?;
-    if let Some(there) = DATABASES.iter().map(|name| state_dir.join(name)).find(|path| path.exists()) {
+    if let Some(there) = MEMORY.iter().map(|name| state_dir.join(name)).find(|path| path.exists()) {
         let remedy = "a backup is put back into an empty state directory only: `aerie reset` empties it";
         return Err(CareError::Exists { path: there, remedy });
     }
@@ -166,6 +188,13 @@ pub fn restore(from: &Path, state_dir: &Path, config_dir: Option<&Path>) -> Resu
     let _ = std::fs::remove_dir_all(&aside);
     let done = unpack(from, &aside).and_then(|manifest| {
         prepare(&aside.join("state"))?;
+        if state_dir.join(UPDATES).exists() {
+            // What is there is at least as new: an older release must not become acceptable by a backup.
+            let _ = std::fs::remove_file(aside.join("state").join(UPDATES));
+            for folder in FOLDERS.into_iter().filter(|folder| *folder != EVIDENCE) {
+                let _ = std::fs::remove_dir_all(aside.join("state").join(folder));
+            }
+        }
         move_all(&aside.join("state"), state_dir)?;
         if let Some(dir) = config_dir {
             move_all(&aside.join("config"), dir)?;
@@ -259,7 +288,8 @@ pub struct Emptied {
     pub undelivered: u64,
 }
 
-/// Takes a station's memory away: databases and evidence. Configuration and keys stay. Refused while something has not
+/// Takes a station's memory away: databases and evidence. Configuration and keys stay, and so does what is known of
+/// models: an older one must not become acceptable by a reset. Refused while something has not
 /// reached upstream, unless that is wanted.
 pub fn reset(state_dir: &Path, even_undelivered: bool) -> Result<Emptied, CareError> {
     let _held = seize(state_dir)?;
@@ -279,10 +309,10 @@ pub fn reset(state_dir: &Path, even_undelivered: bool) -> Result<Emptied, CareEr
     }
     for entry in std::fs::read_dir(state_dir).map_err(CareError::file("read", state_dir))?.flatten() {
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-        if FOLDERS.contains(&name.as_str()) {
+        if name == EVIDENCE {
             emptied.files += std::fs::read_dir(&path).into_iter().flatten().count();
             std::fs::remove_dir_all(&path).map_err(CareError::file("remove", &path))?;
-        } else if DATABASES.iter().any(|database| name.starts_with(database)) {
+        } else if MEMORY.iter().any(|database| name.starts_with(database)) {
             emptied.files += 1;
             std::fs::remove_file(&path).map_err(CareError::file("remove", &path))?;
         }
