@@ -19,9 +19,11 @@ impl<'a> View<'a> {
     /// None unless the part lies within `pixels`, and has a pixel.
     pub fn new(pixels: &'a [u8], stride: usize, x: u32, y: u32, width: u32, height: u32) -> Option<View<'a>> {
         let (x, y, width, height) = (x as usize, y as usize, width as usize, height as usize);
-        let fits = width > 0 && height > 0 && (x + width) * 3 <= stride;
-        let end = (y + height - 1).checked_mul(stride)?.checked_add((x + width) * 3)?;
-        (fits && end <= pixels.len()).then_some(View { pixels, stride, x, y, width, height })
+        if width == 0 || height == 0 || x.checked_add(width)?.checked_mul(3)? > stride {
+            return None;
+        }
+        let end = y.checked_add(height - 1)?.checked_mul(stride)?.checked_add((x + width) * 3)?;
+        (end <= pixels.len()).then_some(View { pixels, stride, x, y, width, height })
     }
 
     pub fn of(picture: &'a image::RgbImage) -> Option<View<'a>> {
