@@ -20,7 +20,7 @@ const LOOKS_NEEDED: usize = 2;
 /// … or one, when no other could and the model was this sure.
 const SINGLE_LOOK_SCORE: f32 = 0.8;
 /// … and when at least this share of the frames that could have shown it did.
-const SHARE_NEEDED: f64 = 0.4;
+const SHARE_NEEDED: f64 = 0.5;
 /// A thing that one look showed surely, and the others did not yet confirm, is looked at so often before it is let go;
 /// one that no look showed surely, so often.
 const LOOKS_IN_DOUBT: usize = 5;
