@@ -1,5 +1,5 @@
-//! The station's daemon alone, for a package: `aerie run` without OpenCV and the 200 libraries behind it, so that neither
-//! their memory nor a fault in one of them is flight's.
+//! The station's daemon alone, for a package: `aerie run` without OpenCV's picture libraries and the two hundred behind them, so that
+//! neither their memory nor a fault in one of them is flight's.
 
 #![forbid(unsafe_code)]
 
