@@ -5,7 +5,7 @@
 
 The station is aerie-station beside it, as systemd runs it; or `aerie run` where that is not there.
 """
-import json, os, pathlib, signal, socket, subprocess, sys, tempfile, time
+import json, os, pathlib, shutil, signal, socket, subprocess, sys, tempfile, time
 
 program = os.path.abspath(sys.argv[1])
 alone = program + "-station"
@@ -40,6 +40,10 @@ try:
         assert ear.recv(1000).startswith(b"READY=1"), "the first word was another"
         ready = time.monotonic() - started
         ready_cpu = proc(station.pid)["cpu_s"]
+        while b"perception ready" not in (here / "log").read_bytes():
+            assert station.poll() is None and time.monotonic() - started < 120, (here / "log").read_text()
+            time.sleep(0.02)
+        seeing = time.monotonic() - started
         time.sleep(30)
         first, t0 = proc(station.pid), time.monotonic()
         kids = children(station.pid)
@@ -50,6 +54,7 @@ try:
         written = last["written"] - first["written"] + sum(b["written"] - a["written"] for a, b in zip(kids_first, kids_last))
         print(json.dumps({
             "station": os.path.basename(run[0]), "seconds": round(took), "start_to_ready_s": round(ready, 2), "start_to_ready_cpu_s": ready_cpu,
+            "start_to_model_loaded_s": round(seeing, 2),
             "station_cpu_percent": round(100 * (last["cpu_s"] - first["cpu_s"]) / took, 2),
             "perception_cpu_percent": round(100 * sum(b["cpu_s"] - a["cpu_s"] for a, b in zip(kids_first, kids_last)) / took, 2),
             "station_rss_mb": round(last["rss_kb"] / 1024, 1), "station_rss_of_its_own_mb": round((last["anon_kb"] or 0) / 1024, 1),
@@ -62,3 +67,4 @@ try:
 finally:
     simulation.send_signal(signal.SIGINT)
     simulation.wait(20)
+    shutil.rmtree(here)
