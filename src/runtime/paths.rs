@@ -79,7 +79,9 @@ mod tests {
     fn a_station_without_opencv_finds_the_program_with_it_in_a_checkout_and_installed() {
         let dir = tempfile::tempdir().unwrap();
         let at = |path: &str| dir.path().join(path);
-        for program in ["target/release/aerie", "target/release/aerie-station", "usr/bin/aerie", "usr/lib/aerie/aerie-station"] {
+        for program in
+            ["target/release/aerie", "target/release/aerie-station", "usr/bin/aerie", "usr/lib/aerie/aerie-station"]
+        {
             std::fs::create_dir_all(at(program).parent().unwrap()).unwrap();
             std::fs::write(at(program), "").unwrap();
         }
