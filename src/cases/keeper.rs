@@ -13,14 +13,15 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
-use super::book::{Best, Book, Case, Finding, Sighted, View};
+use super::book::{Best, Book, Case, Finding, Sighted, Stance, View};
 use super::event::{self, Division};
 use super::kinds::{Kind, Kinds};
 use super::verdict::{Peace, Verdict, VerdictRefused};
-use crate::geo::{LatLon, Pose};
+use crate::geo::terrain::{On, Terrain};
+use crate::geo::{LatLon, Located, PIXEL_SIGMA, Pose, Target};
 use crate::outbox::{Class, Outbox, OutboxError, Payload, Record};
 use crate::perception::ledger::{self, Ledger, Rules, Survey};
-use crate::perception::protocol::{CameraModel, Look, Mark};
+use crate::perception::protocol::{CameraModel, Look, Mark, Sighting};
 use crate::perception::quality::Unusable;
 use crate::perception::supervise::Looked;
 use crate::perception::{Perception, PerceptionState};
@@ -61,6 +62,8 @@ pub struct Options {
     /// Where the camera's pictures arrive.
     pub media_dir: PathBuf,
     pub peace: Peace,
+    /// The ground that things are placed on; flat at take-off height when none.
+    pub terrain: Option<Arc<Terrain>>,
 }
 
 /// One picture, as the drone told of it.
@@ -84,6 +87,8 @@ pub struct Harvest {
     pub seen_again: u64,
     /// Sightings of buildings that the register permits.
     pub permitted: u64,
+    /// Sightings placed on flat ground because the terrain model has a gap there, or ends before it.
+    pub off_terrain: u64,
     /// How much of the patrol's area was seen, and how well.
     pub survey: Survey,
 }
@@ -334,7 +339,9 @@ impl Task {
         let frame = self.frame;
         self.files.insert(frame, file.clone());
         let camera = self.options.camera;
-        let look = Look { frame, file, taken_at: picture.taken_at, pose: picture.pose, camera };
+        // Who looks at it takes the ground for flat: as high as it is below the camera.
+        let pose = self.options.terrain.as_ref().map_or(picture.pose, |terrain| terrain.over_ground(&picture.pose));
+        let look = Look { frame, file, taken_at: picture.taken_at, pose, camera };
         let verdict = self.ledger.offer(frame, self.nominal(&look));
         self.held.insert(frame, look);
         if verdict == ledger::Verdict::Look {
@@ -399,15 +406,19 @@ impl Task {
                 self.harvest.frames += 1;
                 let camera = look.camera.camera(seen.width_px, seen.height_px);
                 self.ledger.looked(frame, camera, seen.sharpness);
+                let view = View { camera, pose: look.pose };
                 let sightings = seen
                     .sightings
                     .into_iter()
                     .filter_map(|s| {
+                        let kind = Kind::of_class(&s.class)?;
+                        let (located, stance) = self.place(&s, &view)?;
                         Some(Sighted {
-                            kind: Kind::of_class(&s.class)?,
+                            kind,
                             score: s.score,
                             sure: s.sure,
-                            located: s.located,
+                            located,
+                            stance,
                             at_edge: s.at_edge,
                             experimental: s.experimental,
                             frame,
@@ -416,7 +427,7 @@ impl Task {
                         })
                     })
                     .collect();
-                let findings = self.book.frame(View { camera, pose: look.pose }, sightings, Ulid::generate);
+                let findings = self.book.frame(view, sightings, Ulid::generate);
                 self.tell(findings).await;
                 for (at, looks) in self.book.doubts() {
                     for frame in self.ledger.ask(at, looks) {
@@ -427,6 +438,34 @@ impl Task {
         }
         self.harvest.survey = self.ledger.survey();
         self.harvest_out.send_replace(self.harvest);
+    }
+
+    /// Where a sighting is on the ground, and what the adjustment at the end needs; none where the terrain gives it no place.
+    fn place(&mut self, s: &Sighting, view: &View) -> Option<(Located, Stance)> {
+        let stance = |pose, height_m, height_sigma_m| Stance {
+            view: View { camera: view.camera, pose },
+            height_m,
+            height_sigma_m,
+        };
+        let Some(terrain) = &self.options.terrain else {
+            return Some((s.located, stance(view.pose, s.centre_height_m, s.centre_height_sigma_m)));
+        };
+        let pose = terrain.over_take_off(&view.pose);
+        let [x1, y1, x2, y2] = s.bbox.map(f64::from);
+        let target = Target {
+            pixel: [(x1 + x2) / 2.0, (y1 + y2) / 2.0],
+            pixel_sigma: PIXEL_SIGMA,
+            height_m: s.centre_height_m,
+            height_sigma_m: s.centre_height_sigma_m,
+        };
+        let (found, on) = terrain
+            .locate(&view.camera, &pose, &target)
+            .inspect_err(|error| tracing::debug!(%error, class = s.class, "a sighting has no place on the terrain"))
+            .ok()?;
+        if on == On::Flat || found.gap_m > 0.0 {
+            self.harvest.off_terrain += 1;
+        }
+        Some((found.place, stance(pose, found.height_m, found.height_sigma_m)))
     }
 
     async fn finish(&mut self, looked: &mut mpsc::Receiver<Looked>) -> Harvest {
@@ -458,6 +497,12 @@ impl Task {
         let findings = self.book.finish(Ulid::generate);
         self.tell(findings).await;
         self.harvest.permitted = self.book.permitted;
+        if self.harvest.off_terrain > 0 {
+            tracing::warn!(
+                sightings = self.harvest.off_terrain,
+                "the terrain model (terrain.model) has gaps or ends where things were seen: they were placed on flat ground, with wider ellipses"
+            );
+        }
         self.sortie = None;
         self.files.clear();
         self.held.clear();
