@@ -11,6 +11,7 @@ use ulid::Ulid;
 
 use super::adjust;
 use super::kinds::Kind;
+use super::place::Stance;
 use super::register::Register;
 use super::verdict::{Peace, Verdict};
 use crate::geo::{self, LatLon, Located};
@@ -42,14 +43,6 @@ pub struct Sighted {
     pub frame: u64,
     pub bbox: [f32; 4],
     pub taken_at: Timestamp,
-}
-
-/// What [`super::adjust`] needs of a look: where it was taken from, and how high the seen point is; both above take-off.
-#[derive(Debug, Clone, Copy)]
-pub struct Stance {
-    pub view: View,
-    pub height_m: f64,
-    pub height_sigma_m: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -494,6 +487,8 @@ mod tests {
     }
 
     fn sighted(kind: Kind, frame: u64, place: LatLon, score: f32) -> Sighted {
+        let view = view();
+        let [x, y] = geo::project_ground(&view.camera, &view.pose, place, 0.0).unwrap_or([5.0, 5.0]);
         Sighted {
             kind,
             score,
@@ -503,11 +498,11 @@ mod tests {
                 uncertainty: Ellipse { semi_major_m: 3.0, semi_minor_m: 3.0, bearing_deg: 0.0 },
                 slant_m: 80.0,
             },
-            stance: Stance { view: view(), height_m: 0.0, height_sigma_m: 0.3 },
+            stance: Stance { view, height_m: 0.0, height_sigma_m: 0.3 },
             at_edge: false,
             experimental: false,
             frame,
-            bbox: [0.0, 0.0, 10.0, 10.0],
+            bbox: [x - 5.0, y - 5.0, x + 5.0, y + 5.0].map(|v| v as f32),
             taken_at: Timestamp::UNIX_EPOCH,
         }
     }

@@ -13,15 +13,16 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
-use super::book::{Best, Book, Case, Finding, Sighted, Stance, View};
+use super::book::{Best, Book, Case, Finding, Sighted, View};
 use super::event::{self, Division};
 use super::kinds::{Kind, Kinds};
+use super::place::place;
 use super::verdict::{Peace, Verdict, VerdictRefused};
 use crate::geo::terrain::{On, Terrain};
-use crate::geo::{LatLon, Located, PIXEL_SIGMA, Pose, Target};
+use crate::geo::{LatLon, Pose};
 use crate::outbox::{Class, Outbox, OutboxError, Payload, Record};
 use crate::perception::ledger::{self, Ledger, Rules, Survey};
-use crate::perception::protocol::{CameraModel, Look, Mark, Sighting};
+use crate::perception::protocol::{CameraModel, Look, Mark};
 use crate::perception::quality::Unusable;
 use crate::perception::supervise::Looked;
 use crate::perception::{Perception, PerceptionState};
@@ -407,12 +408,14 @@ impl Task {
                 let camera = look.camera.camera(seen.width_px, seen.height_px);
                 self.ledger.looked(frame, camera, seen.sharpness);
                 let view = View { camera, pose: look.pose };
+                let terrain = self.options.terrain.as_deref();
                 let sightings = seen
                     .sightings
                     .into_iter()
                     .filter_map(|s| {
                         let kind = Kind::of_class(&s.class)?;
-                        let (located, stance) = self.place(&s, &view)?;
+                        let (located, stance, on) = place(terrain, &s, &view)?;
+                        self.harvest.off_terrain += u64::from(terrain.is_some() && on == On::Flat);
                         Some(Sighted {
                             kind,
                             score: s.score,
@@ -438,34 +441,6 @@ impl Task {
         }
         self.harvest.survey = self.ledger.survey();
         self.harvest_out.send_replace(self.harvest);
-    }
-
-    /// Where a sighting is on the ground, and what the adjustment at the end needs; none where the terrain gives it no place.
-    fn place(&mut self, s: &Sighting, view: &View) -> Option<(Located, Stance)> {
-        let stance = |pose, height_m, height_sigma_m| Stance {
-            view: View { camera: view.camera, pose },
-            height_m,
-            height_sigma_m,
-        };
-        let Some(terrain) = &self.options.terrain else {
-            return Some((s.located, stance(view.pose, s.centre_height_m, s.centre_height_sigma_m)));
-        };
-        let pose = terrain.over_take_off(&view.pose);
-        let [x1, y1, x2, y2] = s.bbox.map(f64::from);
-        let target = Target {
-            pixel: [(x1 + x2) / 2.0, (y1 + y2) / 2.0],
-            pixel_sigma: PIXEL_SIGMA,
-            height_m: s.centre_height_m,
-            height_sigma_m: s.centre_height_sigma_m,
-        };
-        let (found, on) = terrain
-            .locate(&view.camera, &pose, &target)
-            .inspect_err(|error| tracing::debug!(%error, class = s.class, "a sighting has no place on the terrain"))
-            .ok()?;
-        if on == On::Flat || found.gap_m > 0.0 {
-            self.harvest.off_terrain += 1;
-        }
-        Some((found.place, stance(pose, found.height_m, found.height_sigma_m)))
     }
 
     async fn finish(&mut self, looked: &mut mpsc::Receiver<Looked>) -> Harvest {
