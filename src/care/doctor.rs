@@ -134,7 +134,12 @@ fn terrain(checked: &Checked) -> Option<Finding> {
         ok("terrain", "the model reaches to every patrol's corners")
     } else {
         let what = format!("the model has gaps or ends before the corners of: {}", beyond.join(", "));
-        bad("terrain", Grade::Warn, what, "take a larger terrain.model; there the ground is taken for flat, with wider ellipses")
+        bad(
+            "terrain",
+            Grade::Warn,
+            what,
+            "take a larger terrain.model; there the ground is taken for flat, with wider ellipses",
+        )
     })
 }
 

@@ -294,7 +294,13 @@ impl Book {
                 index
             }
             None => {
-                self.things.push(Thing { looks: vec![sighted], case: None, adjusted: None, rejected: false, said: None });
+                self.things.push(Thing {
+                    looks: vec![sighted],
+                    case: None,
+                    adjusted: None,
+                    rejected: false,
+                    said: None,
+                });
                 self.things.len() - 1
             }
         }

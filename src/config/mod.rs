@@ -281,7 +281,8 @@ fn read_terrain(config: &TerrainConfig, dock: LatLon) -> Result<Terrain, (&'stat
     }
     let shown = config.model.display();
     let bytes = std::fs::read(&config.model).map_err(|error| ("model", format!("{shown} cannot be read: {error}")))?;
-    let dem = Dem::read(&bytes, &config.model.to_string_lossy()).map_err(|error| ("model", format!("{shown}: {error}")))?;
+    let dem =
+        Dem::read(&bytes, &config.model.to_string_lossy()).map_err(|error| ("model", format!("{shown}: {error}")))?;
     Terrain::new(dem, dock, above).map_err(|error| ("model", format!("{shown}: {error}")))
 }
 
@@ -489,7 +490,18 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
         }
     }
     faults.none()?;
-    Ok(Checked { config, file: path.to_owned(), base, patrols, approvals, exclusions, register, terrain, zone, holidays })
+    Ok(Checked {
+        config,
+        file: path.to_owned(),
+        base,
+        patrols,
+        approvals,
+        exclusions,
+        register,
+        terrain,
+        zone,
+        holidays,
+    })
 }
 
 #[cfg(test)]

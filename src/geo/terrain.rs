@@ -168,7 +168,10 @@ mod tests {
         let [e, _] = LocalFrame::new(HERE).to_enu(found.place.at);
         assert!((e - 340.0).abs() < 1.0, "the ground goes on as high as below the camera: {e}");
         let wide = found.place.uncertainty;
-        assert!(wide.semi_major_m > 1.96 * terrain.relief_m && wide.semi_major_m > 3.0 * known.semi_major_m, "{wide:?}");
+        assert!(
+            wide.semi_major_m > 1.96 * terrain.relief_m && wide.semi_major_m > 3.0 * known.semi_major_m,
+            "{wide:?}"
+        );
 
         let holed = model(2.0, 300, |e, n| if e > 30.0 && e < 200.0 && n.abs() < 200.0 { f64::NAN } else { 90.0 });
         let holed = Terrain::new(holed, HERE, 0.0).unwrap();

@@ -167,12 +167,7 @@ impl ShotMaker {
             index: u32::try_from(report.image_index).unwrap_or_default(),
             taken_at,
             file: file_name(report.file_url.to_str().unwrap_or_default()),
-            pose: Pose {
-                at,
-                height_m,
-                attitude,
-                sigma,
-            },
+            pose: Pose { at, height_m, attitude, sigma },
         })
     }
 

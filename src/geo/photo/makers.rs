@@ -166,7 +166,9 @@ fn pix4d(exif: &Fields, xmp: &Properties) -> Said {
         && is(&exif.make, "autel")
     {
         // Its gimbal cannot look backwards: some firmware counts the angle from nadir with the other sign.
-        notes.push(format!("the camera's pitch of {p}° from straight down is taken as ahead: an Autel cannot look backwards"));
+        notes.push(format!(
+            "the camera's pitch of {p}° from straight down is taken as ahead: an Autel cannot look backwards"
+        ));
         pitch = Some(-p);
     }
     Said {
