@@ -1,4 +1,4 @@
-//! Contact sheets: parts of pictures side by side, with what was right (green), false (red) and missed (yellow).
+//! Contact sheets: parts of pictures side by side, with what was right (green, its score), false (red) and missed (yellow).
 
 use image::{Rgb, RgbImage, imageops};
 
@@ -22,7 +22,7 @@ pub fn part(picture: &RgbImage, look: &Look, classes: &[Judged]) -> Result<RgbIm
         for (bbox, score) in matching::judge(look, class, 0.5).hit_by {
             if score.is_none_or(|s| s < judged.threshold) {
                 wrong = wrong.or(Some(bbox));
-                boxes.push((bbox, format!("MISSED {}", judged.name), annotate::YELLOW));
+                boxes.push((bbox, judged.name.clone(), annotate::YELLOW));
             }
         }
         let demanded: Vec<_> = look.marked.iter().filter(|m| m.class == Some(class)).collect();
@@ -30,8 +30,9 @@ pub fn part(picture: &RgbImage, look: &Look, classes: &[Judged]) -> Result<RgbIm
             let hit = demanded.iter().any(|m| matching::overlap(&m.bbox, &found.bbox) >= 0.5);
             let place = if hit { &mut right } else { &mut wrong };
             *place = place.or(Some(found.bbox));
-            let color = if hit { RIGHT } else { annotate::RED };
-            boxes.push((found.bbox, format!("{} {:.0}%", judged.name, found.score * 100.0), color));
+            let percent = format!("{:.0}", found.score * 100.0);
+            let said = if hit { (percent, RIGHT) } else { (format!("{} {percent}", judged.name), annotate::RED) };
+            boxes.push((found.bbox, said.0, said.1));
         }
     }
     let (width, height) = picture.dimensions();
@@ -52,6 +53,7 @@ pub fn part(picture: &RgbImage, look: &Look, classes: &[Judged]) -> Result<RgbIm
     let boxes: Vec<_> = boxes
         .into_iter()
         .map(|(bbox, label, color)| annotate::Box { bbox: moved(bbox), label: label.to_uppercase(), color })
+        .filter(|mark| matching::overlap(&mark.bbox, &[0.0, 0.0, to(wide) as f32, to(tall) as f32]) > 0.0)
         .collect();
     annotate::drawn(&crop, &boxes, CELL_PX)
 }
