@@ -33,6 +33,8 @@ pub enum DatasetError {
     CountsAs { path: PathBuf, class: String, known: String },
     #[error("{path}: {key} must be between 0 and 100 metres")]
     Length { path: PathBuf, key: String },
+    #[error("{path}: `labels`: {folder} is not there")]
+    NoLabels { path: PathBuf, folder: PathBuf },
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     #[error("{0} holds no picture (.jpg, .jpeg, .png)")]
@@ -67,6 +69,8 @@ struct Description {
     /// Folder of the pictures within the data.
     #[serde(default)]
     pictures: PathBuf,
+    /// Folder of the marks, from this file's own, where they lie neither beside the pictures nor in `labels`.
+    labels: Option<PathBuf>,
     /// Only pictures whose names begin so; all when empty.
     #[serde(default)]
     only: Vec<String>,
@@ -81,6 +85,7 @@ pub struct Dataset {
     /// Per class of the model: what a find of it counts as.
     pub counts_as: Vec<usize>,
     model_gsd_m: f64,
+    labels: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -133,7 +138,11 @@ impl Dataset {
         }
         let pictures = pictures(&data.join(&description.pictures), &description.only)?;
         let model_gsd_m = model.ground_sample_distance(data)?;
-        Ok(Dataset { description, pictures, meaning, counts_as, model_gsd_m })
+        let labels = description.labels.as_ref().map(|l| path.parent().unwrap_or(Path::new("")).join(l));
+        if let Some(folder) = labels.as_ref().filter(|folder| !folder.is_dir()) {
+            return Err(DatasetError::NoLabels { path, folder: folder.to_owned() });
+        }
+        Ok(Dataset { description, pictures, meaning, counts_as, model_gsd_m, labels })
     }
 
     /// Whether all of this class is marked in every picture.
@@ -143,7 +152,10 @@ impl Dataset {
 
     /// What is marked in a picture of this size, and its scale where the description or its boxes tell it.
     pub fn read(&self, picture: &Path, width: u32, height: u32) -> Result<(Vec<Marked>, Option<f64>), DatasetError> {
-        let path = labels_of(picture);
+        let path = match (&self.labels, picture.file_stem()) {
+            (Some(folder), Some(stem)) => folder.join(stem).with_added_extension("txt"),
+            _ => labels_of(picture),
+        };
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             // Nothing is marked in it.
