@@ -32,6 +32,8 @@ pub enum NoShot {
     Repeated,
     /// Neither the camera, nor a gimbal, nor the vehicle said how the camera looked.
     NoAttitude,
+    /// The camera does not know where it was, nor did the drone say so about that time.
+    NoPlace,
 }
 
 /// A stream of shots. A reader more than the channel's size behind loses the oldest; what it lost is counted and logged.
@@ -70,8 +72,8 @@ impl Shots {
 pub(crate) struct ShotMaker {
     sigma: PoseSigma,
     clock: Clock,
-    /// East, north, up in metres a second, as last told.
-    velocity_m_s: Option<[f64; 3]>,
+    /// Where the drone was and how it moved, as last told.
+    drone: Option<GLOBAL_POSITION_INT_DATA>,
     /// Index and time of the last reports. A rebooted camera counts from zero again, but at another time.
     seen: VecDeque<(i32, u64)>,
     /// The gimbal's last attitudes by the drone's clock, about six seconds at 10 Hz.
@@ -84,13 +86,15 @@ const SEEN: usize = 1024;
 const GIMBAL: usize = 64;
 /// Between attitudes further apart in time nobody knows how it turned.
 const LONGEST_GAP_S: f64 = 0.5;
+/// A place that is older, or newer, does not tell where the shutter opened.
+const LONGEST_DRIFT_S: f64 = 1.0;
 
 impl ShotMaker {
     pub fn new(sigma: PoseSigma, clock: Clock) -> Self {
         ShotMaker {
             sigma,
             clock,
-            velocity_m_s: None,
+            drone: None,
             seen: VecDeque::new(),
             gimbal: VecDeque::new(),
             commanded_pitch_deg: None,
@@ -99,7 +103,7 @@ impl ShotMaker {
 
     /// Notes how the drone moves.
     pub fn moves(&mut self, p: &GLOBAL_POSITION_INT_DATA) {
-        self.velocity_m_s = Some([p.vy, p.vx, -p.vz].map(|v| f64::from(v) / 100.0));
+        self.drone = Some(p.clone());
     }
 
     /// What was reported before will be reported again, and is wanted.
@@ -162,7 +166,7 @@ impl ShotMaker {
             .map(|micros| self.clock.moment(micros as f64 / 1e6, 0.5, 1))
             .and_then(|s| Timestamp::from_microsecond((s * 1e6).round() as i64).ok())
             .unwrap_or(now);
-        let (at, height_m, sigma) = self.place_at_exposure(report);
+        let (at, height_m, sigma) = self.place_at_exposure(report, moment_s).ok_or(NoShot::NoPlace)?;
         Ok(Shot {
             index: u32::try_from(report.image_index).unwrap_or_default(),
             taken_at,
@@ -171,18 +175,34 @@ impl ShotMaker {
         })
     }
 
-    /// The reported place, moved on by what the drone flew until the exposure.
-    fn place_at_exposure(&self, report: &CAMERA_IMAGE_CAPTURED_DATA) -> (LatLon, f64, PoseSigma) {
-        let (at, height_m) = (from_e7(report.lat, report.lon), f64::from(report.relative_alt) / 1e3);
-        let late = self.clock.latency_s;
-        let Some([east, north, up]) = self.velocity_m_s.filter(|_| late != 0.0) else {
-            return (at, height_m, self.sigma);
+    /// The reported place, moved on by what the drone flew until the exposure; or the drone's own, where the camera knows
+    /// none and says 0, 0.
+    fn place_at_exposure(
+        &self,
+        report: &CAMERA_IMAGE_CAPTURED_DATA,
+        moment_s: f64,
+    ) -> Option<(LatLon, f64, PoseSigma)> {
+        let unknown = report.lat == 0 && report.lon == 0;
+        let drone = self.drone.as_ref();
+        let (at, height_m, late) = if unknown {
+            let drone = drone.filter(|d| (d.lat, d.lon) != (0, 0))?;
+            let late = moment_s - f64::from(drone.time_boot_ms) / 1e3;
+            if late.abs() > LONGEST_DRIFT_S {
+                return None;
+            }
+            (from_e7(drone.lat, drone.lon), f64::from(drone.relative_alt) / 1e3, late)
+        } else {
+            (from_e7(report.lat, report.lon), f64::from(report.relative_alt) / 1e3, self.clock.latency_s)
         };
+        let Some(drone) = drone.filter(|_| late != 0.0) else {
+            return Some((at, height_m, self.sigma));
+        };
+        let [east, north, up] = [drone.vy, drone.vx, -drone.vz].map(|v| f64::from(v) / 100.0);
         let drift_m = 0.5 * ACCELERATION_M_S2 * late * late;
         let mut sigma = self.sigma;
         sigma.horizontal_m = sigma.horizontal_m.hypot(drift_m);
         sigma.vertical_m = sigma.vertical_m.hypot(drift_m);
-        (LocalFrame::new(at).to_latlon(east * late, north * late), height_m + up * late, sigma)
+        Some((LocalFrame::new(at).to_latlon(east * late, north * late), height_m + up * late, sigma))
     }
 
     /// Where the report's own attitude is of another moment than the exposure: the gimbal's, if it was told on both sides of it.
@@ -398,6 +418,30 @@ mod tests {
         let shot = plain.shot(&told, None, Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!((shot.pose.at, shot.pose.height_m), (from_e7(told.lat, told.lon), 60.0));
         assert_eq!(shot.taken_at.as_microsecond(), told.time_utc as i64);
+    }
+
+    #[test]
+    fn a_camera_that_does_not_know_its_place_takes_the_drones_of_that_moment_or_gives_no_shot() {
+        let mut maker = maker();
+        let lost = CAMERA_IMAGE_CAPTURED_DATA { lat: 0, lon: 0, relative_alt: 0, ..report(1) };
+        assert_eq!(maker.shot(&lost, None, Timestamp::UNIX_EPOCH), Err(NoShot::NoPlace));
+        let drone = |time_boot_ms| GLOBAL_POSITION_INT_DATA {
+            time_boot_ms,
+            lat: 230_500_000,
+            lon: 1_130_000_000,
+            relative_alt: 60_000,
+            vx: 800,
+            ..Default::default()
+        };
+        maker.moves(&drone(4750));
+        let shot =
+            maker.shot(&CAMERA_IMAGE_CAPTURED_DATA { image_index: 2, ..lost.clone() }, None, Timestamp::UNIX_EPOCH);
+        let pose = shot.unwrap().pose;
+        let moved = LocalFrame::new(from_e7(230_500_000, 1_130_000_000)).to_enu(pose.at);
+        assert!((moved[1] - 2.0).abs() < 1e-3 && pose.height_m == 60.0, "{moved:?}");
+        maker.moves(&drone(3000));
+        let old = maker.shot(&CAMERA_IMAGE_CAPTURED_DATA { image_index: 3, ..lost }, None, Timestamp::UNIX_EPOCH);
+        assert_eq!(old, Err(NoShot::NoPlace));
     }
 
     #[test]
