@@ -80,7 +80,7 @@ fn rest(
             let read = here.chunk.len() - had;
             if here.chunk.len() as u64 == size {
                 if file.chunks.get((here.good / CHUNK) as usize) != Some(&release::digest(&here.chunk)) {
-                    here.chunk.clear();
+                    here.forget()?;
                     let (from, to) = (here.good, here.good + size);
                     return Err(FetchError::False { path: file.path.clone(), from, to });
                 }
@@ -121,6 +121,12 @@ impl Here<'_> {
 
     fn length(&self) -> u64 {
         self.good + self.chunk.len() as u64
+    }
+
+    /// Of a chunk that is false, what came and what lay on the disk.
+    fn forget(&mut self) -> Result<(), FetchError> {
+        self.chunk.clear();
+        self.file.set_len(self.good).map_err(|source| FetchError::Disk { path: self.path.to_owned(), source })
     }
 
     /// Writes and flushes the chunk, whole or not.

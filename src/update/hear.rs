@@ -39,10 +39,7 @@ impl Task {
     }
 
     /// One look at a repository; it borrows nothing, so it can run beside the task.
-    fn look(
-        &self,
-        origin: Arc<dyn Origin>,
-    ) -> impl Future<Output = Result<Found, UpdateError>> + Send + use<> {
+    fn look(&self, origin: Arc<dyn Origin>) -> impl Future<Output = Result<Found, UpdateError>> + Send + use<> {
         let options = &self.prepared.options;
         let (root, group) = (options.config.root.clone(), options.config.group.clone());
         let (store, now) = (self.prepared.store.clone(), self.now());

@@ -442,7 +442,6 @@ impl Task {
         let ledger = Arc::clone(&self.prepared.ledger);
         Ok(blocking(move || work(&mut ledger.lock().unwrap_or_else(PoisonError::into_inner))).await??)
     }
-
 }
 
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, UpdateError> {

@@ -55,7 +55,8 @@ impl Task {
                 Some(format!("trial: {} of {} frames", tally.frames, self.prepared.options.config.watch.trial_frames))
             }
         };
-        let unusable: Vec<&str> = self.prepared.damaged.iter().chain(&self.prepared.unread).map(String::as_str).collect();
+        let unusable: Vec<&str> =
+            self.prepared.damaged.iter().chain(&self.prepared.unread).map(String::as_str).collect();
         let damaged = Some(unusable.join("; ")).filter(|text| !text.is_empty());
         self.view.send_modify(|v| {
             (v.kinds, v.damaged, v.doing) = (kinds, damaged, doing.or(v.doing.take().filter(|d| d.contains("folder"))))

@@ -1,7 +1,10 @@
 //! A disk that is small enough to fill.
 
 /// A file system of its own, so small that it can be filled. None where this machine does not allow it.
-pub struct SmallDisk(pub std::path::PathBuf, #[expect(dead_code, reason = "the folder goes with it")] tempfile::TempDir);
+pub struct SmallDisk(
+    pub std::path::PathBuf,
+    #[expect(dead_code, reason = "the folder goes with it")] tempfile::TempDir,
+);
 
 impl SmallDisk {
     pub fn mount(megabytes: u32) -> Option<Self> {

@@ -40,7 +40,9 @@ struct Count(fs::File);
 
 impl Count {
     fn open(dir: &Path) -> Count {
-        Count(fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(dir.join("count")).unwrap())
+        Count(
+            fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(dir.join("count")).unwrap(),
+        )
     }
 
     fn get(&self, place: u64) -> u64 {
