@@ -184,18 +184,19 @@ fn a_signed_verdict_and_a_signed_request_reach_a_station_that_flies_and_are_carr
         "point": {"lat": at[1], "lon": at[0]}, "why": "citizen", "note": "smoke, says a caller", "until": later});
     send(&config, "request", "request", &request);
     // The patrol's flight comes first; then this one goes through the same gates.
+    assert!(cli(&config, &["patrol", "return"]).0);
     let asked = until("the request flies", 240, || {
         let mut events = of_type("aerie.sortie.v1").into_iter();
-        events.find(|e| e["data"]["state"] == "airborne" && e["data"]["patrol"] != "town")
+        events.find(|e| e["data"]["state"] == "airborne" && e["data"]["trigger"] == "request")
     });
-    assert_eq!(asked["data"]["trigger"], "mqtt", "{asked}");
+    assert_eq!(asked["data"]["patrol"], "request", "{asked}");
     let replies = || -> Vec<Value> {
         let heard = heard(&config).into_iter();
         heard.filter(|m| m["topic"].as_str().unwrap().contains("/reply/")).map(|m| m["payload"].clone()).collect()
     };
     let replies = until("each is answered once", 30, || Some(replies()).filter(|all| all.len() >= 2));
     assert!(replies.len() == 2 && replies.iter().all(|reply| reply["status"] == "done"), "{replies:?}");
-    assert!(cli(&config, &["patrol", "return"]).0);
+    assert!(replies.iter().any(|reply| reply["data"]["state"] == "waiting"), "{replies:?}");
 }
 
 #[test]

@@ -172,7 +172,11 @@ async fn child_updates() {
     let station = Station::start_at(&life.state, &life.root, Some(life.url), Path::new(AERIE), |_| {}).await;
     loop {
         let _ = station.updates.check().await;
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        // Somebody is impatient now and then, so that kills come in trials too, and not in the long shadow alone.
+        if rand::random_bool(0.3) {
+            let _ = station.updates.promote("chief".to_owned()).await;
+        }
     }
 }
 
