@@ -28,6 +28,7 @@ cv2.setNumThreads(0)  # the trainer runs one process a core; OpenCV's own thread
 GSD_M = 0.10
 BUILDING, BLUE_ROOF, VEHICLE, MACHINE, EARTHWORK, GARBAGE, DEBRIS, BURNING = range(8)
 ALL = tuple(range(8))
+PASTED = 0.4  # share of the crops of real pictures on which generated things are laid
 HARD = 0.35  # share of the crops near places where an earlier round fired wrongly
 CAR_M = 4.4  # typical length of a car, from which the scale of the Minsk pictures is estimated
 
@@ -55,6 +56,9 @@ SOURCES = {
     "fire": Source((BURNING,), 0.02, (0.5, 1.2)),
     "streetgarbage": Source((GARBAGE,), 0.01, (0.3, 0.9)),
 }
+
+
+AERIAL = ("minsk", "banepa", "kampala")  # real pictures from above, on which cut-out things are laid
 
 
 class Cache:
@@ -98,6 +102,49 @@ class Cache:
         return group[int(rng.integers(len(group)))]
 
 
+class Cutouts:
+    """Things without their surroundings, to be laid on real pictures, where their class is known to be absent otherwise."""
+
+    def __init__(self, folder: Path):
+        index = folder / "cutouts.json"
+        self.items = json.loads(index.read_text()) if index.exists() else []
+        self.raw = np.memmap(folder / "cutouts.u8", np.uint8, "r") if self.items else None
+        self.by_class: dict[int, list[dict]] = {}
+        for i in self.items:
+            self.by_class.setdefault(i["class"], []).append(i)
+
+    def lay(self, image: np.ndarray, boxes: np.ndarray, rng: np.random.Generator, known: tuple[int, ...]) -> np.ndarray:
+        """Lays up to three things on `image` (in place), away from what is marked; the boxes with theirs."""
+        classes = [c for c in self.by_class if c in known]
+        size = image.shape[0]
+        for _ in range(int(rng.integers(1, 4)) if classes else 0):
+            of = self.by_class[classes[int(rng.integers(len(classes)))]]
+            i = of[int(rng.integers(len(of)))]
+            n = i["h"] * i["w"] * 4
+            rgba = np.rot90(self.raw[i["at"] : i["at"] + n].reshape(i["h"], i["w"], 4), int(rng.integers(4)))
+            f = float(np.exp(rng.uniform(-0.3, 0.3)))
+            w, h = max(8, int(rgba.shape[1] * f)), max(8, int(rgba.shape[0] * f))
+            if w >= size * 0.9 or h >= size * 0.9:
+                continue
+            rgba = cv2.resize(np.ascontiguousarray(rgba), (w, h), interpolation=cv2.INTER_AREA if f < 1 else cv2.INTER_LINEAR)
+            x, y = int(rng.integers(0, size - w)), int(rng.integers(0, size - h))
+            if len(boxes):
+                wide = np.minimum(boxes[:, 3], x + w) - np.maximum(boxes[:, 1], x)
+                tall = np.minimum(boxes[:, 4], y + h) - np.maximum(boxes[:, 2], y)
+                if (np.clip(wide, 0, None) * np.clip(tall, 0, None)).max() > 0.1 * w * h:
+                    continue
+            under = image[y : y + h, x : x + w].astype(np.float32)
+            # Soft rims, and light more like that of the picture.
+            alpha = cv2.GaussianBlur(rgba[..., 3].astype(np.float32) / 255, (0, 0), float(rng.uniform(0.5, 1.2)))[..., None]
+            gain = float(np.clip(under.mean() / 115, 0.6, 1.4)) ** float(rng.uniform(0.3, 1.0))
+            over = np.clip(rgba[..., :3].astype(np.float32) * gain, 0, 255)
+            if i["class"] == BURNING:  # smoke is thin: the ground shows through
+                alpha = alpha * float(rng.uniform(0.6, 1.0))
+            image[y : y + h, x : x + w] = (under + (over - under) * alpha).astype(np.uint8)
+            boxes = np.concatenate([boxes, np.array([[i["class"], x, y, x + w, y + h, 0]], np.float32)])
+        return boxes
+
+
 class CacheWriter:
     def __init__(self, folder: Path, name: str):
         folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +173,7 @@ class CacheWriter:
 # ---------------------------------------------------------------- augmentation
 
 
-def crop(cache: Cache, rng: np.random.Generator, size: int, scale: tuple[float, float], rare: np.ndarray | None = None):
+def crop(cache: Cache, rng: np.random.Generator, size: int, scale: tuple[float, float], rare: np.ndarray | None = None, lay=None):
     """One augmented crop: image [size,size,3] uint8 RGB, boxes [n,6] (class, x1, y1, x2, y2, ignore)."""
     hard = cache.hard[int(rng.choice(len(cache.hard), p=cache.hard_p))] if cache.hard and rng.random() < HARD else None
     k = cache.pick(rng) if hard is None else hard[0]
@@ -174,6 +221,8 @@ def crop(cache: Cache, rng: np.random.Generator, size: int, scale: tuple[float, 
     grey = int(rng.integers(90, 130))
     out = cv2.warpAffine(np.ascontiguousarray(part), mp, (size, size), flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=(grey,) * 3)
     boxes = warp_boxes(labels, m, size)
+    if lay is not None and rng.random() < PASTED:
+        boxes = lay(out, boxes, rng)
     return photometric(out, rng), boxes
 
 
@@ -238,6 +287,7 @@ class Sampler:
         share = np.array([SOURCES[n].share for n in names])
         self.p = share / share.sum()
         self.seed, self.size, self.batch, self.rank = seed, size, batch, rank
+        self.cutouts = Cutouts(cache_dir)
         self.rare = {}
         for n, c in self.caches.items():
             counts = np.bincount(np.concatenate([l[:, 0].astype(int) for l in c.labels if len(l)]), minlength=len(CLASSES))
@@ -249,8 +299,12 @@ class Sampler:
         rows, known = [], np.zeros((self.batch, len(CLASSES)), np.float32)
         for b in range(self.batch):
             n = self.names[int(rng.choice(len(self.names), p=self.p))]
-            images[b], boxes = crop(self.caches[n], rng, self.size, SOURCES[n].scale, self.rare[n])
-            known[b, list(SOURCES[n].known)] = 1
+            known_here = SOURCES[n].known
+            lay = None
+            if n in AERIAL and self.cutouts.items:
+                lay = lambda image, boxes, rng, k=known_here: self.cutouts.lay(image, boxes, rng, k)
+            images[b], boxes = crop(self.caches[n], rng, self.size, SOURCES[n].scale, self.rare[n], lay)
+            known[b, list(known_here)] = 1
             rows.append(boxes)
         m = max(1, max(len(r) for r in rows))
         packed = np.full((self.batch, m, 6), -1, np.float32)

@@ -7,6 +7,7 @@ Banepa and Kampala from the scale of their map tiles, Minsk from the length of i
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import re
 import sys
@@ -77,13 +78,31 @@ def banepa(root: Path, split: str, out: CacheWriter) -> None:
         blue = blue_roofs(p, root / "banepa_building" / "blue_roof_prelabels" / (p.stem + ".txt"))
         image, rows = resample(*read(p), 0.13 / GSD_M)
         scale = image.shape[0] / 512
+        blue = [(c, x1 * scale, y1 * scale, x2 * scale, y2 * scale, ignore) for c, x1, y1, x2, y2, ignore in blue]
         boxes = mapped(rows, {0: (BUILDING, 0)})
-        for c, x1, y1, x2, y2, ignore in blue:
-            boxes.append((c, x1 * scale, y1 * scale, x2 * scale, y2 * scale, ignore))
-            # A blue roof is a building too, here marked as one: do not punish either answer on it.
-            if split == "train":
-                boxes.append((BUILDING, x1 * scale, y1 * scale, x2 * scale, y2 * scale, 1))
-        out.add(image, boxes, p.stem, p.name)
+        if split == "train":
+            # A cell says one class, and a blue roof is worth more than a building: one that surely is blue is none. Where
+            # it is not sure, neither answer is punished.
+            sure = [b for b in blue if not b[5]]
+            boxes = [b for b in boxes if not any(overlap(b[1:5], s[1:5]) > 0.4 for s in sure)]
+            boxes += [(BUILDING, *b[1:5], 1) for b in blue if b[5]]
+        out.add(image, boxes + blue, p.stem, p.name)
+
+
+def overlap(a, b) -> float:
+    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    inter = max(0.0, w) * max(0.0, h)
+    return inter / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter + 1e-9)
+
+
+def write_blue_labels(root: Path, folder: Path) -> None:
+    """The same judgement as text, for `aerie model evaluate` (sets/banepa_blue.toml)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for p in pictures(root / "banepa_building" / "val"):
+        h, w = cv2.imread(str(p)).shape[:2]
+        rows = blue_roofs(p, root / "banepa_building" / "blue_roof_prelabels" / (p.stem + ".txt"))
+        lines = [f"0 {(x1 + x2) / 2 / w:.6f} {(y1 + y2) / 2 / h:.6f} {(x2 - x1) / w:.6f} {(y2 - y1) / h:.6f} {ignore}" for _, x1, y1, x2, y2, ignore in rows]
+        (folder / (p.stem + ".txt")).write_text("\n".join(lines) + "\n")
 
 
 def blue_roofs(picture: Path, labels: Path) -> list:
@@ -144,6 +163,21 @@ def streetgarbage(root: Path, split: str, out: CacheWriter) -> None:
         out.add(image, mapped(rows, {0: (GARBAGE, 0), 1: (GARBAGE, 1), 2: (GARBAGE, 1)}), p.stem, p.name)
 
 
+def cutouts(root: Path, cache: Path) -> int:
+    """Things without their surroundings, out of generated towns: one RGBA file and its index."""
+    index, at = [], 0
+    cache.mkdir(parents=True, exist_ok=True)
+    with open(cache / "cutouts.u8", "wb") as out:
+        for p in sorted((root / "train" / "cutouts").glob("*.png")):
+            bgra = cv2.imread(str(p), cv2.IMREAD_UNCHANGED)
+            rgba = np.ascontiguousarray(cv2.cvtColor(bgra, cv2.COLOR_BGRA2RGBA))
+            index.append({"class": int(p.name.split("_")[0]), "h": rgba.shape[0], "w": rgba.shape[1], "at": at})
+            out.write(rgba.tobytes())
+            at += rgba.size
+    (cache / "cutouts.json").write_text(json.dumps(index))
+    return len(index)
+
+
 READERS = {"towns": towns, "banepa": banepa, "kampala": kampala, "minsk": minsk, "fire": fire, "streetgarbage": streetgarbage}
 
 
@@ -154,6 +188,10 @@ def main() -> int:
     ap.add_argument("--cache", type=Path, default=DEFAULT_CACHE)
     ap.add_argument("--only", nargs="*", choices=sorted(READERS), help="only these sets")
     args = ap.parse_args()
+    if not args.only or "towns" in args.only:
+        print(f"cutouts: {cutouts(args.towns, args.cache)}", flush=True)
+    if not args.only or "banepa" in args.only:
+        write_blue_labels(args.detect, args.cache / "blue_roof_labels")
     for name in args.only or READERS:
         for split in ("train", "val"):
             out = CacheWriter(args.cache, f"{name}-{split}")

@@ -12,6 +12,7 @@ mod fleet;
 pub mod inspect;
 pub mod locate;
 mod model;
+mod model_evaluate;
 mod model_publish;
 mod model_station;
 mod outbox;

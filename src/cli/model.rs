@@ -28,6 +28,8 @@ enum ModelCommand {
     Describe(Box<DescribeArgs>),
     /// Load a model and run it once: what it is, what it runs on, how long it takes
     Probe(ProbeArgs),
+    /// Measure a model on marked pictures: precision, recall, AP, by size and scale, confusion, contact sheets
+    Evaluate(super::model_evaluate::EvaluateArgs),
     #[command(flatten)]
     Station(super::model_station::Command),
     /// The publisher's side: keys, signed releases, which stations take them
@@ -137,6 +139,7 @@ pub fn run(args: ModelArgs) -> anyhow::Result<ExitCode> {
     match args.command {
         ModelCommand::Describe(args) => describe(*args),
         ModelCommand::Probe(args) => probe(args),
+        ModelCommand::Evaluate(args) => super::model_evaluate::run(&args),
         ModelCommand::Station(command) => super::model_station::run(command),
         ModelCommand::Publish(args) => super::model_publish::run(args),
     }

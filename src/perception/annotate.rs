@@ -24,48 +24,69 @@ pub struct Box {
 pub const RED: [u8; 3] = [235, 40, 40];
 pub const YELLOW: [u8; 3] = [250, 200, 30];
 
-/// The picture no wider than `max_width`, with the boxes drawn, as a JPEG.
+/// [`drawn`], as a JPEG.
 pub fn jpeg(picture: &RgbImage, boxes: &[Box], max_width: u32, quality: u8) -> Result<Vec<u8>, AnnotateError> {
-    let width = picture.width().min(max_width);
-    let scale = f64::from(width) / f64::from(picture.width());
-    let height = ((f64::from(picture.height()) * scale).round() as u32).max(1);
-    let mut drawn = decode::resize(picture, width, height).map_err(|e| AnnotateError::Scale(e.message))?;
-    for mark in boxes {
-        draw(&mut drawn, mark, scale as f32);
-    }
+    let drawn = drawn(picture, boxes, max_width)?;
     let mut bytes = Vec::new();
     JpegEncoder::new_with_quality(&mut bytes, quality).encode_image(&drawn)?;
     Ok(bytes)
 }
 
-fn draw(picture: &mut RgbImage, mark: &Box, scale: f32) {
-    let thick = (picture.width() / 640).max(2) as i32;
-    let [x1, y1, x2, y2] = mark.bbox.map(|v| (v * scale).round() as i32);
-    let color = Rgb(mark.color);
-    fill(picture, x1 - thick, y1 - thick, x2 + thick, y1, color);
-    fill(picture, x1 - thick, y2, x2 + thick, y2 + thick, color);
-    fill(picture, x1 - thick, y1, x1, y2, color);
-    fill(picture, x2, y1, x2 + thick, y2, color);
-    // The label above the box, or inside when there is no room.
-    let dot = thick.max(2);
+/// The picture no wider than `max_width`, with the boxes drawn.
+pub fn drawn(picture: &RgbImage, boxes: &[Box], max_width: u32) -> Result<RgbImage, AnnotateError> {
+    let width = picture.width().min(max_width);
+    let scale = f64::from(width) / f64::from(picture.width());
+    let height = ((f64::from(picture.height()) * scale).round() as u32).max(1);
+    let mut drawn = decode::resize(picture, width, height).map_err(|e| AnnotateError::Scale(e.message))?;
+    let thick = (width / 640).max(2) as i32;
+    let boxes = boxes.iter().map(|mark| (mark, mark.bbox.map(|v| (v * scale as f32).round() as i32)));
+    for (mark, at) in boxes.clone() {
+        outline(&mut drawn, at, thick, Rgb(mark.color));
+    }
+    let mut taken = Vec::new();
+    for (mark, at) in boxes {
+        label(&mut drawn, mark, at, thick, &mut taken);
+    }
+    Ok(drawn)
+}
+
+fn outline(picture: &mut RgbImage, [x1, y1, x2, y2]: [i32; 4], thick: i32, color: Rgb<u8>) {
+    fill(picture, [x1 - thick, y1 - thick, x2 + thick, y1], color);
+    fill(picture, [x1 - thick, y2, x2 + thick, y2 + thick], color);
+    fill(picture, [x1 - thick, y1, x1, y2], color);
+    fill(picture, [x2, y1, x2 + thick, y2], color);
+}
+
+/// Above the box, else below it, else inside: where no earlier label is. In a crowd, where each place is taken, the
+/// box stays without: two labels over each other tell nothing.
+fn label(picture: &mut RgbImage, mark: &Box, [x1, y1, _, y2]: [i32; 4], dot: i32, taken: &mut Vec<[i32; 4]>) {
     let (wide, tall) = (mark.label.chars().count() as i32 * 6 * dot + dot, 9 * dot);
-    let left = (x1 - thick).min(picture.width() as i32 - wide).max(0);
-    let top = if y1 - thick - tall >= 0 { y1 - thick - tall } else { y1 };
-    fill(picture, left, top, left + wide, top + tall, color);
+    let left = (x1 - dot).min(picture.width() as i32 - wide).max(0);
+    let bottom = picture.height() as i32 - tall;
+    let place = [y1 - dot - tall, y2 + dot, y1.max(0)]
+        .into_iter()
+        .filter(|top| (0..=bottom.max(0)).contains(top))
+        .map(|top| [left, top, left + wide, top + tall])
+        .find(|place| taken.iter().all(|other| apart(place, other)));
+    let Some(place) = place else { return };
+    fill(picture, place, Rgb(mark.color));
     for (index, character) in mark.label.chars().enumerate() {
         let at = left + dot + index as i32 * 6 * dot;
         for (row, bits) in glyph(character).iter().enumerate() {
-            for column in 0..5 {
-                if bits >> (4 - column) & 1 == 1 {
-                    let (x, y) = (at + column * dot, top + dot + row as i32 * dot);
-                    fill(picture, x, y, x + dot, y + dot, Rgb([255, 255, 255]));
-                }
+            for column in (0..5).filter(|column| bits >> (4 - column) & 1 == 1) {
+                let (x, y) = (at + column * dot, place[1] + dot + row as i32 * dot);
+                fill(picture, [x, y, x + dot, y + dot], Rgb([255, 255, 255]));
             }
         }
     }
+    taken.push(place);
 }
 
-fn fill(picture: &mut RgbImage, x1: i32, y1: i32, x2: i32, y2: i32, color: Rgb<u8>) {
+fn apart(a: &[i32; 4], b: &[i32; 4]) -> bool {
+    a[2] <= b[0] || b[2] <= a[0] || a[3] <= b[1] || b[3] <= a[1]
+}
+
+fn fill(picture: &mut RgbImage, [x1, y1, x2, y2]: [i32; 4], color: Rgb<u8>) {
     let (width, height) = (picture.width() as i32, picture.height() as i32);
     for y in y1.max(0)..y2.min(height) {
         for x in x1.max(0)..x2.min(width) {
@@ -133,5 +154,20 @@ mod tests {
         assert_eq!(read.dimensions(), (100, 50));
         let red = read.pixels().filter(|p| p[0] > 180 && p[1] < 110).count();
         assert!(red > 100, "only {red} pixels of the box and its label were drawn");
+    }
+
+    #[test]
+    fn labels_in_a_crowd_never_cover_each_other() {
+        let mut picture = RgbImage::new(640, 480);
+        let mut taken = Vec::new();
+        for index in 0..40 {
+            let (x, y) = (100 + index % 8 * 20, 200 + index / 8 * 20);
+            let mark = Box { bbox: [0.0; 4], label: "VEHICLE 61%".to_owned(), color: YELLOW };
+            label(&mut picture, &mark, [x, y, x + 16, y + 16], 2, &mut taken);
+        }
+        assert!((2..40).contains(&taken.len()), "{} labels were drawn", taken.len());
+        for (index, one) in taken.iter().enumerate() {
+            assert!(taken[index + 1..].iter().all(|other| apart(one, other)), "{one:?} covers another");
+        }
     }
 }

@@ -12,6 +12,7 @@ pub mod child;
 pub mod decode;
 pub mod describe;
 pub mod detect;
+pub mod evaluate;
 pub mod families;
 pub mod graph;
 pub mod ledger;

@@ -193,7 +193,7 @@ fn run_all(
     Ok(ExitCode::SUCCESS)
 }
 
-fn progress(photos: usize) -> ProgressBar {
+pub(super) fn progress(photos: usize) -> ProgressBar {
     let target =
         if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(Some(photos as u64), target);

@@ -21,6 +21,11 @@ const NAP: Duration = Duration::from_millis(100);
 /// Works until SIGINT or SIGTERM.
 pub(super) fn follow(paths: &[PathBuf], inspection: &mut Inspection, eye: &mut Eye) -> anyhow::Result<()> {
     let stop = on_signal()?;
+    for path in paths {
+        let word =
+            if path.exists() { "watching it until Ctrl-C" } else { "not there yet: waiting for it until Ctrl-C" };
+        eprintln!("{}: {word}", path.display());
+    }
     follow_until(paths, inspection, eye, &|| stop.load(Ordering::Relaxed), LOOK_EVERY)
 }
 

@@ -8,7 +8,7 @@ use image::codecs::jpeg::JpegEncoder;
 
 use super::math::Dice;
 use super::render::project;
-use super::{Rendered, Renderer, Town, TruePose};
+use super::{CLASSES, Rendered, Renderer, Town, TruePose};
 use crate::geo::{Attitude, Camera};
 
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +17,7 @@ pub enum DatasetError {
     Folder { path: PathBuf, source: io::Error },
     #[error("cannot write {path}; check free space and permissions")]
     Write { path: PathBuf, source: io::Error },
-    #[error("cannot encode {path} as JPEG")]
+    #[error("cannot encode {path}")]
     Encode { path: PathBuf, source: image::ImageError },
 }
 
@@ -37,10 +37,16 @@ pub struct Label {
     pub high: [f32; 2],
     /// Mostly hidden or cut off: neither an example of its class nor of nothing.
     pub doubtful: bool,
+    /// Whose it is: an index into the town's objects.
+    object: usize,
 }
 
+/// Classes whose objects are also written cut out: what stands on ground of any kind, so that training can lay it on real
+/// pictures. Debris floats, and buildings and vehicles are in real pictures already.
+const CUT_OUT: [&str; 5] = ["blue_roof", "heavy_machine", "earthwork", "garbage", "burning"];
+
 /// Writes `images/*.jpg` and `labels/*.txt` (YOLO, and a sixth column of 1 where the box is doubtful) of towns
-/// crowded with violations.
+/// crowded with violations; and `cutouts/*.png`, things with nothing around them, named by their class's number.
 pub fn export_dataset(
     out: &Path,
     first_seed: u64,
@@ -67,7 +73,7 @@ fn export(
     frames_per_town: usize,
     make: fn(u64) -> Town,
 ) -> Result<Exported, DatasetError> {
-    for folder in ["images", "labels"] {
+    for folder in ["images", "labels", "cutouts"] {
         let path = out.join(folder);
         fs::create_dir_all(&path).map_err(|source| DatasetError::Folder { path, source })?;
     }
@@ -84,6 +90,7 @@ fn export(
             write_picture(&out.join("images").join(format!("{name}.jpg")), &rendered, quality)?;
             let path = out.join("labels").join(format!("{name}.txt"));
             fs::write(&path, yolo(&labels, &camera)).map_err(|source| DatasetError::Write { path, source })?;
+            write_cutouts(&out.join("cutouts"), &name, &labels, &rendered)?;
             total.pictures += 1;
             for label in &labels {
                 total.boxes[label.class] += 1;
@@ -134,7 +141,7 @@ pub fn labels(town: &Town, camera: &Camera, pose: &TruePose, rendered: &Rendered
         *s = [s[0].min(x), s[1].min(y), s[2].max(x), s[3].max(y), s[4] + 1];
     }
     let mut out = Vec::new();
-    for (object, s) in objects.iter().zip(&seen) {
+    for (index, (object, s)) in objects.iter().zip(&seen).enumerate() {
         if s[4] == 0 {
             continue;
         }
@@ -160,7 +167,7 @@ pub fn labels(town: &Town, camera: &Camera, pose: &TruePose, rendered: &Rendered
         // a roof is recognisable whatever the share.
         let recognisable = s[4] >= 3500 && s[4] as f32 > 0.2 * wide * tall;
         let doubtful = (wide * tall < 0.25 * whole || (s[4] as f32) < 0.11 * whole) && !recognisable;
-        out.push(Label { class: usize::from(object.class), low, high, doubtful });
+        out.push(Label { class: usize::from(object.class), low, high, doubtful, object: index });
     }
     out
 }
@@ -184,4 +191,21 @@ fn write_picture(path: &Path, rendered: &Rendered, quality: u8) -> Result<(), Da
         .encode_image(&rendered.rgb)
         .map_err(|source| DatasetError::Encode { path: path.to_owned(), source })?;
     fs::write(path, bytes).map_err(|source| DatasetError::Write { path: path.to_owned(), source })
+}
+
+fn write_cutouts(folder: &Path, name: &str, labels: &[Label], rendered: &Rendered) -> Result<(), DatasetError> {
+    let width = rendered.rgb.width();
+    for label in labels.iter().filter(|l| !l.doubtful && CUT_OUT.contains(&CLASSES[l.class])) {
+        let [left, top] = label.low.map(|v| v as u32);
+        let size = [label.high[0] as u32 - left, label.high[1] as u32 - top];
+        let cut = image::RgbaImage::from_fn(size[0], size[1], |x, y| {
+            let (x, y) = (left + x, top + y);
+            let its_own = rendered.ids[(y * width + x) as usize] as usize == label.object + 1;
+            let [r, g, b] = rendered.rgb.get_pixel(x, y).0;
+            image::Rgba([r, g, b, if its_own { 255 } else { 0 }])
+        });
+        let path = folder.join(format!("{}_{name}_{}.png", label.class, label.object));
+        cut.save(&path).map_err(|source| DatasetError::Encode { path: path.clone(), source })?;
+    }
+    Ok(())
 }

@@ -350,9 +350,16 @@ fn mission_request(seq: u16) -> MavMessage {
 
 /// A drone at home that has no rally points and takes every fence; what it says to the mission is up to `answer`. Like PX4
 /// it does one thing at a time: a list that is being read, be it empty, is read until it is told that this is over.
-async fn uploads(mut answer: impl FnMut(&MavMessage) -> Vec<MavMessage>) -> Result<(), VehicleError> {
+async fn uploads(answer: impl FnMut(&MavMessage) -> Vec<MavMessage>) -> Result<(), VehicleError> {
+    uploads_to(heartbeat(), answer).await
+}
+
+async fn uploads_to(
+    beat: MavMessage,
+    mut answer: impl FnMut(&MavMessage) -> Vec<MavMessage>,
+) -> Result<(), VehicleError> {
     let (vehicle, mut far, _running) = wired();
-    far.say(1, 1, &heartbeat()).await;
+    far.say(1, 1, &beat).await;
     let position =
         GLOBAL_POSITION_INT_DATA { lat: (HOME.lat * 1e7) as i32, lon: (HOME.lon * 1e7) as i32, ..Default::default() };
     far.say(1, 1, &MavMessage::GLOBAL_POSITION_INT(position)).await;
@@ -372,7 +379,7 @@ async fn uploads(mut answer: impl FnMut(&MavMessage) -> Vec<MavMessage>) -> Resu
                     let none = MISSION_COUNT_DATA { count: 0, mission_type: r.mission_type, ..Default::default() };
                     vec![MavMessage::MISSION_COUNT(none)]
                 }
-                MavMessage::HEARTBEAT(_) => vec![heartbeat()],
+                MavMessage::HEARTBEAT(_) => vec![beat.clone()],
                 message => answer(&message),
             };
             for word in words {
@@ -409,8 +416,15 @@ async fn keeps(
     late: Vec<MavMessage>,
     held: impl Fn(u16, MISSION_ITEM_INT_DATA) -> MISSION_ITEM_INT_DATA,
 ) -> Result<(), VehicleError> {
+    uploads(keeper(late, held)).await
+}
+
+fn keeper(
+    late: Vec<MavMessage>,
+    held: impl Fn(u16, MISSION_ITEM_INT_DATA) -> MISSION_ITEM_INT_DATA,
+) -> impl FnMut(&MavMessage) -> Vec<MavMessage> {
     let (mut count, mut items, mut late) = (0, Vec::new(), late);
-    uploads(move |message| match message {
+    move |message| match message {
         MavMessage::MISSION_COUNT(c) => {
             count = c.count;
             items.clear();
@@ -432,8 +446,28 @@ async fn keeps(
             vec![MavMessage::MISSION_ITEM_INT(held(r.seq, items[usize::from(r.seq)].clone()))]
         }
         _ => vec![],
-    })
-    .await
+    }
+}
+
+/// As PX4 does, it keeps its place in the list (here the return of the last flight) until it is told another.
+#[tokio::test(start_paused = true)]
+#[allow(deprecated)]
+async fn a_drone_that_keeps_its_place_in_the_list_is_sent_to_its_beginning_or_does_not_fly() {
+    let px4 = || beat(MavAutopilot::MAV_AUTOPILOT_PX4, MavModeFlag::empty());
+    let begins = async |obeys: bool| {
+        let mut keeper = keeper(vec![], |_, item| item);
+        uploads_to(px4(), move |message| match message {
+            MavMessage::MISSION_SET_CURRENT(to) => {
+                let seq = if obeys { to.seq } else { 7 };
+                vec![MavMessage::MISSION_CURRENT(MISSION_CURRENT_DATA { seq, ..Default::default() })]
+            }
+            other => keeper(other),
+        })
+        .await
+    };
+    begins(true).await.unwrap();
+    let error = begins(false).await.unwrap_err();
+    assert!(error.to_string().contains("beginning"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,92 @@
+//! Contact sheets: parts of pictures side by side, with what was right (green, its score), false (red) and missed (yellow).
+
+use image::{Rgb, RgbImage, imageops};
+
+use super::{Judged, Look, matching};
+use crate::perception::annotate::{self, AnnotateError};
+use crate::perception::decode;
+
+const RIGHT: [u8; 3] = [40, 190, 60];
+/// Side of what one part shows, metres on the ground.
+const SHOWN_M: f64 = 60.0;
+/// Side of a part on the sheet, and between parts, pixels.
+const CELL_PX: u32 = 480;
+const GAP_PX: u32 = 8;
+const COLUMNS: u32 = 4;
+
+/// The part of `picture` around its first error, or around its first find where there is none.
+pub fn part(picture: &RgbImage, look: &Look, classes: &[Judged]) -> Result<RgbImage, AnnotateError> {
+    let mut boxes = Vec::new();
+    let (mut wrong, mut right) = (None, None);
+    for (class, judged) in classes.iter().enumerate().filter(|(_, c)| c.scored) {
+        for (bbox, score) in matching::judge(look, class, 0.5).hit_by {
+            if score.is_none_or(|s| s < judged.threshold) {
+                wrong = wrong.or(Some(bbox));
+                boxes.push((bbox, judged.name.clone(), annotate::YELLOW));
+            }
+        }
+        let demanded: Vec<_> = look.marked.iter().filter(|m| m.class == Some(class)).collect();
+        for found in look.found.iter().filter(|d| d.class == class && d.score >= judged.threshold) {
+            let hit = demanded.iter().any(|m| matching::overlap(&m.bbox, &found.bbox) >= 0.5);
+            let place = if hit { &mut right } else { &mut wrong };
+            *place = place.or(Some(found.bbox));
+            let percent = format!("{:.0}", found.score * 100.0);
+            let said = if hit { (percent, RIGHT) } else { (format!("{} {percent}", judged.name), annotate::RED) };
+            boxes.push((found.bbox, said.0, said.1));
+        }
+    }
+    let (width, height) = picture.dimensions();
+    let side = ((SHOWN_M / look.gsd_m) as u32).clamp(160, 2000);
+    let (wide, tall) = (side.min(width), side.min(height));
+    let middle = wrong
+        .or(right)
+        .map_or([width as f32 / 2.0, height as f32 / 2.0], |[x1, y1, x2, y2]| [(x1 + x2) / 2.0, (y1 + y2) / 2.0]);
+    let start = |middle: f32, part: u32, whole: u32| ((middle - part as f32 / 2.0).max(0.0) as u32).min(whole - part);
+    let (left, top) = (start(middle[0], wide, width), start(middle[1], tall, height));
+    let crop = imageops::crop_imm(picture, left, top, wide, tall).to_image();
+    let scale = CELL_PX as f32 / side as f32;
+    let to = |length: u32| ((length as f32 * scale) as u32).max(1);
+    let crop = decode::resize(&crop, to(wide), to(tall)).map_err(|e| AnnotateError::Scale(e.message))?;
+    let moved = |[x1, y1, x2, y2]: [f32; 4]| {
+        [(x1 - left as f32), (y1 - top as f32), (x2 - left as f32), (y2 - top as f32)].map(|v| v * scale)
+    };
+    let boxes: Vec<_> = boxes
+        .into_iter()
+        .map(|(bbox, label, color)| annotate::Box { bbox: moved(bbox), label: label.to_uppercase(), color })
+        .filter(|mark| matching::overlap(&mark.bbox, &[0.0, 0.0, to(wide) as f32, to(tall) as f32]) > 0.0)
+        .collect();
+    annotate::drawn(&crop, &boxes, CELL_PX)
+}
+
+/// The parts in rows of four, on grey.
+pub fn sheet(parts: &[RgbImage]) -> RgbImage {
+    let count = parts.len() as u32;
+    let step = CELL_PX + GAP_PX;
+    let (columns, rows) = (COLUMNS.min(count.max(1)), count.div_ceil(COLUMNS).max(1));
+    let mut sheet = RgbImage::from_pixel(columns * step, rows * step, Rgb([60; 3]));
+    for (index, part) in (0u32..).zip(parts) {
+        let (x, y) = (index % COLUMNS * step, index / COLUMNS * step);
+        imageops::overlay(&mut sheet, part, i64::from(x), i64::from(y));
+    }
+    sheet
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::perception::detect::Detection;
+
+    #[test]
+    fn a_part_shows_the_error_wherever_it_lies() {
+        let picture = RgbImage::new(3000, 200);
+        let false_at_the_end = Detection { class: 0, score: 0.9, bbox: [2950.0, 150.0, 2990.0, 190.0] };
+        let look = Look { picture: PathBuf::new(), gsd_m: 0.1, found: vec![false_at_the_end], marked: vec![] };
+        let classes = [Judged { name: "roof".into(), threshold: 0.5, scored: true }];
+        let part = part(&picture, &look, &classes).unwrap();
+        assert!(part.pixels().any(|p| p.0 == annotate::RED), "the false box is not on its part");
+        let sheet = sheet(&vec![part; 5]);
+        assert_eq!(sheet.dimensions(), (4 * 488, 2 * 488));
+    }
+}
