@@ -326,6 +326,29 @@ mod tests {
             .collect()
     }
 
+    #[test]
+    fn a_turned_box_that_was_dropped_still_drops_what_is_like_it() {
+        // Three in a row: each is like its neighbour, the first and the last are not.
+        let (width, steps) = (40.0, [0.0, 3.0, 6.0]);
+        let rows = [steps, [50.0; 3], [width; 3], [20.0; 3], [0.9, 0.8, 0.7], [0.0; 3]];
+        let data: Vec<f32> = rows.concat();
+        let tensor = Tensor { name: "output0", shape: vec![1, 6, 3], data: Cow::Borrowed(&data) };
+        let boxes = steps.map(|x| turned::Turned { x, y: 50.0, w: width, h: 20.0, angle: 0.0 });
+        let (near, far) = (boxes[0].similarity(&boxes[1]), boxes[0].similarity(&boxes[2]));
+        let output = Output::default();
+        let head = Head {
+            family: Family::YoloObb,
+            output: &output,
+            size: [640.0; 2],
+            thresholds: &[0.3],
+            least: 0.3,
+            nms_iou: (near + far) / 2.0,
+        };
+        let mut found = Vec::new();
+        yolo::obb(&head, &[tensor], &mut found).unwrap();
+        assert_eq!(found.iter().map(|c| c.score).collect::<Vec<_>>(), [0.9], "{near} {far}");
+    }
+
     proptest::proptest! {
         #[test]
         fn of_many_rows_those_that_reach_a_threshold_are_found_with_their_best_class(
