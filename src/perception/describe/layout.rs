@@ -684,7 +684,7 @@ impl Case<'_> {
                 unit,
                 background,
                 activation: if shares { Activation::None } else { activation },
-                multi_label: true,
+                multi_label: activation != Activation::Softmax,
                 ..Output::default()
             },
             classes: Some(classes),
