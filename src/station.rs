@@ -148,6 +148,7 @@ async fn fly(mut checked: Checked, cancel: CancellationToken) -> anyhow::Result<
         rules: Rules { looks: config.perception.looks, ..Rules::default() },
         media_dir: config.camera.media_dir.clone(),
         peace: config.cases.rejected,
+        terrain: checked.terrain.clone(),
     };
     let keeper = keeper::spawn(
         options,

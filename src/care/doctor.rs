@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::certificates::{self, SOON_DAYS};
 use super::{named, secrets};
 use crate::config::Checked;
+use crate::patrol::config::{Ground, Patrol};
 use crate::perception::{self, Manifest, supervise};
 use crate::runtime::{clock, disk, latest, paths};
 use crate::uplink;
@@ -55,6 +56,7 @@ pub async fn examine(checked: &Checked, status: Option<&Value>) -> Vec<Finding> 
     let config = &checked.config;
     let mut found = vec![ok("configuration", format!("no fault, {} patrol(s)", checked.patrols.len()))];
     found.push(camera(&config.camera.media_dir));
+    found.extend(terrain(checked));
     match status {
         Some(status) => found.extend(by_station(status)),
         None => {
@@ -120,6 +122,27 @@ fn camera(dir: &Path) -> Finding {
 }
 
 /// Waits until a part has shown itself.
+/// Whether the terrain model reaches as far as the patrols do.
+fn terrain(checked: &Checked) -> Option<Finding> {
+    let terrain = checked.terrain.as_ref()?;
+    let unknown = |patrol: &&Patrol| {
+        let (Ground::Area(corners) | Ground::Route(corners)) = &patrol.ground;
+        corners.iter().any(|at| terrain.ground_m(*at).is_none())
+    };
+    let beyond: Vec<&str> = checked.patrols.iter().filter(unknown).map(|patrol| patrol.config.id.as_str()).collect();
+    Some(if beyond.is_empty() {
+        ok("terrain", "the model reaches to every patrol's corners")
+    } else {
+        let what = format!("the model has gaps or ends before the corners of: {}", beyond.join(", "));
+        bad(
+            "terrain",
+            Grade::Warn,
+            what,
+            "take a larger terrain.model; there the ground is taken for flat, with wider ellipses",
+        )
+    })
+}
+
 async fn shows<T>(mut state: watch::Receiver<T>, wanted: impl FnMut(&T) -> bool) -> bool {
     timeout(PATIENCE, state.wait_for(wanted)).await.is_ok_and(|seen| seen.is_ok())
 }

@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
+use super::adjust;
 use super::kinds::Kind;
+use super::place::Stance;
 use super::register::Register;
 use super::verdict::{Peace, Verdict};
 use crate::geo::{self, LatLon, Located};
@@ -34,6 +36,7 @@ pub struct Sighted {
     /// The score reaches the model's threshold for this class.
     pub sure: bool,
     pub located: Located,
+    pub stance: Stance,
     /// The picture's edge cut it.
     pub at_edge: bool,
     pub experimental: bool,
@@ -108,6 +111,8 @@ pub struct Best {
 struct Thing {
     looks: Vec<Sighted>,
     case: Option<usize>,
+    /// Where all looks of the sortie together place it; known at its end.
+    adjusted: Option<Located>,
     /// A person has rejected it: nothing more is said of it.
     rejected: bool,
     /// What was last said of its position.
@@ -115,6 +120,10 @@ struct Thing {
 }
 
 impl Thing {
+    fn located(&self) -> Located {
+        self.adjusted.unwrap_or_else(|| position(&self.looks))
+    }
+
     /// Nothing is known of what it is.
     fn is_open(&self) -> bool {
         self.case.is_none() && !self.rejected
@@ -242,6 +251,7 @@ impl Book {
     /// Ends the sortie: what is believed after all is settled, and every case's position is said as it is now known.
     pub fn finish(&mut self, mut new_id: impl FnMut() -> Ulid) -> Vec<Finding> {
         self.join_neighbours();
+        self.adjust();
         let mut findings = Vec::new();
         for index in 0..self.things.len() {
             if self.things[index].rejected {
@@ -253,8 +263,8 @@ impl Book {
                 }
                 continue;
             }
-            let (located, kind) = (position(&self.things[index].looks), kind_of(&self.things[index].looks));
-            let moved = self.things[index].said.is_none_or(|said| said.at.distance_m(located.at) > 0.3);
+            let (located, kind) = (self.things[index].located(), kind_of(&self.things[index].looks));
+            let moved = self.things[index].said.is_none_or(|said| worth_saying(&said, &located));
             let Some(case) = self.things[index].case else { continue };
             let renamed = self.cases[case].count == 1 && self.cases[case].kind != kind;
             if moved || renamed {
@@ -284,7 +294,13 @@ impl Book {
                 index
             }
             None => {
-                self.things.push(Thing { looks: vec![sighted], case: None, rejected: false, said: None });
+                self.things.push(Thing {
+                    looks: vec![sighted],
+                    case: None,
+                    adjusted: None,
+                    rejected: false,
+                    said: None,
+                });
                 self.things.len() - 1
             }
         }
@@ -311,7 +327,7 @@ impl Book {
     /// Gives a believed thing its case.
     fn settle(&mut self, index: usize, new_id: &mut impl FnMut() -> Ulid) -> Option<Finding> {
         let looks = &self.things[index].looks;
-        let (kind, located, best) = (kind_of(looks), position(looks), best(looks));
+        let (kind, located, best) = (kind_of(looks), self.things[index].located(), best(looks));
         let peace = self.peace;
         let leave_alone = |case: &Case| case.kind.same_thing(kind) && peace.covers(case, located.at, best.newest);
         if self.cases.iter().any(leave_alone) {
@@ -370,7 +386,7 @@ impl Book {
     /// Brings the case up to what this sortie knows of it.
     fn update(&mut self, case: usize, thing: usize) {
         let looks = &self.things[thing].looks;
-        let (located, best) = (position(looks), best(looks));
+        let (located, best) = (self.things[thing].located(), best(looks));
         let last = looks.iter().map(|l| l.taken_at).max().unwrap_or(best.taken_at);
         let case = &mut self.cases[case];
         let again = case.count > 1;
@@ -384,6 +400,21 @@ impl Book {
             case.kind = kind_of(looks);
         }
         self.things[thing].said = Some(located);
+    }
+
+    /// Places what is told, all looks of the sortie together.
+    fn adjust(&mut self) {
+        let told: Vec<usize> = (0..self.things.len())
+            .filter(|&index| {
+                let thing = &self.things[index];
+                !thing.rejected && (thing.case.is_some() || self.believed(thing, true))
+            })
+            .collect();
+        let looks: Vec<&[Sighted]> = told.iter().map(|&index| self.things[index].looks.as_slice()).collect();
+        let places = adjust::places(&looks);
+        for (index, place) in told.into_iter().zip(places) {
+            self.things[index].adjusted = place;
+        }
     }
 
     /// Early looks are rough: two things that turn out to lie together are one.
@@ -419,12 +450,22 @@ fn kind_of(looks: &[Sighted]) -> Kind {
     looks.iter().map(|l| l.kind).max_by(|a, b| total(*a).total_cmp(&total(*b)).then(b.cmp(a))).unwrap_or(Kind::Garbage)
 }
 
-/// All looks together; those that the picture's edge cut count only when there is no whole one.
+/// Those that the picture's edge cut count only when there is no whole one.
+pub(super) fn telling(looks: &[Sighted]) -> impl Iterator<Item = &Sighted> {
+    let whole = looks.iter().any(|l| !l.at_edge);
+    looks.iter().filter(move |l| !(whole && l.at_edge))
+}
+
+/// By the looks' ellipses.
 fn position(looks: &[Sighted]) -> Located {
-    let whole: Vec<Located> = looks.iter().filter(|l| !l.at_edge).map(|l| l.located).collect();
-    let all: Vec<Located> = looks.iter().map(|l| l.located).collect();
-    let chosen = if whole.is_empty() { all } else { whole };
+    let chosen: Vec<Located> = telling(looks).map(|l| l.located).collect();
     geo::combine(&chosen).unwrap_or(looks[0].located)
+}
+
+/// Whether a place is better known than it was said.
+fn worth_saying(said: &Located, now: &Located) -> bool {
+    let size = |l: &Located| l.uncertainty.semi_major_m;
+    said.at.distance_m(now.at) > 0.3 || !(0.8..1.25).contains(&(size(now) / size(said)))
 }
 
 fn best(looks: &[Sighted]) -> Best {
@@ -452,6 +493,8 @@ mod tests {
     }
 
     fn sighted(kind: Kind, frame: u64, place: LatLon, score: f32) -> Sighted {
+        let view = view();
+        let [x, y] = geo::project_ground(&view.camera, &view.pose, place, 0.0).unwrap_or([5.0, 5.0]);
         Sighted {
             kind,
             score,
@@ -461,10 +504,11 @@ mod tests {
                 uncertainty: Ellipse { semi_major_m: 3.0, semi_minor_m: 3.0, bearing_deg: 0.0 },
                 slant_m: 80.0,
             },
+            stance: Stance { view, height_m: 0.0, height_sigma_m: 0.3 },
             at_edge: false,
             experimental: false,
             frame,
-            bbox: [0.0, 0.0, 10.0, 10.0],
+            bbox: [x - 5.0, y - 5.0, x + 5.0, y + 5.0].map(|v| v as f32),
             taken_at: Timestamp::UNIX_EPOCH,
         }
     }

@@ -16,7 +16,9 @@ use ulid::Ulid;
 use super::book::{Best, Book, Case, Finding, Sighted, View};
 use super::event::{self, Division};
 use super::kinds::{Kind, Kinds};
+use super::place::place;
 use super::verdict::{Peace, Verdict, VerdictRefused};
+use crate::geo::terrain::{On, Terrain};
 use crate::geo::{LatLon, Pose};
 use crate::outbox::{Class, Outbox, OutboxError, Payload, Record};
 use crate::perception::ledger::{self, Ledger, Rules, Survey};
@@ -61,6 +63,8 @@ pub struct Options {
     /// Where the camera's pictures arrive.
     pub media_dir: PathBuf,
     pub peace: Peace,
+    /// The ground that things are placed on; flat at take-off height when none.
+    pub terrain: Option<Arc<Terrain>>,
 }
 
 /// One picture, as the drone told of it.
@@ -84,6 +88,8 @@ pub struct Harvest {
     pub seen_again: u64,
     /// Sightings of buildings that the register permits.
     pub permitted: u64,
+    /// Sightings placed on flat ground because the terrain model has a gap there, or ends before it.
+    pub off_terrain: u64,
     /// How much of the patrol's area was seen, and how well.
     pub survey: Survey,
 }
@@ -334,7 +340,9 @@ impl Task {
         let frame = self.frame;
         self.files.insert(frame, file.clone());
         let camera = self.options.camera;
-        let look = Look { frame, file, taken_at: picture.taken_at, pose: picture.pose, camera };
+        // Who looks at it takes the ground for flat: as high as it is below the camera.
+        let pose = self.options.terrain.as_ref().map_or(picture.pose, |terrain| terrain.over_ground(&picture.pose));
+        let look = Look { frame, file, taken_at: picture.taken_at, pose, camera };
         let verdict = self.ledger.offer(frame, self.nominal(&look));
         self.held.insert(frame, look);
         if verdict == ledger::Verdict::Look {
@@ -399,15 +407,21 @@ impl Task {
                 self.harvest.frames += 1;
                 let camera = look.camera.camera(seen.width_px, seen.height_px);
                 self.ledger.looked(frame, camera, seen.sharpness);
+                let view = View { camera, pose: look.pose };
+                let terrain = self.options.terrain.as_deref();
                 let sightings = seen
                     .sightings
                     .into_iter()
                     .filter_map(|s| {
+                        let kind = Kind::of_class(&s.class)?;
+                        let (located, stance, on) = place(terrain, &s, &view)?;
+                        self.harvest.off_terrain += u64::from(terrain.is_some() && on == On::Flat);
                         Some(Sighted {
-                            kind: Kind::of_class(&s.class)?,
+                            kind,
                             score: s.score,
                             sure: s.sure,
-                            located: s.located,
+                            located,
+                            stance,
                             at_edge: s.at_edge,
                             experimental: s.experimental,
                             frame,
@@ -416,7 +430,7 @@ impl Task {
                         })
                     })
                     .collect();
-                let findings = self.book.frame(View { camera, pose: look.pose }, sightings, Ulid::generate);
+                let findings = self.book.frame(view, sightings, Ulid::generate);
                 self.tell(findings).await;
                 for (at, looks) in self.book.doubts() {
                     for frame in self.ledger.ask(at, looks) {
@@ -458,6 +472,12 @@ impl Task {
         let findings = self.book.finish(Ulid::generate);
         self.tell(findings).await;
         self.harvest.permitted = self.book.permitted;
+        if self.harvest.off_terrain > 0 {
+            tracing::warn!(
+                sightings = self.harvest.off_terrain,
+                "the terrain model (terrain.model) has gaps or ends where things were seen: they were placed on flat ground, with wider ellipses"
+            );
+        }
         self.sortie = None;
         self.files.clear();
         self.held.clear();

@@ -3,10 +3,12 @@
 //! [`book`] decides and is pure, [`verdict`] is what people say; [`register`] knows what is permitted; [`event`] says a case to the world;
 //! [`keeper`] is the task between perception and the outbox.
 
+mod adjust;
 pub mod book;
 pub mod event;
 pub mod keeper;
 pub mod kinds;
+mod place;
 pub mod register;
 pub mod verdict;
 

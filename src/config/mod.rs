@@ -5,6 +5,7 @@ mod faults;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -18,6 +19,8 @@ use crate::cases::kinds::{Kind, KindConfig};
 use crate::cases::verdict::Peace;
 use crate::cases::{Kinds, Register};
 use crate::geo::LatLon;
+use crate::geo::dem::Dem;
+use crate::geo::terrain::Terrain;
 use crate::patrol::airspace::{Approval, ApprovalConfig};
 use crate::patrol::config::{Identification, NoFlyConfig, Patrol};
 use crate::patrol::energy::EnergyConfig;
@@ -59,6 +62,9 @@ pub struct Config {
     pub update: update::Config,
     #[serde(default)]
     pub cases: Cases,
+    /// How high the ground is around the dock. Left out: flat, at take-off height.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terrain: Option<TerrainConfig>,
     /// What waits for upstream.
     #[serde(default)]
     pub outbox: outbox::Config,
@@ -168,6 +174,18 @@ impl Default for Perception {
     }
 }
 
+/// A terrain model, by which things are placed. Its heights are counted from the dock, so its datum does not matter and no
+/// geoid is asked for.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TerrainConfig {
+    /// GeoTIFF, DTED or SRTM (.hgt); must reach to the dock.
+    pub model: PathBuf,
+    /// How much higher the dock stands than the model says there: on a roof that is not in the model.
+    #[serde(default)]
+    pub dock_above_m: f64,
+}
+
 /// What is a case, and how it is reported.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -219,6 +237,8 @@ pub struct Checked {
     /// Where nothing flies, whatever is asked for.
     pub exclusions: Vec<Exclusion>,
     pub register: Register,
+    /// Read once; shared with who places things.
+    pub terrain: Option<Arc<Terrain>>,
     pub zone: TimeZone,
     pub holidays: Vec<Date>,
 }
@@ -252,6 +272,19 @@ pub fn schema() -> serde_json::Value {
 
 /// A whole example, commented.
 pub const EXAMPLE: &str = include_str!("example.toml");
+
+/// The terrain model of a configuration, or the key below `[terrain]` that is wrong and why.
+fn read_terrain(config: &TerrainConfig, dock: LatLon) -> Result<Terrain, (&'static str, String)> {
+    let above = config.dock_above_m;
+    if !(-100.0..=500.0).contains(&above) {
+        return Err(("dock_above_m", format!("{above} is out of range, expected -100 to 500 metres")));
+    }
+    let shown = config.model.display();
+    let bytes = std::fs::read(&config.model).map_err(|error| ("model", format!("{shown} cannot be read: {error}")))?;
+    let dem =
+        Dem::read(&bytes, &config.model.to_string_lossy()).map_err(|error| ("model", format!("{shown}: {error}")))?;
+    Terrain::new(dem, dock, above).map_err(|error| ("model", format!("{shown}: {error}")))
+}
 
 /// What the types cannot say.
 fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
@@ -415,6 +448,16 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
             Register::default()
         }),
     };
+    let terrain = c.terrain.as_mut().and_then(|terrain| {
+        terrain.model = base.join(&terrain.model);
+        match read_terrain(terrain, c.station.dock) {
+            Ok(terrain) => Some(Arc::new(terrain)),
+            Err((key, fault)) => {
+                faults.add(&format!("terrain.{key}"), fault);
+                None
+            }
+        }
+    });
     let mut patrols: Vec<Patrol> = Vec::new();
     for (index, patrol) in c.patrols.iter().enumerate() {
         let key = |inner: &str| format!("patrols[{index}].{inner}");
@@ -447,7 +490,18 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
         }
     }
     faults.none()?;
-    Ok(Checked { config, file: path.to_owned(), base, patrols, approvals, exclusions, register, zone, holidays })
+    Ok(Checked {
+        config,
+        file: path.to_owned(),
+        base,
+        patrols,
+        approvals,
+        exclusions,
+        register,
+        terrain,
+        zone,
+        holidays,
+    })
 }
 
 #[cfg(test)]

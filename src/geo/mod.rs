@@ -17,6 +17,7 @@
 //! | [`adjust`](mod@adjust) | all looks of a sortie together |
 //! | [`fuse`] | two places of one thing without their poses |
 //! | [`dem`], [`geoid`], [`heights`], [`level`](mod@level) | terrain models, undulations, which height is meant |
+//! | [`terrain`] | a terrain model counted from where a station's drone takes off |
 //! | [`crs`], [`datum`] | projected grids; naming a position for others |
 //! | [`photo`], [`srt`], [`track`] | poses out of photos, out of video subtitles, between two moments |
 
@@ -35,6 +36,7 @@ pub mod level;
 pub mod locate;
 pub mod photo;
 pub mod srt;
+pub mod terrain;
 pub mod track;
 
 use serde::{Deserialize, Serialize};

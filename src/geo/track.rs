@@ -36,7 +36,7 @@ pub struct Track {
 
 /// How fast a drone may change its mind: between two poses it may have been off the line by half of this times the square
 /// of the time to the nearer one.
-const ACCELERATION_M_S2: f64 = 3.0;
+pub const ACCELERATION_M_S2: f64 = 3.0;
 /// Likewise for the gimbal, degrees.
 const TURN_DEG_S: f64 = 10.0;
 

@@ -132,6 +132,8 @@ pub fn place(manifest: &Manifest, view: &View, detection: &Detection) -> Option<
         bbox: detection.bbox,
         at_edge: x1 < rim || y1 < rim || x2 > width - rim || y2 > height - rim,
         located,
+        centre_height_m: class.centre_height_m,
+        centre_height_sigma_m: height_sigma,
         experimental: class.grade.is_experimental(),
     })
 }

@@ -116,7 +116,11 @@ pub struct Sighting {
     pub bbox: [f32; 4],
     /// Whether the picture's edge cuts it: then its centre is not the thing's centre.
     pub at_edge: bool,
+    /// Over flat ground, which the look's pose is counted from.
     pub located: Located,
+    /// The centre of the box above the ground the thing stands on, and one sigma of that.
+    pub centre_height_m: f64,
+    pub centre_height_sigma_m: f64,
     /// The model rests on generated pictures alone for this class.
     pub experimental: bool,
 }

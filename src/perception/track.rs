@@ -272,6 +272,8 @@ mod tests {
                 uncertainty: Ellipse { semi_major_m: 4.0, semi_minor_m: 3.0, bearing_deg: 0.0 },
                 slant_m: 60.0,
             },
+            centre_height_m: 1.0,
+            centre_height_sigma_m: 0.5,
             experimental: false,
         }
     }

@@ -7,6 +7,7 @@ use super::safety::SafetyConfig;
 use super::signing::SigningConfig;
 use super::telemetry::Autopilot;
 use super::{VehicleError, transport};
+use crate::geo::track::Clock;
 use crate::geo::{LatLon, PoseSigma};
 
 /// The `[vehicle]` table.
@@ -36,6 +37,9 @@ pub struct Config {
     /// How good the drone's poses are, one sigma.
     #[serde(default)]
     pub pose_sigma: SigmaConfig,
+    /// How the camera's moments relate to the drone's.
+    #[serde(default)]
+    pub camera_clock: ClockConfig,
     /// Signs what is said and takes only what is signed with the drone's key. Left out: nothing is signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing: Option<SigningConfig>,
@@ -71,6 +75,23 @@ impl From<SigmaConfig> for PoseSigma {
     }
 }
 
+/// How the camera's time stamps relate to the moments of exposure.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClockConfig {
+    /// What the camera's clock shows more than the drone's, seconds.
+    pub offset_s: f64,
+    /// How much later than it is stamped a picture is exposed, seconds. Along a track flown both ways, twice this times the
+    /// speed lies between the places of one thing.
+    pub latency_s: f64,
+}
+
+impl From<ClockConfig> for Clock {
+    fn from(clock: ClockConfig) -> Self {
+        Clock { offset_s: clock.offset_s, latency_s: clock.latency_s, readout_s: 0.0 }
+    }
+}
+
 fn default_system_id() -> u8 {
     255
 }
@@ -78,6 +99,9 @@ fn default_system_id() -> u8 {
 fn default_component_id() -> u8 {
     190
 }
+
+/// Over longer times nobody knows how the drone went on.
+const LONGEST_LATENCY_S: f64 = 2.0;
 
 fn default_heartbeat_timeout_s() -> f64 {
     5.0
@@ -110,6 +134,7 @@ impl Config {
             max_distance_m: default_max_distance_m(),
             speed_caps: Vec::new(),
             pose_sigma: SigmaConfig::default(),
+            camera_clock: ClockConfig::default(),
             signing: None,
             safety: SafetyConfig::default(),
         }
@@ -133,6 +158,8 @@ impl Config {
             ("pose_sigma.vertical_m", sigma.vertical_m, 0.001, 100.0),
             ("pose_sigma.yaw_deg", sigma.yaw_deg, 0.001, 90.0),
             ("pose_sigma.tilt_deg", sigma.tilt_deg, 0.001, 45.0),
+            ("camera_clock.offset_s", self.camera_clock.offset_s, -86_400.0, 86_400.0),
+            ("camera_clock.latency_s", self.camera_clock.latency_s, -LONGEST_LATENCY_S, LONGEST_LATENCY_S),
         ] {
             // NaN is in no range.
             if !(low..=high).contains(&value) {

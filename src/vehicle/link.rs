@@ -19,6 +19,7 @@ use super::texts::Assembler;
 use super::transport::{Received, Wire};
 use super::{Config, Shared, Vehicle, command};
 use crate::geo::PoseSigma;
+use crate::geo::track::Clock;
 
 /// How many other systems are named before the rest is left uncounted: a noisy band must not fill the memory.
 const FOREIGN: usize = 16;
@@ -52,8 +53,9 @@ pub(crate) fn spawn(config: Config, wire: Wire, extras: Extras, cancel: Cancella
         telemetry: telemetry_tx,
         frames: frames.clone(),
         shots: shots.clone(),
-        maker: ShotMaker::new(config.pose_sigma.into()),
+        maker: ShotMaker::new(config.pose_sigma.into(), config.camera_clock.into()),
         sigma: config.pose_sigma.into(),
+        clock: config.camera_clock.into(),
         commanded_pitch: commanded_pitch_rx,
         album: Album::default(),
         recalled,
@@ -147,6 +149,7 @@ struct Link {
     shots: broadcast::Sender<Shot>,
     maker: ShotMaker,
     sigma: PoseSigma,
+    clock: Clock,
     commanded_pitch: watch::Receiver<Option<f64>>,
     album: Album,
     /// From which picture on all are wanted.
@@ -294,7 +297,12 @@ impl Link {
                 let texts = self.texts.take(piece, now);
                 self.telemetry.send_modify(|telemetry| texts.into_iter().for_each(|text| telemetry.said(text)));
             }
-            message => self.telemetry.send_modify(|telemetry| telemetry.apply(message, now)),
+            message => {
+                if let MavMessage::GLOBAL_POSITION_INT(position) = message {
+                    self.maker.moves(position);
+                }
+                self.telemetry.send_modify(|telemetry| telemetry.apply(message, now));
+            }
         }
         let telemetry = self.telemetry.borrow();
         if telemetry.linked {
@@ -339,7 +347,7 @@ impl Link {
                 self.was_down = false;
                 // What was known was known of the other one.
                 self.telemetry.send_modify(|telemetry| *telemetry = telemetry.of_another());
-                self.maker = ShotMaker::new(self.sigma);
+                self.maker = ShotMaker::new(self.sigma, self.clock);
                 self.album = Album::default();
                 self.peer.send_replace(from);
             }

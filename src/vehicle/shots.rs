@@ -3,12 +3,15 @@
 use std::collections::VecDeque;
 
 use jiff::Timestamp;
-use mavlink::dialects::common::{CAMERA_IMAGE_CAPTURED_DATA, GIMBAL_DEVICE_ATTITUDE_STATUS_DATA, GimbalDeviceFlags};
+use mavlink::dialects::common::{
+    CAMERA_IMAGE_CAPTURED_DATA, GIMBAL_DEVICE_ATTITUDE_STATUS_DATA, GLOBAL_POSITION_INT_DATA, GimbalDeviceFlags,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 use super::telemetry::from_e7;
-use crate::geo::{Attitude, Pose, PoseSigma};
+use crate::geo::track::{ACCELERATION_M_S2, Clock};
+use crate::geo::{Attitude, LatLon, LocalFrame, Pose, PoseSigma};
 
 /// One picture, and where the camera was when the shutter opened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +32,8 @@ pub enum NoShot {
     Repeated,
     /// Neither the camera, nor a gimbal, nor the vehicle said how the camera looked.
     NoAttitude,
+    /// The camera does not know where it was, nor did the drone say so about that time.
+    NoPlace,
 }
 
 /// A stream of shots. A reader more than the channel's size behind loses the oldest; what it lost is counted and logged.
@@ -66,6 +71,9 @@ impl Shots {
 #[derive(Debug)]
 pub(crate) struct ShotMaker {
     sigma: PoseSigma,
+    clock: Clock,
+    /// Where the drone was and how it moved, as last told.
+    drone: Option<GLOBAL_POSITION_INT_DATA>,
     /// Index and time of the last reports. A rebooted camera counts from zero again, but at another time.
     seen: VecDeque<(i32, u64)>,
     /// The gimbal's last attitudes by the drone's clock, about six seconds at 10 Hz.
@@ -76,10 +84,26 @@ pub(crate) struct ShotMaker {
 
 const SEEN: usize = 1024;
 const GIMBAL: usize = 64;
+/// Between attitudes further apart in time nobody knows how it turned.
+const LONGEST_GAP_S: f64 = 0.5;
+/// A place that is older, or newer, does not tell where the shutter opened.
+const LONGEST_DRIFT_S: f64 = 1.0;
 
 impl ShotMaker {
-    pub fn new(sigma: PoseSigma) -> Self {
-        ShotMaker { sigma, seen: VecDeque::new(), gimbal: VecDeque::new(), commanded_pitch_deg: None }
+    pub fn new(sigma: PoseSigma, clock: Clock) -> Self {
+        ShotMaker {
+            sigma,
+            clock,
+            drone: None,
+            seen: VecDeque::new(),
+            gimbal: VecDeque::new(),
+            commanded_pitch_deg: None,
+        }
+    }
+
+    /// Notes how the drone moves.
+    pub fn moves(&mut self, p: &GLOBAL_POSITION_INT_DATA) {
+        self.drone = Some(p.clone());
     }
 
     /// What was reported before will be reported again, and is wanted.
@@ -124,8 +148,11 @@ impl ShotMaker {
             self.seen.pop_front();
         }
         self.seen.push_back(key);
-        let attitude = attitude_from_quaternion(report.q)
-            .or_else(|| self.gimbal_at(report.time_boot_ms))
+        let moment_s = self.clock.moment(f64::from(report.time_boot_ms) / 1e3, 0.5, 1);
+        let attitude = self
+            .attitude_at_exposure(report, moment_s)
+            .or_else(|| attitude_from_quaternion(report.q))
+            .or_else(|| self.gimbal_at(moment_s))
             .or_else(|| {
                 // A stabilised gimbal that says nothing: the vehicle's heading, the pitch that was asked for.
                 let pitch_deg = self.commanded_pitch_deg?;
@@ -136,24 +163,74 @@ impl ShotMaker {
         let taken_at = i64::try_from(report.time_utc)
             .ok()
             .filter(|&micros| micros > 0)
-            .and_then(|micros| Timestamp::from_microsecond(micros).ok())
+            .map(|micros| self.clock.moment(micros as f64 / 1e6, 0.5, 1))
+            .and_then(|s| Timestamp::from_microsecond((s * 1e6).round() as i64).ok())
             .unwrap_or(now);
+        let (at, height_m, sigma) = self.place_at_exposure(report, moment_s).ok_or(NoShot::NoPlace)?;
         Ok(Shot {
             index: u32::try_from(report.image_index).unwrap_or_default(),
             taken_at,
             file: file_name(report.file_url.to_str().unwrap_or_default()),
-            pose: Pose {
-                at: from_e7(report.lat, report.lon),
-                height_m: f64::from(report.relative_alt) / 1e3,
-                attitude,
-                sigma: self.sigma,
-            },
+            pose: Pose { at, height_m, attitude, sigma },
         })
     }
 
-    /// The gimbal's attitude nearest to a moment of the drone's clock.
-    fn gimbal_at(&self, time_boot_ms: u32) -> Option<Attitude> {
-        self.gimbal.iter().min_by_key(|(at, _)| at.abs_diff(time_boot_ms)).map(|(_, attitude)| *attitude)
+    /// The reported place, moved on by what the drone flew until the exposure; or the drone's own, where the camera knows
+    /// none and says 0, 0.
+    fn place_at_exposure(
+        &self,
+        report: &CAMERA_IMAGE_CAPTURED_DATA,
+        moment_s: f64,
+    ) -> Option<(LatLon, f64, PoseSigma)> {
+        let unknown = report.lat == 0 && report.lon == 0;
+        let drone = self.drone.as_ref();
+        let (at, height_m, late) = if unknown {
+            let drone = drone.filter(|d| (d.lat, d.lon) != (0, 0))?;
+            let late = moment_s - f64::from(drone.time_boot_ms) / 1e3;
+            if late.abs() > LONGEST_DRIFT_S {
+                return None;
+            }
+            (from_e7(drone.lat, drone.lon), f64::from(drone.relative_alt) / 1e3, late)
+        } else {
+            (from_e7(report.lat, report.lon), f64::from(report.relative_alt) / 1e3, self.clock.latency_s)
+        };
+        let Some(drone) = drone.filter(|_| late != 0.0) else {
+            return Some((at, height_m, self.sigma));
+        };
+        let [east, north, up] = [drone.vy, drone.vx, -drone.vz].map(|v| f64::from(v) / 100.0);
+        let drift_m = 0.5 * ACCELERATION_M_S2 * late * late;
+        let mut sigma = self.sigma;
+        sigma.horizontal_m = sigma.horizontal_m.hypot(drift_m);
+        sigma.vertical_m = sigma.vertical_m.hypot(drift_m);
+        Some((LocalFrame::new(at).to_latlon(east * late, north * late), height_m + up * late, sigma))
+    }
+
+    /// Where the report's own attitude is of another moment than the exposure: the gimbal's, if it was told on both sides of it.
+    fn attitude_at_exposure(&self, report: &CAMERA_IMAGE_CAPTURED_DATA, moment_s: f64) -> Option<Attitude> {
+        let stamp_s = f64::from(report.time_boot_ms) / 1e3;
+        ((moment_s - stamp_s).abs() > 1e-6).then(|| self.gimbal_between(moment_s)).flatten()
+    }
+
+    /// The gimbal's attitude at a moment of the drone's clock, turned at constant rate between the two that were told around it.
+    fn gimbal_between(&self, moment_s: f64) -> Option<Attitude> {
+        let told = || self.gimbal.iter().map(|(ms, attitude)| (f64::from(*ms) / 1e3, attitude));
+        let before = told().filter(|(s, _)| *s <= moment_s).max_by(|a, b| a.0.total_cmp(&b.0))?;
+        let after = told().filter(|(s, _)| *s >= moment_s).min_by(|a, b| a.0.total_cmp(&b.0))?;
+        let gap_s = after.0 - before.0;
+        if gap_s > LONGEST_GAP_S {
+            return None;
+        }
+        let share = if gap_s > 0.0 { (moment_s - before.0) / gap_s } else { 0.0 };
+        Some(before.1.slerp(after.1, share))
+    }
+
+    /// The gimbal's attitude at a moment of the drone's clock, or else the nearest.
+    fn gimbal_at(&self, moment_s: f64) -> Option<Attitude> {
+        self.gimbal_between(moment_s).or_else(|| {
+            let off = |ms: u32| (f64::from(ms) / 1e3 - moment_s).abs();
+            let nearest = self.gimbal.iter().min_by(|(a, _), (b, _)| off(*a).total_cmp(&off(*b)));
+            nearest.map(|(_, attitude)| *attitude)
+        })
     }
 }
 
@@ -254,8 +331,12 @@ mod tests {
         assert_eq!(attitude_from_quaternion([f32::NAN; 4]), None);
     }
 
+    fn maker_with(clock: Clock) -> ShotMaker {
+        ShotMaker::new(PoseSigma { horizontal_m: 1.5, vertical_m: 1.0, yaw_deg: 2.0, tilt_deg: 0.5 }, clock)
+    }
+
     fn maker() -> ShotMaker {
-        ShotMaker::new(PoseSigma { horizontal_m: 1.5, vertical_m: 1.0, yaw_deg: 2.0, tilt_deg: 0.5 })
+        maker_with(Clock::default())
     }
 
     fn report(index: i32) -> CAMERA_IMAGE_CAPTURED_DATA {
@@ -303,6 +384,64 @@ mod tests {
         let mute = CAMERA_IMAGE_CAPTURED_DATA { image_index: 2, ..mute };
         let shot = maker.shot(&mute, None, Timestamp::UNIX_EPOCH).unwrap();
         assert!(close(shot.pose.attitude, Attitude { yaw_deg: 20.0, pitch_deg: -60.0, roll_deg: 0.0 }));
+    }
+
+    #[test]
+    fn a_camera_that_exposes_late_and_whose_clock_is_off_gets_the_pose_of_the_exposure() {
+        let clock = Clock { offset_s: 2.0, latency_s: 0.25, readout_s: 0.0 };
+        let mut maker = maker_with(clock);
+        // North at 8 m/s, climbing at 2, while the gimbal turns by ten degrees a second. The camera's stamp is 5.0 s, so the
+        // exposure was at 5.0 − 2.0 + 0.25 s of the drone's clock.
+        maker.moves(&GLOBAL_POSITION_INT_DATA { vx: 800, vy: 0, vz: -200, ..Default::default() });
+        for (time_boot_ms, yaw_deg) in [(3000, 350.0), (3500, 355.0), (5000, 10.0)] {
+            let looks = Attitude { yaw_deg, pitch_deg: -60.0, roll_deg: 0.0 };
+            let status = GIMBAL_DEVICE_ATTITUDE_STATUS_DATA {
+                time_boot_ms,
+                q: quaternion_from_attitude(looks),
+                flags: GimbalDeviceFlags::GIMBAL_DEVICE_FLAGS_YAW_IN_EARTH_FRAME,
+                ..Default::default()
+            };
+            maker.gimbal(&status, None);
+        }
+        let told = report(1);
+        let shot = maker.shot(&told, None, Timestamp::UNIX_EPOCH).unwrap();
+        assert!(close(shot.pose.attitude, Attitude { yaw_deg: 352.5, pitch_deg: -60.0, roll_deg: 0.0 }), "{shot:?}");
+        let moved = LocalFrame::new(from_e7(told.lat, told.lon)).to_enu(shot.pose.at);
+        assert!(moved[0].abs() < 1e-3 && (moved[1] - 2.0).abs() < 1e-3, "{moved:?}");
+        assert!((shot.pose.height_m - 60.5).abs() < 1e-9 && shot.pose.sigma.horizontal_m > 1.5);
+        let late_us = shot.taken_at.as_microsecond() - told.time_utc as i64;
+        assert!((late_us + 1_750_000).abs() < 10, "{late_us}");
+
+        // Without a word on its clock, the report stands as it is.
+        let mut plain = self::maker();
+        plain.moves(&GLOBAL_POSITION_INT_DATA { vx: 800, ..Default::default() });
+        let shot = plain.shot(&told, None, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!((shot.pose.at, shot.pose.height_m), (from_e7(told.lat, told.lon), 60.0));
+        assert_eq!(shot.taken_at.as_microsecond(), told.time_utc as i64);
+    }
+
+    #[test]
+    fn a_camera_that_does_not_know_its_place_takes_the_drones_of_that_moment_or_gives_no_shot() {
+        let mut maker = maker();
+        let lost = CAMERA_IMAGE_CAPTURED_DATA { lat: 0, lon: 0, relative_alt: 0, ..report(1) };
+        assert_eq!(maker.shot(&lost, None, Timestamp::UNIX_EPOCH), Err(NoShot::NoPlace));
+        let drone = |time_boot_ms| GLOBAL_POSITION_INT_DATA {
+            time_boot_ms,
+            lat: 230_500_000,
+            lon: 1_130_000_000,
+            relative_alt: 60_000,
+            vx: 800,
+            ..Default::default()
+        };
+        maker.moves(&drone(4750));
+        let shot =
+            maker.shot(&CAMERA_IMAGE_CAPTURED_DATA { image_index: 2, ..lost.clone() }, None, Timestamp::UNIX_EPOCH);
+        let pose = shot.unwrap().pose;
+        let moved = LocalFrame::new(from_e7(230_500_000, 1_130_000_000)).to_enu(pose.at);
+        assert!((moved[1] - 2.0).abs() < 1e-3 && pose.height_m == 60.0, "{moved:?}");
+        maker.moves(&drone(3000));
+        let old = maker.shot(&CAMERA_IMAGE_CAPTURED_DATA { image_index: 3, ..lost }, None, Timestamp::UNIX_EPOCH);
+        assert_eq!(old, Err(NoShot::NoPlace));
     }
 
     #[test]

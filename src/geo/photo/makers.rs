@@ -20,6 +20,8 @@ use crate::geo::{Attitude, LatLon, PoseSigma};
 /// One sigma of an absolute altitude from a satellite fix without corrections, and of one from EXIF alone.
 const ABSOLUTE_SIGMA_M: f64 = 3.0;
 const RTK_HEIGHT_SIGMA_M: f64 = 0.15;
+/// A gimbal that points straight down says so to within this.
+const NADIR_NOISE_DEG: f64 = -5.0;
 
 /// As far as it was said; what is needed and lacks is named by the caller.
 #[derive(Debug, Clone)]
@@ -58,7 +60,7 @@ pub(super) fn read(exif: &Fields, xmp: &Properties) -> Said {
         } else if xmp.number(Words::Skydio, "CameraOrientationNED/Yaw").is_some() {
             skydio(xmp)
         } else if xmp.number(Words::Camera, "Yaw").is_some() {
-            pix4d(xmp)
+            pix4d(exif, xmp)
         } else {
             // Whatever DJI's words hold, so that what is missing is named as it is.
             dji(xmp)
@@ -72,9 +74,12 @@ pub(super) fn read(exif: &Fields, xmp: &Properties) -> Said {
     said
 }
 
+fn is(what: &Option<String>, word: &str) -> bool {
+    what.as_ref().is_some_and(|v| v.to_ascii_lowercase().contains(word))
+}
+
 /// What the maker counts EXIF's GPSAltitude from. The standard says the sea, many write what the receiver gave.
 fn exif_datum(exif: &Fields) -> HeightDatum {
-    let is = |what: &Option<String>, word: &str| what.as_ref().is_some_and(|v| v.to_ascii_lowercase().contains(word));
     if is(&exif.make, "parrot") {
         let ai = is(&exif.model, "anafiai") || is(&exif.model, "anafi ai");
         return if ai { HeightDatum::Ellipsoid } else { HeightDatum::Egm96 };
@@ -144,19 +149,27 @@ fn skydio(xmp: &Properties) -> Said {
     }
 }
 
-fn pix4d(xmp: &Properties) -> Said {
+fn pix4d(exif: &Fields, xmp: &Properties) -> Said {
     let number = |name| xmp.number(Words::Camera, name);
     let mut sigma = SIGMA;
     if let Some(accuracy) = number("GPSXYAccuracy").filter(|v| *v > 0.0) {
         sigma.horizontal_m = accuracy.max(SIGMA_RTK.horizontal_m);
     }
     let height_sigma = number("GPSZAccuracy").filter(|v| *v > 0.0).unwrap_or(ABSOLUTE_SIGMA_M);
-    let pitch = number("Pitch");
+    let mut pitch = number("Pitch");
     // Counted from nadir, -80 would look backwards and up to the horizon; who writes that counts from the horizon.
     let nadir_zero = pitch.is_none_or(|p| p > -60.0);
     let mut notes = Vec::new();
     if !nadir_zero {
         notes.push("the camera's pitch is taken as counted from the horizon, against Pix4D's definition".to_owned());
+    } else if let Some(p) = pitch.filter(|p| *p < NADIR_NOISE_DEG)
+        && is(&exif.make, "autel")
+    {
+        // Its gimbal cannot look backwards: some firmware counts the angle from nadir with the other sign.
+        notes.push(format!(
+            "the camera's pitch of {p}° from straight down is taken as ahead: an Autel cannot look backwards"
+        ));
+        pitch = Some(-p);
     }
     Said {
         at: None,
@@ -171,5 +184,40 @@ fn pix4d(xmp: &Properties) -> Said {
             .collect(),
         sigma,
         notes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Older Autel firmware: Pix4D's words as elements, in a namespace without a slash at its end.
+    fn pitch_of(make: &str, pitch: &str) -> f64 {
+        let packet = format!(
+            r#"<x:xmpmeta xmlns:x="adobe:ns:meta/"><r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+            <r:Description r:about="Autel Robotics Meta Data" xmlns:Camera="http://pix4d.com/camera/1.0"><Camera:Yaw>30.0</Camera:Yaw>
+            <Camera:Pitch>{pitch}</Camera:Pitch><Camera:Roll>0.0</Camera:Roll></r:Description></r:RDF></x:xmpmeta>"#
+        );
+        let exif = Fields { make: Some(make.to_owned()), ..Fields::default() };
+        let said = super::super::xmp::read(packet.as_bytes()).map(|xmp| read(&exif, &xmp)).unwrap();
+        let ray = said.attitude().unwrap().rotation() * nalgebra::Vector3::z();
+        // North-east of the camera: how far ahead of straight down, along the yaw of 30°.
+        let (s, c) = 30.0_f64.to_radians().sin_cos();
+        (ray.x * s + ray.y * c).atan2(-ray.z).to_degrees()
+    }
+
+    #[test]
+    fn an_older_autels_pitch_is_counted_from_straight_down_and_never_looks_backwards() {
+        for (make, pitch, ahead_deg) in [
+            ("Autel Robotics", "35.0", 35.0),
+            ("Autel Robotics", "-35.0", 35.0),
+            ("Autel Robotics", "0.0", 0.0),
+            ("Autel Robotics", "-90.0", 0.0),
+            // A wing that pitches down looks backwards.
+            ("senseFly", "-8.0", -8.0),
+        ] {
+            let got = pitch_of(make, pitch);
+            assert!((got - ahead_deg).abs() < 1e-3, "{make} {pitch}: {got}");
+        }
     }
 }

@@ -455,6 +455,34 @@ mod tests {
         }
     }
 
+    /// What Autel writes since it took DJI's words over (seen in public samples of the EVO II RTK): DJI's namespace under a
+    /// prefix of its own, the longitude misspelt, and the focal length in pixels.
+    #[test]
+    fn autels_newer_tags_are_djis_under_another_prefix() {
+        let attributes = r#"n:AbsoluteAltitude="+513.00" n:RelativeAltitude="+60.00" n:GpsLatitude="47.64368732"
+            n:GpsLongtitude="16.47592717" n:CalibratedFocalLength="400.5" n:FlightYawDegree="-148.96" n:GimbalYawDegree="-150.10"
+            n:GimbalPitchDegree="-89.90" n:GimbalRollDegree="+0.00" n:RtkFlag="50" n:RtkStdLon="0.0137" n:RtkStdLat="0.0144""#;
+        let packet = other("http://www.dji.com/drone-dji/1.0/", attributes, "");
+        let photo = read(&jpeg(400, 300, Some(&exif_with_position()), Some(&packet))).unwrap();
+        assert_eq!((photo.pose.attitude.yaw_deg, photo.pose.attitude.pitch_deg), (-150.10, -89.90));
+        assert_eq!((photo.pose.at.lon, photo.pose.height_m, photo.camera.fx), (16.47592717, 60.0, 400.5));
+        // EXIF is a continent away here, which is told.
+        assert!(photo.notes.iter().any(|n| n.contains("apart")));
+    }
+
+    /// Skydio's second spelling: members as elements of a resource.
+    #[test]
+    fn skydios_structures_as_resources_are_read_the_same() {
+        let inside = r#"<n:Latitude>32.5</n:Latitude><n:Longitude>-110.9</n:Longitude><n:AbsoluteAltitude>1034.4</n:AbsoluteAltitude>
+            <n:CameraOrientationNED r:parseType="Resource"><n:Roll>0.2</n:Roll><n:Pitch>-47.5</n:Pitch><n:Yaw>127.4</n:Yaw>
+            </n:CameraOrientationNED><n:VehicleOrientationNED r:parseType="Resource"><n:Roll>1.5</n:Roll><n:Pitch>-1.5</n:Pitch>
+            <n:Yaw>99.8</n:Yaw></n:VehicleOrientationNED><n:CameraPositionFLU r:parseType="Resource"><n:Z>52.6</n:Z></n:CameraPositionFLU>"#;
+        let packet = other("https://www.skydio.com/drone-skydio/1.0/", "", inside);
+        let photo = read(&jpeg(400, 300, Some(&mavic_exif()), Some(&packet))).unwrap();
+        assert_eq!(photo.pose.attitude, Attitude { yaw_deg: 127.4, pitch_deg: -47.5, roll_deg: 0.2 });
+        assert_eq!((photo.pose.height_m, photo.pose.at.lat), (52.6, 32.5));
+    }
+
     #[test]
     fn skydios_structures_are_read_with_their_datum_and_their_lens() {
         let inside = r#"<n:CameraOrientationNED n:Roll="0.2" n:Pitch="-47.5" n:Yaw="127.4"/>
