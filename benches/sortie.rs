@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use aerie::cases::Register;
 use aerie::cases::book::{Book, Sighted, View};
 use aerie::cases::kinds::Kind;
+use aerie::cases::place::Stance;
 use aerie::geo::{Camera, LatLon, LocalFrame, Pose};
 use aerie::perception::child::{self, SUPPORT};
 use aerie::perception::decode::Encoded;
@@ -204,6 +205,7 @@ impl Flight<'_> {
                     score: s.score,
                     sure: s.sure,
                     located: s.located,
+                    stance: Stance { view, height_m: 0.0, height_sigma_m: 0.3 },
                     at_edge: s.at_edge,
                     experimental: s.experimental,
                     frame,

@@ -2,7 +2,7 @@
 # The amd64 package under a real systemd: Debian 12 in a virtual machine with control groups of version 2. Proves what a
 # chroot cannot: READY and how soon, the sandbox with everything in it that aerie does, the watchdog, and perception driven
 # out of memory while the station stays up. As root. The processor is emulated, so that it runs inside a virtual machine too:
-# some ten times slower than the real one, AERIE_VM=kvm where that works.
+# some ten times slower than the real one, AERIE_VM=kvm where that works. no_timer_check: a busy machine emulates its timer late.
 #   cross/try-systemd.sh       prints what the machine found; fails when a check fails
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -120,6 +120,6 @@ kernel=$(echo "$tree"/boot/vmlinuz-*) initrd=$(echo "$tree"/boot/initrd.img-*)
 log=.deps/trees/systemd.log
 timeout 1500 qemu-system-x86_64 -accel "${AERIE_VM:-tcg,thread=multi}" -cpu max -m 2048 -smp 2 -display none -no-reboot -serial "file:$log.console" -serial "file:$log" \
   -drive "file=$work/disk.img,format=raw,if=virtio,cache=unsafe" -kernel "$kernel" -initrd "$initrd" \
-  -append "root=/dev/vda rw console=ttyS0 quiet systemd.unified_cgroup_hierarchy=1 systemd.show_status=0"
+  -append "root=/dev/vda rw console=ttyS0 quiet systemd.unified_cgroup_hierarchy=1 systemd.show_status=0 no_timer_check"
 grep -aE '^(CHECK|MEASURE|STATUS|LOG|DOCTOR)' "$log" | tr -d '\r' || true
 grep -aq 'CHECK done failed=0' "$log" || { echo "try-systemd: FAILED, whole log: $log" >&2; exit 1; }

@@ -57,7 +57,8 @@ fn record(file: &Path, folder: &Path) -> Result<(), String> {
 /// A video that comes at its own pace and never ends.
 struct Played {
     file: PathBuf,
-    video: Video,
+    /// None only while it is opened again: a camera has one decoder at a time.
+    video: Option<Video>,
     next: Instant,
     index: u64,
 }
@@ -73,14 +74,24 @@ fn open(file: &Path) -> Result<Video, SourceError> {
     Video::open(&Address::Video(file.to_owned()), Box::new(Some(POSE)), Some(Lens { horizontal_fov_deg: 66.0 }))
 }
 
+impl Played {
+    fn playing(&mut self) -> Result<&mut Video, SourceError> {
+        let video = match self.video.take() {
+            Some(video) => video,
+            None => open(&self.file)?,
+        };
+        Ok(self.video.insert(video))
+    }
+}
+
 impl Source for Played {
     fn advance(&mut self) -> Result<Option<Stamp>, SourceError> {
         let (_pace, never) = mpsc::channel::<()>();
         let _ = never.recv_timeout(self.next.saturating_duration_since(Instant::now()));
         self.next += Duration::from_millis(40);
-        if self.video.advance()?.is_none() {
-            self.video = open(&self.file)?;
-            self.video.advance()?;
+        if self.playing()?.advance()?.is_none() {
+            self.video = None;
+            self.playing()?.advance()?;
         }
         self.index += 1;
         Ok(Some(Stamp { index: self.index, at_s: self.index as f64 / 25.0 }))
@@ -88,7 +99,7 @@ impl Source for Played {
 
     fn frame(&mut self) -> Result<Frame, SourceError> {
         let stamp = Stamp { index: self.index, at_s: self.index as f64 / 25.0 };
-        Ok(Frame { stamp, ..self.video.frame()? })
+        Ok(Frame { stamp, ..self.playing()?.frame()? })
     }
 }
 
@@ -96,7 +107,7 @@ fn watch(file: &Path, seconds: f64) -> Result<(), String> {
     let detector = Detector::load(&model_dir(None), &Options::default()).map_err(|e| e.to_string())?;
     let path = file.to_owned();
     let opener = move || -> Result<Box<dyn Source>, SourceError> {
-        Ok(Box::new(Played { file: path.clone(), video: open(&path)?, next: Instant::now(), index: 0 }))
+        Ok(Box::new(Played { file: path.clone(), video: Some(open(&path)?), next: Instant::now(), index: 0 }))
     };
     let feed = Feed::start(Arc::new(opener), Duration::from_millis(100), Limits::default());
     let until = Instant::now() + Duration::from_secs_f64(seconds);

@@ -117,7 +117,7 @@ async fn fly(mut checked: Checked, cancel: CancellationToken) -> anyhow::Result<
         }
     };
     let program = paths::aerie()?;
-    let prepared = update::Prepared::open(update::Options {
+    let mut prepared = update::Prepared::open(update::Options {
         station: id.clone(),
         state_dir: dir.clone(),
         zone: checked.zone.clone(),
@@ -126,10 +126,10 @@ async fn fly(mut checked: Checked, cancel: CancellationToken) -> anyhow::Result<
         providers: config.perception.execution_provider.clone(),
         own_model: perception::model_dir(config.perception.model.as_deref()),
     })?;
-    if let Some(path) = prepared.committed_file(Kind::Register, "register.geojson")? {
-        checked.register = Register::read(&path)?;
+    if let Some(register) = prepared.committed(Kind::Register, "register.geojson", Register::read)? {
+        checked.register = register;
     }
-    let rules = prepared.committed_file(Kind::Rules, "cases.toml")?.map(|path| config::kinds_of(&path));
+    let kinds = prepared.committed(Kind::Rules, "cases.toml", config::kinds_of)?;
     let options = supervise::Options {
         program,
         // A model of the site's own, or a signed one, that does not load gives way to the one that came with aerie.
@@ -141,7 +141,7 @@ async fn fly(mut checked: Checked, cancel: CancellationToken) -> anyhow::Result<
     let (perception, looked) = supervise::spawn(options, cancel.clone());
     let options = keeper::Options {
         station: id.clone(),
-        kinds: rules.transpose().map_err(anyhow::Error::msg)?.unwrap_or_else(|| config.cases.kinds()),
+        kinds: kinds.unwrap_or_else(|| config.cases.kinds()),
         division: config.station.division.clone(),
         camera: CameraModel { horizontal_fov_deg: config.camera.horizontal_fov_deg },
         aspect: config.camera.aspect,

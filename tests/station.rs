@@ -85,13 +85,14 @@ fn ready(config: &Path) {
     });
 }
 
-fn listen(config: &Path, topic: &str) -> Running {
+fn listen(config: &Path, topics: &[&str]) -> Running {
     let broker = address(config, "uplink.url");
     let port = broker.rsplit(':').next().unwrap().to_owned();
     let file = std::fs::File::create(config.with_file_name("heard.ndjson")).unwrap();
-    let topic = format!("aerie/v1/demo-01/{topic}");
+    let topics = topics.iter().flat_map(|topic| ["-t".to_owned(), format!("aerie/v1/demo-01/{topic}")]);
     let child = Command::new("mosquitto_sub")
-        .args(["-V", "mqttv5", "-p", &port, "-q", "1", "-F", "%J", "-t", &topic])
+        .args(["-V", "mqttv5", "-p", &port, "-q", "1", "-F", "%J"])
+        .args(topics)
         .stdout(file)
         .spawn()
         .expect("mosquitto_sub is missing: apt-get install mosquitto-clients");
@@ -107,7 +108,7 @@ fn heard(config: &Path) -> Vec<Value> {
 fn with_too_much_wind_a_patrol_is_refused_by_hand_and_by_schedule_and_everyone_hears_why() {
     let dir = tempfile::tempdir().unwrap();
     let (_sim, config) = simulate(dir.path(), &["--wind", "15"]);
-    let _ear = listen(&config, "sortie/#");
+    let _ear = listen(&config, &["sortie/#"]);
     // Due in a few seconds, in the station's own time zone.
     let due = jiff::Timestamp::now().checked_add(jiff::Span::new().seconds(12)).unwrap();
     let due = due.in_tz("Asia/Shanghai").unwrap().strftime("%H:%M:%S").to_string();
@@ -136,11 +137,73 @@ fn with_too_much_wind_a_patrol_is_refused_by_hand_and_by_schedule_and_everyone_h
     });
 }
 
+/// Signs a command as the operator and publishes it.
+fn send(config: &Path, name: &str, topic: &str, args: &Value) {
+    let sign = ["command", "sign", "--kid", "demo-operator", "--station", "demo-01", "--name", name, "--key"];
+    let key = config.with_file_name("operator.key");
+    let token = Command::new(AERIE).args(sign).arg(&key).args(["--args", &args.to_string()]).output().unwrap();
+    assert!(token.status.success(), "{token:?}");
+    let port = address(config, "uplink.url").rsplit(':').next().unwrap().to_owned();
+    let (topic, token) = (format!("aerie/v1/demo-01/{topic}"), String::from_utf8(token.stdout).unwrap());
+    let sent = Command::new("mosquitto_pub")
+        .args(["-V", "mqttv5", "-p", &port, "-q", "1", "-t", &topic, "-m", token.trim()])
+        .status()
+        .unwrap();
+    assert!(sent.success());
+}
+
+#[test]
+fn a_signed_verdict_and_a_signed_request_reach_a_station_that_flies_and_are_carried_out_and_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_sim, config) = simulate(dir.path(), &[]);
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("may = [\"patrol.*\"]", "may = [\"patrol.*\", \"verdict\", \"request\"]"))
+        .unwrap();
+    let _ear = listen(&config, &["case/#", "sortie/#", "reply/#"]);
+    let _station = run(&config);
+    ready(&config);
+    assert!(cli(&config, &["patrol", "start", "town"]).0);
+    let of_type = |kind: &str| -> Vec<Value> {
+        let heard = heard(&config).into_iter().map(|m| m["payload"].clone());
+        heard.filter(|event| event["type"] == kind).collect()
+    };
+    let case = until("a case is heard", 180, || of_type("aerie.case.v1").first().cloned());
+    let id = case["subject"].as_str().unwrap();
+
+    let verdict = serde_json::json!({"case": id, "verdict": "rejected", "reason": "permitted, seen on site"});
+    send(&config, "verdict", "verdict", &verdict);
+    let judged = until("the verdict is heard back", 60, || {
+        let mut events = of_type("aerie.case.v1").into_iter();
+        events.find(|e| e["subject"] == id && e["data"]["properties"]["state"] == "rejected")
+    });
+    assert!(judged["sequence"].as_u64() > case["sequence"].as_u64(), "{judged}");
+
+    let at = &case["data"]["geometry"]["coordinates"];
+    let later = jiff::Timestamp::now().checked_add(jiff::Span::new().hours(1)).unwrap();
+    let request = serde_json::json!({
+        "point": {"lat": at[1], "lon": at[0]}, "why": "citizen", "note": "smoke, says a caller", "until": later});
+    send(&config, "request", "request", &request);
+    // The patrol's flight comes first; then this one goes through the same gates.
+    assert!(cli(&config, &["patrol", "return"]).0);
+    let asked = until("the request flies", 240, || {
+        let mut events = of_type("aerie.sortie.v1").into_iter();
+        events.find(|e| e["data"]["state"] == "airborne" && e["data"]["trigger"] == "request")
+    });
+    assert_eq!(asked["data"]["patrol"], "request", "{asked}");
+    let replies = || -> Vec<Value> {
+        let heard = heard(&config).into_iter();
+        heard.filter(|m| m["topic"].as_str().unwrap().contains("/reply/")).map(|m| m["payload"].clone()).collect()
+    };
+    let replies = until("each is answered once", 30, || Some(replies()).filter(|all| all.len() >= 2));
+    assert!(replies.len() == 2 && replies.iter().all(|reply| reply["status"] == "done"), "{replies:?}");
+    assert!(replies.iter().any(|reply| reply["data"]["state"] == "waiting"), "{replies:?}");
+}
+
 #[test]
 fn a_scheduled_patrol_flies_by_itself_and_is_called_back_by_a_signed_command() {
     let dir = tempfile::tempdir().unwrap();
     let (_sim, config) = simulate(dir.path(), &[]);
-    let _ear = listen(&config, "sortie/#");
+    let _ear = listen(&config, &["sortie/#"]);
     let due = jiff::Timestamp::now().checked_add(jiff::Span::new().seconds(15)).unwrap();
     let due = due.in_tz("Asia/Shanghai").unwrap().strftime("%H:%M:%S").to_string();
     let mut text = std::fs::read_to_string(&config).unwrap();
@@ -155,19 +218,7 @@ fn a_scheduled_patrol_flies_by_itself_and_is_called_back_by_a_signed_command() {
     let (started, said) = cli(&config, &["patrol", "start", "town"]);
     assert!(!started && said.contains("one flies at a time"), "{said}");
 
-    let key = config.with_file_name("operator.key");
-    let sign =
-        ["command", "sign", "--kid", "demo-operator", "--station", "demo-01", "--name", "patrol.cancel", "--key"];
-    let token = Command::new(AERIE).args(sign).arg(&key).output().unwrap();
-    assert!(token.status.success(), "{token:?}");
-    let port = address(&config, "uplink.url").rsplit(':').next().unwrap().to_owned();
-    let topic = "aerie/v1/demo-01/command/patrol.cancel";
-    let token = String::from_utf8(token.stdout).unwrap();
-    let sent = Command::new("mosquitto_pub")
-        .args(["-V", "mqttv5", "-p", &port, "-q", "1", "-t", topic, "-m", token.trim()])
-        .status()
-        .unwrap();
-    assert!(sent.success());
+    send(&config, "patrol.cancel", "command/patrol.cancel", &serde_json::json!({}));
     let ended = until("it came back and ended", 120, || {
         let sorties = get(&config, "sorties")?;
         sorties.as_array()?.iter().find(|s| s["trigger"] == "schedule" && !s["ended_at"].is_null()).cloned()
@@ -280,12 +331,16 @@ fn a_bad_configuration_flies_nothing_and_the_page_names_every_fault() {
         .replace("127.0.0.1:8480", &format!("127.0.0.1:{port}"))
         .replace("wind_m_s", "wind_ms")
         .replace("aspect = 1.3333", "aspect = \"wide\"");
+    // A trusted root that was cut short on its way here.
+    std::fs::write(dir.path().join("root.json"), "{\"signed\": {\"_type\": \"root\", \"vers").unwrap();
+    let text = text + "\n[update]\nroot = \"root.json\"\n";
     std::fs::write(&config, text).unwrap();
     let _station = run(&config);
     let status = until("the page is up", 30, || get(&config, "status"));
     assert_eq!(status["state"], "degraded");
     let problems = status["problems"].to_string();
     assert!(problems.contains("gates.wind_ms") && problems.contains("camera.aspect"), "{problems}");
+    assert!(problems.contains("update.root") && problems.contains("root.json"), "{problems}");
 }
 
 #[test]

@@ -117,14 +117,14 @@ class Sahi:
 
 
 class Ours:
-    """The example `tiles`, fed by lines."""
+    """The example `tiles`, fed by lines, in the environment that the station gives its child (perception::supervise)."""
 
     name = "aerie"
 
     def __init__(self, model: Path):
         self.child = subprocess.Popen(
             [REPO / "target" / "release" / "examples" / "tiles", model.parent, str(TILE), str(OVERLAP), str(SCORE), str(IOU)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
         )
 
     def ask(self, path: Path, width: int, height: int) -> dict:

@@ -8,7 +8,7 @@ pub mod book;
 pub mod event;
 pub mod keeper;
 pub mod kinds;
-mod place;
+pub mod place;
 pub mod register;
 pub mod verdict;
 

@@ -62,6 +62,10 @@ pub fn of(now: &Snapshot) -> Vec<Problem> {
         let remedy = "`aerie model probe DIR` tries it by hand; correct perception.model and start the station again";
         found.push(problem("perception", message, remedy));
     }
+    if let Some(damaged) = &now.updates.damaged {
+        let remedy = "`aerie model list` says what is in use instead; a release that is damaged here comes anew with `aerie model add`, or under a new version";
+        found.push(problem("update", damaged.clone(), remedy));
+    }
     if !now.uplink.connected {
         let message = match &now.uplink.last_error {
             Some(error) => format!("not connected to the broker: {error}"),
@@ -118,6 +122,9 @@ mod tests {
             }),
             ("perception", "my-model.onnx: the child ended", |s| {
                 s.perception.model_refused = Some("my-model.onnx: the child ended while loading it".to_owned());
+            }),
+            ("update", "is not what was signed", |s| {
+                s.updates.damaged = Some("town 1.3 cannot be loaded: model.onnx is not what was signed".to_owned());
             }),
             ("uplink", "connection refused", |s| {
                 s.uplink.connected = false;

@@ -10,6 +10,7 @@ use crate::patrol::gates::{Gate, Limits};
 use crate::perception::PerceptionState;
 use crate::runtime::latest;
 use crate::station::Station;
+use crate::update;
 use crate::uplink::UplinkState;
 use crate::vehicle::{DockState, Reading, Telemetry};
 
@@ -31,6 +32,7 @@ pub struct Snapshot {
     pub perception: PerceptionState,
     pub uplink: UplinkState,
     pub outbox: Stats,
+    pub updates: update::View,
     /// The newest one, under way or ended.
     pub sortie: Option<Sortie>,
     pub gates: Vec<Gate>,
@@ -54,6 +56,7 @@ impl Snapshot {
             perception: latest(&station.perception.state()),
             uplink: latest(&station.uplink),
             outbox: latest(&station.outbox.stats()),
+            updates: latest(&station.updates.view()),
             sortie: latest(&station.dispatcher.current()),
             gates: station.dispatcher.gates(),
         }
@@ -123,6 +126,7 @@ pub mod tests {
                 refused: 0,
                 month_bytes: 0,
             },
+            updates: update::View::default(),
             outbox: Stats::default(),
             sortie: None,
             gates: Vec::new(),

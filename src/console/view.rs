@@ -16,6 +16,8 @@ use crate::patrol::config::{Ground, Patrol};
 use crate::patrol::schedule::{Holidays, Schedule};
 use crate::patrol::{Sortie, State};
 use crate::perception::protocol::ModelName;
+use crate::update;
+use crate::update::states::{Record, Release};
 use crate::vehicle::FlightMode;
 
 /// A page that has heard nothing for so long calls all it shows old. The stream speaks at least every 2 s.
@@ -66,9 +68,27 @@ pub fn status(now: &Snapshot, problems: &[Problem]) -> Value {
             "model": now.perception.model.as_ref().map(|m| json!({"name": m.name, "version": m.version})),
             "execution_provider": now.perception.provider,
         },
+        "updates": updates(&now.updates),
         "gates": now.gates,
         "stale_after_s": STALE_AFTER_S,
     })
+}
+
+/// What was taken over the air, what is under way and what was refused last, each with its reason.
+fn updates(view: &update::View) -> Value {
+    let of = |release: &Release| format!("{} {}", release.name, release.version);
+    let known = view.kinds.iter().filter(|k| k.record != Record::default());
+    let kinds = known.map(|k| {
+        let candidate = k.record.candidate.as_ref();
+        let refused = k.record.refused.values().max_by_key(|refusal| refusal.at);
+        json!({
+            "kind": k.kind,
+            "committed": k.record.committed.as_ref().map(of),
+            "candidate": candidate.map(|c| json!({"release": of(&c.release), "stage": c.stage, "since": c.since})),
+            "refused": refused.map(|r| json!({"release": of(&r.release), "stage": r.stage, "reason": r.reason, "at": r.at})),
+        })
+    });
+    json!({"kinds": kinds.collect::<Vec<_>>(), "doing": view.doing, "trouble": view.last_error})
 }
 
 /// A station that flies nothing because of its configuration.
@@ -95,6 +115,7 @@ pub fn faulty_status(time: Timestamp, faults: &[Fault], file: &str) -> Value {
         "sortie": null,
         "uplink": null,
         "perception": null,
+        "updates": null,
         "gates": [],
         "stale_after_s": STALE_AFTER_S,
     })

@@ -267,19 +267,24 @@ impl Buffer {
 impl Extra {
     fn tensor(&self, (width, height): (u32, u32)) -> ort::Result<SessionInputValue<'static>> {
         use ort::value::Tensor as Owned;
-        let pair = match self.value {
-            ExtraValue::WidthHeight => [width, height],
-            ExtraValue::HeightWidth => [height, width],
-            ExtraValue::Ones => [1, 1],
+        let two = vec![1, 2];
+        let (shape, numbers) = match self.value {
+            ExtraValue::WidthHeight => (two, vec![width, height]),
+            ExtraValue::HeightWidth => (two, vec![height, width]),
+            ExtraValue::Ones => (two, vec![1, 1]),
+            ExtraValue::Mask => (vec![1, height as usize, width as usize], vec![1; (width * height) as usize]),
         };
-        let shape = [1usize, 2];
+        let numbers = numbers.into_iter();
         Ok(match self.element {
-            TensorElementType::Int64 => Owned::from_array((shape, pair.map(i64::from).to_vec()))?.into(),
-            TensorElementType::Int32 => Owned::from_array((shape, pair.map(|n| n as i32).to_vec()))?.into(),
-            TensorElementType::Float16 => {
-                Owned::from_array((shape, pair.map(|n| f16::from_f32(n as f32)).to_vec()))?.into()
+            TensorElementType::Int64 => Owned::from_array((shape, numbers.map(i64::from).collect::<Vec<_>>()))?.into(),
+            TensorElementType::Int32 => {
+                Owned::from_array((shape, numbers.map(|n| n as i32).collect::<Vec<_>>()))?.into()
             }
-            _ => Owned::from_array((shape, pair.map(|n| n as f32).to_vec()))?.into(),
+            TensorElementType::Bool => Owned::from_array((shape, numbers.map(|n| n != 0).collect::<Vec<_>>()))?.into(),
+            TensorElementType::Float16 => {
+                Owned::from_array((shape, numbers.map(|n| f16::from_f32(n as f32)).collect::<Vec<_>>()))?.into()
+            }
+            _ => Owned::from_array((shape, numbers.map(|n| n as f32).collect::<Vec<_>>()))?.into(),
         })
     }
 }

@@ -186,6 +186,8 @@ pub enum ExtraValue {
     HeightWidth,
     /// Ones: no scaling back.
     Ones,
+    /// Ones, one a pixel of the input: all of it is to be looked at.
+    Mask,
 }
 
 /// What the output tensors mean, as far as the family leaves it open.

@@ -515,6 +515,8 @@ pub(crate) async fn launch(
         .arg("--model")
         .arg(model)
         .args(providers.iter().map(|p| format!("--execution-provider={}", p.name())))
+        // Large pages for the graph's tensors: fewer look-ups of addresses (docs/performance.md). Only glibc knows it.
+        .env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -31,26 +31,27 @@ impl Leave {
         if self.stop.load(Ordering::Relaxed) {
             return Err("something else is to be done first".to_owned());
         }
-        let now = self.zone.to_datetime(Timestamp::now());
+        pause(self.at(self.zone.to_datetime(Timestamp::now()), bytes)?);
+        Ok(())
+    }
+
+    /// After `bytes` came: how long to wait for more, or why there is no more for now.
+    fn at(&self, now: jiff::civil::DateTime, bytes: u64) -> Result<Duration, String> {
+        let most = self.mb_per_day.map_or(u64::MAX, |mb| u64::from(mb) * 1_000_000);
+        let today = now.date().to_string();
+        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        if spent.0 != today {
+            *spent = (today, 0);
+        }
+        spent.1 += bytes;
+        if spent.1 >= most {
+            return Err(format!("today's {} MB have come (update.mb_per_day)", most / 1_000_000));
+        }
         if let Some(hours) = self.hours.filter(|hours| !config::within(*hours, now.time())) {
             return Err(format!("fetching is allowed from {} to {} (update.hours)", hours.0, hours.1));
         }
-        {
-            let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
-            let today = now.date().to_string();
-            if spent.0 != today {
-                *spent = (today, 0);
-            }
-            let most = self.mb_per_day.map_or(u64::MAX, |mb| u64::from(mb) * 1_000_000);
-            if spent.1 + bytes > most {
-                return Err(format!("today's {} MB have come (update.mb_per_day)", most / 1_000_000));
-            }
-            spent.1 += bytes;
-        }
-        if let Some(rate) = self.kb_per_s {
-            pause(Duration::from_secs_f64(bytes as f64 / (f64::from(rate) * 1000.0)));
-        }
-        Ok(())
+        let rate = self.kb_per_s.map(|rate| f64::from(rate) * 1000.0);
+        Ok(rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(bytes as f64 / rate)))
     }
 }
 
@@ -88,4 +89,55 @@ pub fn all(
     slots.install(digest)?;
     tracing::info!(bytes = came.bytes, of = document.length(), "a release was fetched");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::civil::{DateTime, date};
+
+    use super::*;
+
+    fn leave() -> Leave {
+        Leave {
+            hours: config::span("22:00-06:00"),
+            zone: jiff::tz::TimeZone::UTC,
+            kb_per_s: Some(100),
+            mb_per_day: Some(3),
+            stop: Arc::default(),
+            spent: Arc::default(),
+        }
+    }
+
+    fn at(day: i8, hour: i8) -> DateTime {
+        date(2026, 11, day).at(hour, 30, 0, 0)
+    }
+
+    #[test]
+    fn bytes_come_in_the_allowed_hours_only_and_what_came_late_still_counts() {
+        let leave = leave();
+        assert_eq!(leave.at(at(24, 23), 0), Ok(Duration::ZERO));
+        assert!(leave.at(at(25, 6), 50_000).unwrap_err().contains("update.hours"));
+        assert_eq!(leave.spent.lock().unwrap().1, 50_000);
+    }
+
+    #[test]
+    fn a_piece_is_waited_for_as_long_as_the_rate_wants() {
+        assert_eq!(leave().at(at(24, 23), 65_000), Ok(Duration::from_millis(650)));
+    }
+
+    #[test]
+    fn a_days_megabytes_end_the_fetch_and_the_next_day_has_its_own() {
+        let leave = leave();
+        assert!(leave.at(at(24, 0), 2_999_999).is_ok());
+        assert!(leave.at(at(24, 1), 1).unwrap_err().contains("update.mb_per_day"));
+        assert!(leave.at(at(24, 23), 0).is_err(), "not a byte more on the same day");
+        assert!(leave.at(at(25, 0), 0).is_ok());
+    }
+
+    #[test]
+    fn a_fetch_that_is_to_stop_does_so_at_its_next_piece() {
+        let leave = Leave { hours: None, ..leave() };
+        leave.stop.store(true, Ordering::Relaxed);
+        assert!(leave.ask(0).is_err());
+    }
 }

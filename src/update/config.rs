@@ -7,7 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::compare::Rules;
+use super::origin::{OriginError, Web};
 use super::release::is_plain_name;
+use super::trust;
 
 /// Signed models over the air. Without `root` nothing is taken from anywhere.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -63,8 +65,13 @@ impl Config {
         if self.url.is_some() && self.root.is_none() {
             add("root", "is needed with url: name the publisher's 1.root.json".to_owned());
         }
-        if let Some(root) = self.root.as_ref().filter(|root| !root.is_file()) {
-            add("root", format!("{} is not a file", root.display()));
+        if let Some(Err(error)) = self.root.as_deref().map(trust::read_root) {
+            add("root", error.to_string());
+        }
+        if let Some(Err(OriginError::Setting { key, why })) =
+            self.url.as_deref().map(|url| Web::new(url, self.ca_file.as_deref()))
+        {
+            add(key, why);
         }
         if !is_plain_name(&self.group) {
             add("group", format!("{:?} must be letters, digits, - _ .", self.group));
@@ -128,5 +135,26 @@ mod tests {
         let keys: Vec<_> = bad.faults().into_iter().map(|(key, _)| key).collect();
         assert_eq!(keys, ["root", "group", "hours", "kb_per_s"]);
         assert!(Config::default().faults().is_empty());
+    }
+
+    #[test]
+    fn a_root_that_is_none_a_server_that_is_none_and_certificates_that_are_none_are_faults_and_no_surprise_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &str| {
+            std::fs::write(dir.path().join(name), content).unwrap();
+            Some(dir.path().join(name))
+        };
+        let absent = Some(dir.path().join("nowhere.json"));
+        for root in [absent, file("cut.json", "{\"signed\": {\"_type\": \"ro"), file("other.json", "{}")] {
+            let faults = Config { root: root.clone(), ..Config::default() }.faults();
+            assert_eq!(faults.len(), 1, "{root:?}: {faults:?}");
+            let name = root.unwrap().display().to_string();
+            assert!(faults[0].0 == "root" && faults[0].1.contains(&name), "{faults:?}");
+        }
+        let (url, ca_file) = (Some("ftp://x".to_owned()), file("ca.pem", "no certificate"));
+        let keys = |config: Config| config.faults().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        assert_eq!(keys(Config { url, ..Config::default() }), ["root", "url"]);
+        let url = Some("https://x".to_owned());
+        assert_eq!(keys(Config { url, ca_file, ..Config::default() }), ["root", "ca_file"]);
     }
 }

@@ -13,9 +13,7 @@ use super::slots::write_durably;
 use super::trust::{self, Store, Trusted};
 
 pub fn init(metadata_dir: &Path, root: &Path) -> Result<(), UpdateError> {
-    let why = |e: std::io::Error| trust::TrustError::Root { path: root.to_owned(), why: e.to_string() };
-    let bytes = std::fs::read(root).map_err(why)?;
-    trust::check_root(root, &bytes)?;
+    let bytes = trust::read_root(root)?;
     Store::open(metadata_dir)?;
     Ok(write_durably(&metadata_dir.join("root.json"), &bytes)?)
 }

@@ -1,13 +1,13 @@
-//! Brings one file of a release, however often the line is cut: what is on the disk and verified is never asked for again.
+//! Brings one file of a release, however often the line or the power is cut: what is on the disk and verified is never asked
+//! for again.
 //!
-//! The file grows in place, [`CHUNK`] by chunk; each chunk is compared with its signed hash when its last byte has come and
-//! flushed before the next begins. A chunk that is wrong is cut off, so at most one is fetched twice.
+//! The file grows in place, [`CHUNK`] by chunk. A chunk is compared with its signed hash before it is written and flushed
+//! before the next is asked for, so a power cut costs what had come of one chunk. When the line is cut, or the fetch
+//! is paused, that part of a chunk is written too.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-
-use sha2::{Digest, Sha256};
 
 use super::origin::{Origin, OriginError};
 use super::release::{self, CHUNK};
@@ -26,7 +26,7 @@ pub enum FetchError {
     Paused(String),
 }
 
-/// Asked before each piece, with its bytes; a reason stops the fetch, which goes on later where it was.
+/// Told what came, after each piece and once before the first; a reason stops the fetch, which goes on later where it was.
 pub type Leave<'a> = dyn FnMut(u64) -> Result<(), String> + 'a;
 
 /// Bytes that came over the line.
@@ -34,9 +34,6 @@ pub type Leave<'a> = dyn FnMut(u64) -> Result<(), String> + 'a;
 pub struct Came {
     pub bytes: u64,
 }
-
-/// A piece read at once.
-const PIECE: usize = 1 << 16;
 
 /// Fetches what `to` lacks of `file`. `came` counts what was read, also when the fetch ends early.
 pub fn file(
@@ -46,82 +43,123 @@ pub fn file(
     came: &mut Came,
     leave: &mut Leave<'_>,
 ) -> Result<(), FetchError> {
-    let disk = |source| FetchError::Disk { path: to.to_owned(), source };
-    if let Some(dir) = to.parent() {
-        std::fs::create_dir_all(dir).map_err(disk)?;
+    let mut here = Here::open(to, file)?;
+    let fetched = rest(origin, file, &mut here, came, leave);
+    if fetched.is_err() {
+        here.keep()?;
     }
-    let mut out = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(to).map_err(disk)?;
-    let (mut have, mut hasher) = verified(&mut out, file).map_err(disk)?;
+    fetched
+}
+
+fn rest(
+    origin: &dyn Origin,
+    file: &release::File,
+    here: &mut Here<'_>,
+    came: &mut Came,
+    leave: &mut Leave<'_>,
+) -> Result<(), FetchError> {
+    let cut = |had, why| FetchError::Cut { had, length: file.length, why };
     let mut tag = None;
-    let mut piece = vec![0; PIECE];
-    while have < file.length {
-        let opened = origin.open(&format!("files/{}", file.sha256), have, file.length, tag.as_deref())?;
+    while here.good < file.length {
+        leave(0).map_err(FetchError::Paused)?;
+        let from = here.length();
+        let opened = origin.open(&format!("files/{}", file.sha256), from, file.length, tag.as_deref())?;
         tag = opened.tag;
         let mut body = opened.body;
-        let before = have;
-        loop {
-            let chunk_end = ((have / CHUNK + 1) * CHUNK).min(file.length);
-            let room = usize::try_from(chunk_end - have).unwrap_or(PIECE).min(PIECE);
-            if room == 0 {
-                break;
-            }
-            leave(room as u64).map_err(FetchError::Paused)?;
-            let read = match body.read(&mut piece[..room]) {
+        while here.good < file.length {
+            let had = here.chunk.len();
+            let size = CHUNK.min(file.length - here.good);
+            here.chunk.resize(size as usize, 0);
+            let read = body.read(&mut here.chunk[had..]);
+            here.chunk.truncate(had + read.as_ref().copied().unwrap_or(0));
+            match read {
                 Ok(0) => break,
-                Ok(read) => read,
-                Err(error) => return Err(FetchError::Cut { had: have, length: file.length, why: error.to_string() }),
-            };
-            came.bytes += read as u64;
-            out.write_all(&piece[..read]).map_err(disk)?;
-            hasher.update(&piece[..read]);
-            have += read as u64;
-            if have == chunk_end {
-                let from = (have - 1) / CHUNK * CHUNK;
-                let found = hex::encode(std::mem::take(&mut hasher).finalize());
-                if file.chunks.get((from / CHUNK) as usize) != Some(&found) {
-                    out.set_len(from).and_then(|()| out.sync_data()).map_err(disk)?;
-                    return Err(FetchError::False { path: file.path.clone(), from, to: have });
-                }
-                out.sync_data().map_err(disk)?;
+                Ok(read) => came.bytes += read as u64,
+                Err(error) => return Err(cut(here.length(), error.to_string())),
             }
+            let read = here.chunk.len() - had;
+            if here.chunk.len() as u64 == size {
+                if file.chunks.get((here.good / CHUNK) as usize) != Some(&release::digest(&here.chunk)) {
+                    here.forget()?;
+                    let (from, to) = (here.good, here.good + size);
+                    return Err(FetchError::False { path: file.path.clone(), from, to });
+                }
+                here.keep()?;
+                here.good += size;
+                here.chunk.clear();
+            }
+            leave(read as u64).map_err(FetchError::Paused)?;
         }
-        if have == before {
-            let why = "the server ended the answer early".to_owned();
-            return Err(FetchError::Cut { had: have, length: file.length, why });
+        if here.length() == from {
+            return Err(cut(from, "the server ended the answer early".to_owned()));
         }
     }
     Ok(())
 }
 
-/// How much of the file is there and right, with what follows as far as its chunk is not whole; the hash of that rest.
-fn verified(out: &mut File, file: &release::File) -> std::io::Result<(u64, Sha256)> {
-    let length = out.metadata()?.len().min(file.length);
-    let mut chunk = Vec::new();
-    let mut good = 0;
-    out.rewind()?;
+/// The file as far as it is here.
+struct Here<'a> {
+    path: &'a Path,
+    file: File,
+    /// So many bytes are on the disk and verified.
+    good: u64,
+    /// What came of the chunk after them.
+    chunk: Vec<u8>,
+}
+
+impl Here<'_> {
+    fn open<'a>(path: &'a Path, file: &release::File) -> Result<Here<'a>, FetchError> {
+        let open = || {
+            std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+            let mut out = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+            let (good, chunk) = verified(&mut out, file)?;
+            out.set_len(good + chunk.len() as u64)?;
+            Ok(Here { path, file: out, good, chunk })
+        };
+        open().map_err(|source| FetchError::Disk { path: path.to_owned(), source })
+    }
+
+    fn length(&self) -> u64 {
+        self.good + self.chunk.len() as u64
+    }
+
+    /// Of a chunk that is false, what came and what lay on the disk.
+    fn forget(&mut self) -> Result<(), FetchError> {
+        self.chunk.clear();
+        self.file.set_len(self.good).map_err(|source| FetchError::Disk { path: self.path.to_owned(), source })
+    }
+
+    /// Writes and flushes the chunk, whole or not.
+    fn keep(&mut self) -> Result<(), FetchError> {
+        if self.chunk.is_empty() {
+            return Ok(());
+        }
+        let mut write = || {
+            self.file.seek(SeekFrom::Start(self.good))?;
+            self.file.write_all(&self.chunk)?;
+            self.file.sync_data()
+        };
+        write().map_err(|source| FetchError::Disk { path: self.path.to_owned(), source })
+    }
+}
+
+/// How much of a file is there and right, chunk by chunk, and what follows of a chunk that is not whole.
+fn verified(out: &mut File, file: &release::File) -> std::io::Result<(u64, Vec<u8>)> {
+    let (mut good, mut chunk) = (0, Vec::new());
     for expected in &file.chunks {
         let size = CHUNK.min(file.length - good);
         chunk.clear();
-        if good + size > length {
-            break;
-        }
         Read::by_ref(out).take(size).read_to_end(&mut chunk)?;
+        if (chunk.len() as u64) < size {
+            return Ok((good, chunk));
+        }
         if release::digest(&chunk) != *expected {
-            // The rest of the file may have been written by a disk that lost power.
-            out.set_len(good)?;
-            out.seek(SeekFrom::Start(good))?;
-            return Ok((good, Sha256::new()));
+            // Written by a disk that lost power meanwhile; so may be what follows.
+            break;
         }
         good += size;
     }
-    let mut hasher = Sha256::new();
-    out.seek(SeekFrom::Start(good))?;
-    chunk.clear();
-    Read::by_ref(out).take(length - good).read_to_end(&mut chunk)?;
-    hasher.update(&chunk);
-    out.set_len(good + chunk.len() as u64)?;
-    out.seek(SeekFrom::End(0))?;
-    Ok((good + chunk.len() as u64, hasher))
+    Ok((good, Vec::new()))
 }
 
 #[cfg(test)]
@@ -191,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn thirty_cuts_cost_no_byte_twice() {
+    fn thirty_cuts_of_the_line_cost_no_byte_twice() {
         let dir = tempfile::tempdir().unwrap();
         let (content, to) = (content(4_000_123), dir.path().join("f"));
         let line = Line { cut_after: 130_001, false_at: None, answers: AtomicU64::new(0), content };
@@ -201,29 +239,52 @@ mod tests {
     }
 
     #[test]
-    fn a_false_chunk_costs_that_chunk_and_is_never_kept() {
+    fn a_false_chunk_costs_that_chunk_and_is_never_written() {
         let dir = tempfile::tempdir().unwrap();
-        let (content, to) = (content(3 << 20), dir.path().join("f"));
-        let line = Line { cut_after: u64::MAX, false_at: Some((1 << 20) + 5), answers: AtomicU64::new(0), content };
+        let (content, to) = (content(3 << 16), dir.path().join("f"));
+        let line = Line { cut_after: u64::MAX, false_at: Some((1 << 16) + 5), answers: AtomicU64::new(0), content };
         let mut came = Came::default();
         let refused = file(&line, &described(&line.content), &to, &mut came, &mut |_| Ok(()));
-        assert!(matches!(refused, Err(FetchError::False { from: 0x10_0000, .. })));
-        assert_eq!(std::fs::metadata(&to).unwrap().len(), 1 << 20);
+        assert!(matches!(refused, Err(FetchError::False { from: 0x1_0000, to: 0x2_0000, .. })));
+        assert_eq!(std::fs::metadata(&to).unwrap().len(), 1 << 16);
         let (more, _) = until_there(&line, &described(&line.content), &to);
-        assert_eq!((came.bytes, more), (2 << 20, 2 << 20));
+        assert_eq!((came.bytes, more), (2 << 16, 2 << 16));
     }
 
     #[test]
     fn what_a_power_cut_left_wrong_on_the_disk_is_fetched_again_and_only_that() {
         let dir = tempfile::tempdir().unwrap();
-        let (content, to) = (content((3 << 20) + 7), dir.path().join("f"));
+        let (content, to) = (content((3 << 16) + 7), dir.path().join("f"));
         let mut torn = content.clone();
-        torn.truncate((2 << 20) + 500_000);
-        torn[(1 << 20) + 9] ^= 1;
+        torn.truncate((2 << 16) + 50_000);
+        torn[(1 << 16) + 9] ^= 1;
         std::fs::write(&to, torn).unwrap();
         let line = Line { cut_after: u64::MAX, false_at: None, answers: AtomicU64::new(0), content };
         let (came, tries) = until_there(&line, &described(&line.content), &to);
-        assert_eq!((came, tries), ((2 << 20) + 7, 1));
+        assert_eq!((came, tries), ((2 << 16) + 7, 1));
+        assert_eq!(std::fs::read(&to).unwrap(), line.content);
+    }
+
+    #[test]
+    fn a_part_of_a_chunk_that_a_power_cut_left_wrong_costs_that_chunk() {
+        let dir = tempfile::tempdir().unwrap();
+        let (content, to) = (content(3 << 16), dir.path().join("f"));
+        let mut torn = content[..(1 << 16) + 40_000].to_vec();
+        torn[(1 << 16) + 30_000..].fill(0);
+        std::fs::write(&to, torn).unwrap();
+        let line = Line { cut_after: u64::MAX, false_at: None, answers: AtomicU64::new(0), content };
+        let (came, tries) = until_there(&line, &described(&line.content), &to);
+        assert_eq!((came, tries), (25_536 + (2 << 16), 2));
+        assert_eq!(std::fs::read(&to).unwrap(), line.content);
+    }
+
+    #[test]
+    fn a_file_that_is_longer_than_it_should_be_is_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let (content, to) = (content(70_000), dir.path().join("f"));
+        std::fs::write(&to, [content.as_slice(), b"more"].concat()).unwrap();
+        let line = Line { cut_after: u64::MAX, false_at: None, answers: AtomicU64::new(0), content };
+        assert_eq!(until_there(&line, &described(&line.content), &to), (0, 1));
         assert_eq!(std::fs::read(&to).unwrap(), line.content);
     }
 
@@ -237,7 +298,8 @@ mod tests {
             left = left.checked_sub(bytes).ok_or_else(|| "today's megabytes are used up".to_owned())?;
             Ok(())
         });
-        assert!(matches!(paused, Err(FetchError::Paused(_))) && came.bytes <= 1_000_000);
+        // A piece more than allowed at most, and that is kept.
+        assert!(matches!(paused, Err(FetchError::Paused(_))) && came.bytes <= 1_000_000 + CHUNK);
         assert_eq!(until_there(&line, &described(&line.content), &to).0 + came.bytes, 3_000_000);
     }
 

@@ -2,14 +2,15 @@
 //! before anybody acts on it.
 //!
 //! Every entry of the trail carries the SHA-256 of the one before, so that a trail with an entry changed or left out shows.
-//! What a database that broke would lose is kept beside it as `updates.json`: which releases are committed, which refused.
+//! What a database that broke would lose is kept beside it as `updates.json`: which releases are committed, which refused, and
+//! the end of the trail, which the next database goes on from: upstream knows its numbers.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::floor;
 use super::release::{Kind, digest};
@@ -60,6 +61,16 @@ impl Entry {
     }
 }
 
+/// `updates.json`.
+#[derive(Serialize, Deserialize)]
+struct Copy {
+    /// Number and hash of the trail's last entry.
+    #[serde(default)]
+    trail: Option<(i64, String)>,
+    #[serde(flatten)]
+    records: BTreeMap<String, Record>,
+}
+
 pub struct Ledger {
     path: PathBuf,
     copy: PathBuf,
@@ -108,6 +119,7 @@ impl Ledger {
         let path = self.path.clone();
         let sql = |source| LedgerError::Sql { path: path.clone(), source };
         let row = |source| LedgerError::Row { path: path.clone(), source };
+        let begins = self.begins()?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
         let text: Option<String> = transaction
             .query_row("SELECT document FROM record WHERE kind = ?1", [kind.name()], |r| r.get(0))
@@ -123,7 +135,7 @@ impl Ledger {
             .query_row("SELECT n, hash FROM trail ORDER BY n DESC LIMIT 1", [], |r| Ok((r.get(0)?, r.get(1)?)))
             .optional()
             .map_err(sql)?
-            .unwrap_or((0, digest(b"")));
+            .unwrap_or(begins);
         let (n, at, told) = (n + 1, facts.now.to_string(), serde_json::to_string(event).map_err(row)?);
         let hash = Entry::hash_of(n, &at, kind.name(), &told, &step.said, &before);
         transaction
@@ -158,8 +170,8 @@ impl Ledger {
 
     /// The first entry that is not what was written, if any.
     pub fn broken_link(&self) -> Result<Option<i64>, LedgerError> {
-        let mut before = digest(b"");
-        for (entry, n) in self.entries("ORDER BY n")?.iter().zip(1..) {
+        let (last, mut before) = self.begins()?;
+        for (entry, n) in self.entries("ORDER BY n")?.iter().zip(last + 1..) {
             let event = entry.event.to_string();
             let hash = Entry::hash_of(entry.n, &entry.at, &entry.kind, &event, &entry.said, &entry.before);
             if entry.n != n || entry.before != before || entry.hash != hash {
@@ -168,6 +180,12 @@ impl Ledger {
             before = hash;
         }
         Ok(None)
+    }
+
+    /// What the trail's first entry follows: nothing, or the end of the trail in a database that broke.
+    fn begins(&self) -> Result<(i64, String), LedgerError> {
+        let noted = self.noted("trail")?.and_then(|text| serde_json::from_str(&text).ok());
+        Ok(noted.unwrap_or((0, digest(b""))))
     }
 
     /// What time signatures are checked at, at least.
@@ -216,19 +234,23 @@ impl Ledger {
     fn write_copy(&self) -> Result<(), LedgerError> {
         let mut records = BTreeMap::new();
         for kind in Kind::ALL {
-            records.insert(kind.name(), Record { candidate: None, ..self.record(kind)? });
+            records.insert(kind.name().to_owned(), Record { candidate: None, ..self.record(kind)? });
         }
-        let text = serde_json::to_vec_pretty(&records).map_err(|e| self.row(e))?;
+        let trail = self.newest(1)?.pop().map(|entry| (entry.n, entry.hash));
+        let text = serde_json::to_vec_pretty(&Copy { trail, records }).map_err(|e| self.row(e))?;
         Ok(write_durably(&self.copy, &text)?)
     }
 
     /// Into an empty database, what the copy still knows. A copy that cannot be read is no copy.
     fn restore(&self) -> Result<(), LedgerError> {
         let Ok(text) = std::fs::read(&self.copy) else { return Ok(()) };
-        let Ok(records) = serde_json::from_slice::<BTreeMap<String, Record>>(&text) else {
+        let Ok(Copy { trail, records }) = serde_json::from_slice(&text) else {
             tracing::error!(copy = %self.copy.display(), "the copy of the ledger cannot be read either");
             return Ok(());
         };
+        if let Some(trail) = trail {
+            self.note("trail", &serde_json::to_string(&trail).map_err(|e| self.row(e))?)?;
+        }
         for (kind, record) in records {
             let document = serde_json::to_string(&record).map_err(|e| self.row(e))?;
             self.connection
@@ -418,6 +440,7 @@ mod tests {
                 ledger.step(Kind::Model, &event, facts(true)).unwrap();
             }
         }
+        let heard = Ledger::open(dir.path()).unwrap().newest(1).unwrap()[0].n;
         fs::write(dir.path().join("updates.db"), b"this is no database, it was one").unwrap();
         let _ = fs::remove_file(dir.path().join("updates.db-wal"));
         let mut ledger = Ledger::open(dir.path()).unwrap();
@@ -426,6 +449,9 @@ mod tests {
         assert_eq!((record.committed, record.candidate), (Some(release('a')), None));
         let again = ledger.step(Kind::Model, &Event::Offered { release: release('b') }, facts(true));
         assert!(again.unwrap_err().to_string().contains("blind"));
+        // Upstream knows the steps by their numbers; the next one has a number of its own.
+        ledger.step(Kind::Model, &Event::Offered { release: release('c') }, facts(true)).unwrap();
+        assert_eq!((ledger.newest(1).unwrap()[0].n, ledger.broken_link().unwrap()), (heard + 1, None));
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod conformance;
 mod crypto;
 pub mod fetch;
 pub mod floor;
+mod hear;
 pub mod ledger;
 pub mod origin;
 pub mod probe;
@@ -33,6 +34,7 @@ pub mod slots;
 mod start;
 pub mod states;
 mod task;
+mod tell;
 pub mod trust;
 
 use std::path::PathBuf;

@@ -28,7 +28,7 @@ pub enum OriginError {
     Range { at: String, wanted: u64, length: u64, said: String },
     #[error("{at} is not there")]
     Absent { at: String },
-    #[error("{key}: {why}")]
+    #[error("update.{key}: {why}")]
     Setting { key: &'static str, why: String },
     #[error("{} cannot be read: {source}; was the stick pulled?", path.display())]
     Folder { path: PathBuf, source: std::io::Error },
@@ -56,7 +56,7 @@ pub struct Web {
 
 impl Web {
     pub fn new(url: &str, ca_file: Option<&Path>) -> Result<Web, OriginError> {
-        let bad = |why: &str| OriginError::Setting { key: "update.url", why: format!("{url:?} {why}") };
+        let bad = |why: &str| OriginError::Setting { key: "url", why: format!("{url:?} {why}") };
         if !(url.starts_with("https://") || url.starts_with("http://")) || url.parse::<ureq::http::Uri>().is_err() {
             return Err(bad("is no address; write https://HOST/PATH"));
         }
@@ -71,6 +71,7 @@ impl Web {
             .timeout_connect(Some(Duration::from_secs(15)))
             // A server that says nothing for so long is gone, however long the file is.
             .timeout_recv_response(Some(Duration::from_secs(60)))
+            .timeout_per_read(Some(Duration::from_secs(60)))
             .http_status_as_error(false)
             .max_redirects(3)
             .tls_config(tls)
@@ -88,7 +89,7 @@ fn certificates(ca_file: Option<&Path>) -> Result<Vec<Certificate<'static>>, Ori
         let known = rustls_native_certs::load_native_certs().certs;
         return Ok(known.iter().map(|der| Certificate::from_der(der.as_ref()).to_owned()).collect());
     };
-    let setting = |why: String| OriginError::Setting { key: "update.ca_file", why };
+    let setting = |why: String| OriginError::Setting { key: "ca_file", why };
     let pem = std::fs::read(path).map_err(|e| setting(format!("{} cannot be read: {e}", path.display())))?;
     let items = ureq::tls::parse_pem(&pem).filter_map(|item| match item {
         Ok(PemItem::Certificate(certificate)) => Some(certificate),

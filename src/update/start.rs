@@ -1,6 +1,6 @@
 //! Before perception starts: which model is in charge, its files compared with what was signed, its load counted.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -13,7 +13,7 @@ use super::ledger::{Ledger, LedgerError};
 use super::release::Kind;
 use super::slots::Slots;
 use super::states::{Event, Facts, Record, Stage, in_charge};
-use super::trust::{self, Store};
+use super::trust::Store;
 use crate::perception::provider::Provider;
 
 pub struct Options {
@@ -34,10 +34,12 @@ pub struct Prepared {
     pub(super) ledger: Arc<Mutex<Ledger>>,
     pub(super) slots: Slots,
     pub(super) store: Store,
-    pub(super) root: Option<Vec<u8>>,
     /// The directory of the model in charge.
     pub model: PathBuf,
+    /// Why the model that should be in charge is not.
     pub(super) damaged: Option<String>,
+    /// Releases of other kinds that could not be used.
+    pub(super) unread: Vec<String>,
 }
 
 impl Prepared {
@@ -45,21 +47,21 @@ impl Prepared {
         let mut ledger = Ledger::open(&options.state_dir)?;
         let slots = Slots::open(&options.state_dir)?;
         let store = Store::open(&options.state_dir.join("update"))?;
-        let root = match &options.config.root {
-            None => None,
-            Some(path) => {
-                let why = |e: std::io::Error| trust::TrustError::Root { path: path.clone(), why: e.to_string() };
-                let bytes = std::fs::read(path).map_err(why)?;
-                trust::check_root(path, &bytes)?;
-                Some(bytes)
-            }
-        };
         let mut record = ledger.record(Kind::Model)?;
         let on_trial = record.candidate.as_ref().is_some_and(|c| c.stage == Stage::Trial);
+        let mut uncounted = None;
         if on_trial {
             // Counted before it is loaded: a model that takes the computer down is given up after some starts.
             let facts = Facts { now: floor::now(Timestamp::now(), ledger.floor()?), fresh: false };
-            record = ledger.step(Kind::Model, &Event::Loading, facts)?;
+            match ledger.step(Kind::Model, &Event::Loading, facts) {
+                Ok(counted) => record = counted,
+                // As on a full disk: it is not loaded now, and the task tries again.
+                Err(error) => {
+                    tracing::error!(%error, "the model on trial waits");
+                    record.candidate = None;
+                    uncounted = Some(format!("the model on trial waits: {error}"));
+                }
+            }
         }
         let (mut model, mut damaged) = loadable(&record, &slots, &options);
         let still_on_trial = record.candidate.as_ref().filter(|c| c.stage == Stage::Trial).map(|c| &c.release.digest);
@@ -70,21 +72,31 @@ impl Prepared {
             record = ledger.step(Kind::Model, &Event::Failed { reason: fault.clone() }, facts)?;
             (model, damaged) = loadable(&record, &slots, &options);
         }
+        let damaged = damaged.or(uncounted);
         let ledger = Arc::new(Mutex::new(ledger));
-        Ok(Prepared { options, ledger, slots, store, root, model, damaged })
+        Ok(Prepared { options, ledger, slots, store, model, damaged, unread: Vec::new() })
     }
 
-    /// A file of a committed release of another kind, for those who read it at the start.
-    pub fn committed_file(&self, kind: Kind, name: &str) -> Result<Option<PathBuf>, LedgerError> {
+    /// What a committed release of another kind says, for those who read it at the start. One that cannot be used is named,
+    /// and gives way to the one before it, then to the configuration's own.
+    pub fn committed<T, E: std::fmt::Display>(
+        &mut self,
+        kind: Kind,
+        file: &str,
+        read: impl Fn(&Path) -> Result<T, E>,
+    ) -> Result<Option<T>, LedgerError> {
         let record = self.ledger.lock().unwrap_or_else(PoisonError::into_inner).record(kind)?;
-        let Some(release) = record.committed else { return Ok(None) };
-        match self.slots.verified(&release.digest) {
-            Ok(dir) => Ok(Some(dir.join(name))),
-            Err(error) => {
-                tracing::error!(%error, "a committed release cannot be used; the configuration's own file is");
-                Ok(None)
+        for release in record.committed.iter().chain(&record.previous) {
+            let found = self.slots.verified(&release.digest).map_err(|e| e.to_string());
+            match found.and_then(|dir| read(&dir.join(file)).map_err(|e| e.to_string())) {
+                Ok(read) => return Ok(Some(read)),
+                Err(error) => {
+                    tracing::error!(kind = kind.name(), %release, error, "a committed release cannot be used");
+                    self.unread.push(format!("{}: {release} cannot be used: {error}", kind.name()));
+                }
             }
         }
+        Ok(None)
     }
 }
 

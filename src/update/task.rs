@@ -19,17 +19,16 @@ use super::compare::{Tally, Verdict};
 use super::ledger::{Ledger, LedgerError};
 use super::origin::{Folder, Origin, Web};
 use super::release::Kind;
-use super::search::{self, Assigned, Found};
+use super::search::Found;
 use super::start::Prepared;
 use super::states::{Candidate, Event, Facts, Record, Refused, Release, Stage};
-use super::{KindView, Reply, Request, UpdateError, Updates, View, bring, floor, probe};
+use super::{Reply, Request, UpdateError, Updates, View, bring, floor, probe};
 use crate::cases::Register;
-use crate::outbox::{Class, Outbox, Payload, Record as Told};
+use crate::outbox::Outbox;
 use crate::perception::Perception;
 use crate::perception::supervise::Tapped;
 use crate::runtime::clock::Trust;
 use crate::runtime::latest;
-use crate::uplink::cloudevents;
 
 const PROBE_LIMIT: Duration = Duration::from_secs(300);
 
@@ -144,9 +143,7 @@ impl Task {
                 },
                 _ = tick.tick() => {
                     if let Err(error) = self.turn().await {
-                        tracing::error!(%error, "an update cannot go on");
-                        self.view.send_modify(|v| v.last_error = Some(error.to_string()));
-                        self.not_before = Instant::now() + Duration::from_secs(30);
+                        self.stuck(&error);
                     }
                 }
             }
@@ -165,11 +162,17 @@ impl Task {
             }
             Request::Check(reply) => match self.web.clone() {
                 None => drop(reply.send(Err(UpdateError::NoUrl))),
-                Some(web) => self.search(web, None, vec![reply]),
+                Some(web) => {
+                    if let Err(error) = self.search(web, None, vec![reply]).await {
+                        self.stuck(&error);
+                    }
+                }
             },
             Request::Add { folder, reply } => {
                 let folder: Arc<dyn Origin> = Arc::new(Folder::new(&folder));
-                self.search(Arc::clone(&folder), Some(folder), vec![reply]);
+                if let Err(error) = self.search(Arc::clone(&folder), Some(folder), vec![reply]).await {
+                    self.stuck(&error);
+                }
             }
             Request::Promote { by, reply } => {
                 let done = self.step(Kind::Model, Event::Promoted { by }).await.map(|said| said.1);
@@ -191,6 +194,12 @@ impl Task {
         self.show().await;
     }
 
+    fn stuck(&mut self, error: &UpdateError) {
+        tracing::error!(%error, "an update cannot go on");
+        self.view.send_modify(|v| v.last_error = Some(error.to_string()));
+        self.not_before = Instant::now() + Duration::from_secs(30);
+    }
+
     /// One turn: what has ended is written down, what comes next is begun.
     async fn turn(&mut self) -> Result<(), UpdateError> {
         self.confirm_time().await?;
@@ -199,23 +208,13 @@ impl Task {
         if self.work.is_none() && Instant::now() >= self.not_before {
             self.begin_work().await?;
         }
-        let due = Instant::now() >= self.next_search && self.root_is_known();
-        let free = matches!(self.work, None | Some(Work::Trial { .. } | Work::Shadow { .. }));
-        if let Some(web) = self.web.clone().filter(|_| due && free) {
-            if self.work.is_none() {
-                self.search(web, None, Vec::new());
-            } else {
-                // Something is watched, perhaps for days: a withdrawal must be heard all the same.
-                let found = self.look(web).await;
-                self.heard(found, None, Vec::new()).await?;
-            }
+        let due = Instant::now() >= self.next_search && self.prepared.options.config.root.is_some();
+        let asks = matches!(self.work, Some(Work::Search { .. }));
+        if let Some(web) = self.web.clone().filter(|_| due && !asks) {
+            self.search(web, None, Vec::new()).await?;
         }
         self.show().await;
         Ok(())
-    }
-
-    fn root_is_known(&self) -> bool {
-        self.prepared.root.is_some()
     }
 
     async fn confirm_time(&mut self) -> Result<(), UpdateError> {
@@ -229,148 +228,13 @@ impl Task {
         Ok(())
     }
 
-    fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         floor::now(Timestamp::now(), self.floor)
     }
 
-    fn facts(&self) -> Facts {
+    pub(super) fn facts(&self) -> Facts {
         let now = self.now();
         Facts { now, fresh: self.fresh_until.is_some_and(|until| now <= until) }
-    }
-
-    fn search(&mut self, origin: Arc<dyn Origin>, folder: Option<Arc<dyn Origin>>, replies: Vec<Reply>) {
-        let Some(root) = self.prepared.root.clone() else {
-            replies.into_iter().for_each(|reply| drop(reply.send(Err(UpdateError::NoRoot))));
-            return;
-        };
-        if let Some(Work::Fetch { stop, .. }) = &self.work {
-            // It goes on where it was.
-            stop.store(true, Ordering::Relaxed);
-        }
-        if matches!(self.work, Some(Work::Shadow { .. } | Work::Trial { .. })) {
-            self.abandon_watch();
-        }
-        let (store, group, now) = (self.prepared.store.clone(), self.prepared.options.config.group.clone(), self.now());
-        let handle = tokio::spawn(async move { search::look(&root, &store, origin, &group, now).await });
-        self.work = Some(Work::Search { folder, replies, handle });
-    }
-
-    async fn look(&self, origin: Arc<dyn Origin>) -> Result<Found, UpdateError> {
-        let root = self.prepared.root.clone().ok_or(UpdateError::NoRoot)?;
-        search::look(&root, &self.prepared.store, origin, &self.prepared.options.config.group, self.now()).await
-    }
-
-    /// What a look at a repository found, or did not.
-    async fn heard(
-        &mut self,
-        found: Result<Found, UpdateError>,
-        folder: Option<Arc<dyn Origin>>,
-        replies: Vec<Reply>,
-    ) -> Result<(), UpdateError> {
-        let minutes = f64::from(self.prepared.options.config.poll_minutes);
-        let pause = Duration::from_secs_f64(minutes * 60.0 * rand::rng().random_range(0.75..1.25));
-        self.next_search = Instant::now() + pause;
-        let answer = match found {
-            Ok(found) => self.take(found, folder).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = &answer {
-            tracing::warn!(%error, "the update's repository");
-            self.view.send_modify(|v| v.last_error = Some(error.to_string()));
-            // A server that is away is asked again before the hour is over.
-            self.next_search = self.next_search.min(Instant::now() + Duration::from_secs(120));
-        }
-        let text = answer.map_err(|e| e.to_string());
-        for reply in replies {
-            let _ = reply.send(text.clone().map_err(UpdateError::Wrong));
-        }
-        Ok(())
-    }
-
-    async fn take(&mut self, found: Found, folder: Option<Arc<dyn Origin>>) -> Result<String, UpdateError> {
-        self.fresh_until = Some(found.fresh_until);
-        let until = found.fresh_until.to_string();
-        self.with_ledger(move |ledger| ledger.note("fresh_until", &until)).await?;
-        let now = self.now();
-        self.view.send_modify(|v| {
-            (v.refreshed_at, v.fresh_until, v.last_error) = (Some(now), Some(found.fresh_until), None);
-        });
-        let mut said = Vec::new();
-        if found.assigned.is_empty() {
-            said.push(format!("nothing is assigned to group {}", self.prepared.options.config.group));
-        }
-        for assigned in found.assigned {
-            said.push(self.assigned(assigned, folder.clone()).await?);
-        }
-        Ok(said.join("\n"))
-    }
-
-    async fn assigned(&mut self, assigned: Assigned, folder: Option<Arc<dyn Origin>>) -> Result<String, UpdateError> {
-        let Assigned { kind, assignment, release } = assigned;
-        for gone in &assignment.withdrawn {
-            let event = Event::Withdrawn { digest: gone.digest.clone(), reason: gone.reason.clone() };
-            match self.step(kind, event).await {
-                Ok(_) => {
-                    self.abandon_watch();
-                    self.bring_in_charge().await;
-                }
-                Err(UpdateError::Ledger(LedgerError::Refused(_))) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let record = self.record(kind).await?;
-        let candidate = record.candidate.as_ref().map(|c| c.release.clone());
-        let of_kind = |said: &str| format!("{}: {said}", kind.name());
-        let is_committed = |r: &Release| record.committed.as_ref().is_some_and(|c| c.digest == r.digest);
-        let back =
-            release.as_ref().filter(|(r, ..)| is_committed(r)).map(|_| "the group was sent back to what is committed");
-        let stop = assignment.halted.clone().or(back.map(str::to_owned));
-        if let (Some(reason), Some(_)) = (&stop, &candidate) {
-            let said = self.step(kind, Event::Halted { reason: reason.clone() }).await?.1;
-            self.abandon_watch();
-            self.bring_in_charge().await;
-            return Ok(of_kind(&said));
-        }
-        if let Some(reason) = assignment.halted {
-            return Ok(of_kind(&format!("halted by its publisher: {reason}")));
-        }
-        let Some((release, document, bytes)) = release else { return Ok(of_kind("no release is assigned")) };
-        if let Some(gone) = assignment.withdrawn.iter().find(|w| w.digest == release.digest) {
-            return Ok(of_kind(&format!("{release} is withdrawn: {}", gone.reason)));
-        }
-        if !assignment.takes(&self.prepared.options.station, &release.digest) {
-            return Ok(of_kind(&format!(
-                "{release} goes to {} % of the stations, not to this one",
-                assignment.percent
-            )));
-        }
-        if candidate.as_ref() == Some(&release) {
-            if folder.is_some() {
-                (self.folder, self.not_before) = (folder, Instant::now());
-            }
-            return Ok(of_kind(&format!("{release} is under way")));
-        }
-        // The document first, so that no record names a release whose files nobody could list.
-        let slots = self.prepared.slots.clone();
-        let digest = release.digest.clone();
-        blocking(move || slots.begin(&digest, &bytes)).await??;
-        match self.step(kind, Event::Offered { release }).await {
-            Ok((_, said)) => {
-                self.abandon_watch();
-                (self.folder, self.failures, self.not_before) = (folder, 0, Instant::now());
-                let most = self.prepared.options.config.largest_mb;
-                if document.length() > most * 1_000_000 {
-                    let reason = format!(
-                        "huge: {} MB, {most} MB are allowed (update.largest_mb)",
-                        document.length() / 1_000_000
-                    );
-                    return Ok(of_kind(&self.step(kind, Event::Failed { reason }).await?.1));
-                }
-                Ok(of_kind(&said))
-            }
-            Err(UpdateError::Ledger(LedgerError::Refused(refused))) => Ok(of_kind(&refused.to_string())),
-            Err(error) => Err(error),
-        }
     }
 
     /// The kind whose candidate comes next: models last, they take days.
@@ -399,8 +263,14 @@ impl Task {
             Stage::Probed | Stage::Shadow if kind != Kind::Model => self.commit_file(kind).await,
             Stage::Probed | Stage::Shadow => self.begin_shadow(digest).await,
             Stage::Trial => {
+                // Not loaded at the start, for want of a counted attempt.
+                if self.in_use != self.prepared.slots.path(&digest) {
+                    self.step(kind, Event::Loading).await?;
+                }
                 self.bring_in_charge().await;
-                self.begin_trial();
+                if self.record(kind).await?.candidate.is_some() {
+                    self.begin_trial();
+                }
                 Ok(())
             }
         }
@@ -565,63 +435,12 @@ impl Task {
         step.await
     }
 
-    async fn with_ledger<T: Send + 'static>(
+    pub(super) async fn with_ledger<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Ledger) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, UpdateError> {
         let ledger = Arc::clone(&self.prepared.ledger);
         Ok(blocking(move || work(&mut ledger.lock().unwrap_or_else(PoisonError::into_inner))).await??)
-    }
-
-    /// Every step reaches upstream, once each, in order.
-    async fn tell(&mut self) -> Result<(), UpdateError> {
-        let untold = self.with_ledger(|ledger| ledger.untold()).await?;
-        let Some(last) = untold.last().map(|e| e.n) else { return Ok(()) };
-        let station = &self.prepared.options.station;
-        let records = untold.iter().map(|entry| {
-            let at = entry.at.parse().unwrap_or(Timestamp::UNIX_EPOCH);
-            let data = serde_json::to_value(entry).unwrap_or_default();
-            let event = cloudevents::update_event(station, entry.n.unsigned_abs(), at, data);
-            Told {
-                id: format!("update/{}", entry.n),
-                class: Class::Sortie,
-                key: "update".to_owned(),
-                topic: format!("update/{}", entry.n),
-                content_type: cloudevents::CONTENT_TYPE.to_owned(),
-                payload: Payload::Bytes(event.to_string().into_bytes()),
-                captured_at: None,
-            }
-        });
-        let accepted = self.outbox.accept(records.collect()).await;
-        accepted.map_err(|e| UpdateError::Wrong(e.to_string()))?;
-        self.with_ledger(move |ledger| ledger.told(last)).await
-    }
-
-    async fn show(&self) {
-        let mut kinds = Vec::new();
-        for kind in Kind::ALL {
-            match self.record(kind).await {
-                Ok(record) => kinds.push(KindView { kind, record }),
-                Err(error) => tracing::error!(%error, "the ledger of updates"),
-            }
-        }
-        let doing = match &self.work {
-            None => None,
-            Some(Work::Search { .. }) => Some("asks its repository".to_owned()),
-            Some(Work::Fetch { kind, .. }) => Some(format!("fetches a {}", kind.name())),
-            Some(Work::Probe { kind, .. }) => Some(format!("probes a {}", kind.name())),
-            Some(Work::Shadow { so_far, .. }) => {
-                let tally = latest(so_far);
-                Some(format!("shadow: {} of {} frames", tally.frames, self.prepared.options.config.watch.shadow_frames))
-            }
-            Some(Work::Trial { tally, .. }) => {
-                Some(format!("trial: {} of {} frames", tally.frames, self.prepared.options.config.watch.trial_frames))
-            }
-        };
-        let damaged = self.prepared.damaged.clone();
-        self.view.send_modify(|v| {
-            (v.kinds, v.damaged, v.doing) = (kinds, damaged, doing.or(v.doing.take().filter(|d| d.contains("folder"))))
-        });
     }
 }
 

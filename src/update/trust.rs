@@ -163,11 +163,13 @@ async fn refresh_through(root: &[u8], store: &Store, through: Through, now: Time
     Ok(Trusted { updater, store: store.clone(), now })
 }
 
-/// Whether a root is one: signed by its own threshold.
-pub fn check_root(path: &Path, bytes: &[u8]) -> Result<(), TrustError> {
+/// The pinned root: a file that is one, signed by its own threshold.
+pub fn read_root(path: &Path) -> Result<Vec<u8>, TrustError> {
     crypto::install();
-    let checked = sigstore_tuf::TrustedMetadataSet::from_root(bytes);
-    checked.map(|_| ()).map_err(|e| TrustError::Root { path: path.to_owned(), why: e.to_string() })
+    let unusable = |why: String| TrustError::Root { path: path.to_owned(), why };
+    let bytes = std::fs::read(path).map_err(|e| unusable(e.to_string()))?;
+    sigstore_tuf::TrustedMetadataSet::from_root(&bytes).map_err(|e| unusable(e.to_string()))?;
+    Ok(bytes)
 }
 
 impl Trusted {

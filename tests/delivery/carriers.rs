@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::routing::any;
 use sha2::{Digest, Sha256};
 
+use crate::certificates::{certificates, tls_before};
 use crate::support::*;
 
 #[derive(Clone)]
@@ -146,5 +147,58 @@ async fn a_webhook_gets_everything_signed_and_in_order_and_what_it_refuses_for_g
     }
     assert_eq!(outbox.stats().borrow().aside, 1);
     assert!(taken.iter().any(|one| one.header("x-aerie-topic").ends_with("/loss")), "and it was told");
+    station.stop().await;
+}
+
+#[tokio::test]
+async fn a_store_and_a_webhook_of_a_private_authority_are_reached_by_its_certificate_and_only_by_it() {
+    let certs = tempfile::tempdir().unwrap();
+    if !certificates(certs.path()) {
+        eprintln!("skipped: no openssl to make certificates with");
+        return;
+    }
+    let server = Server::start(|_, _| StatusCode::OK).await;
+    let port = tls_before(server.port, certs.path()).await;
+    let secret = certs.path().join("secret");
+    std::fs::write(&secret, "a secret\n").unwrap();
+
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(dir.path().join("state")).unwrap();
+    outbox.accept(vec![case_record("c1", 1)]).await.unwrap();
+    let mut config = uplink::Config::new(format!("https://127.0.0.1:{port}/aerie"));
+    config.password_file = Some(secret.clone());
+    // Not known to this machine, and another authority's word does not count.
+    for stranger in [None, Some(certs.path().join("client.pem"))] {
+        config.ca_file = stranger;
+        let station = Station::start_with(config.clone(), &outbox);
+        let mut state = station.uplink.state();
+        tokio::time::timeout(PATIENCE, state.wait_for(|s| s.last_error.is_some())).await.unwrap().unwrap();
+        assert_eq!((outbox.stats().borrow().queued, server.taken().len()), (1, 0));
+        station.stop().await;
+    }
+    config.ca_file = Some(certs.path().join("ca.pem"));
+    let station = Station::start_with(config, &outbox);
+    queued(&outbox, 0).await;
+    assert_eq!(server.taken().remove(0).header("x-aerie-id"), "c1/1");
+    station.stop().await;
+
+    let broker = Broker::start("").await;
+    let digest = outbox.store_picture(&[7; 9_000]).await.unwrap();
+    let mut picture = note(&format!("evidence/{digest}"), Class::Evidence, "", 0);
+    picture.payload = Payload::File(digest.clone());
+    outbox.accept(vec![picture]).await.unwrap();
+    let mut config = uplink::Config::new(broker.url());
+    config.objects = Some(uplink::objects::Config {
+        endpoint: format!("https://127.0.0.1:{port}"),
+        bucket: "evidence".into(),
+        region: "cn-south".into(),
+        prefix: String::new(),
+        access_key_id: "aerie".into(),
+        secret_key_file: secret,
+        ca_file: Some(certs.path().join("ca.pem")),
+    });
+    let station = Station::start_with(config, &outbox);
+    queued(&outbox, 0).await;
+    assert!(server.taken().iter().any(|put| put.path == format!("/evidence/{digest}.jpg")));
     station.stop().await;
 }

@@ -6,6 +6,7 @@ use aerie::outbox::{ALL, Ask, Class, Options, Outbox, OutboxError, Payload, Rese
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use crate::small_disk::SmallDisk;
 use crate::support::*;
 
 #[tokio::test]
@@ -300,27 +301,6 @@ async fn pictures_may_take_a_way_of_their_own() {
     outbox.restart_session(Class::Loss..=Class::Sortie, None).await.unwrap();
     assert_eq!(ids(Class::Evidence..=Class::Evidence).await, [""; 0]);
     assert_eq!(ids(Class::Loss..=Class::Sortie).await, ["c1/1"]);
-}
-
-/// A file system of its own, so small that it can be filled. None where this machine does not allow it.
-struct SmallDisk(std::path::PathBuf, #[expect(dead_code, reason = "the folder goes with it")] tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount(megabytes: u32) -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("disk");
-        std::fs::create_dir(&path).unwrap();
-        let size = format!("size={megabytes}m");
-        let mounted =
-            std::process::Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&path).status();
-        mounted.is_ok_and(|status| status.success()).then(|| Self(path, dir))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 #[tokio::test]

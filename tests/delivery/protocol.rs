@@ -108,7 +108,18 @@ fn examples() -> Vec<(&'static str, &'static str, Value)> {
         data: Value::Null,
     };
     let sortie_id = "01KAQ2Y0000000000000000001";
+    let step = aerie::update::ledger::Entry {
+        n: 7,
+        at: at(30).to_string(),
+        kind: "model".into(),
+        event: json!({ "event": "probe_passed", "report": "4 golden pictures, 212 ms, 146 MB" }),
+        said: "aerie-town 1.3 (a1a1a1a1a1a1) passed its probe: 4 golden pictures, 212 ms, 146 MB".into(),
+        before: "0e".repeat(32),
+        hash: "1f".repeat(32),
+    };
+    let step = serde_json::to_value(step).unwrap();
     vec![
+        ("update-event.json", "update-event", cloudevents::update_event("danzao-1", 7, at(30), step)),
         ("case-event.json", "case-event", cloudevents::case_event("danzao-1", case_id, 2, at(601), feature)),
         ("sortie-event.json", "sortie-event", cloudevents::sortie_event("danzao-1", sortie_id, 2, at(0), sortie)),
         (
@@ -191,6 +202,7 @@ fn the_asyncapi_document_has_every_topic_and_every_reference_in_it_leads_somewhe
             "sortie/{sortie}",
             "status",
             "telemetry",
+            "update/{n}",
             "verdict",
         ]
     );

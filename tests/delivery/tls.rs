@@ -1,33 +1,12 @@
 //! TLS with certificates on both sides, wrong ones, expired ones, renewed ones.
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use aerie::outbox::Outbox;
 use aerie::uplink;
 
+use crate::certificates::certificates;
 use crate::support::*;
-
-/// Makes a certificate authority, and a server and a client certificate of it, with Debian's openssl.
-fn certificates(dir: &Path) -> bool {
-    let run = |args: &str| {
-        let status = Command::new("openssl").args(args.split(' ')).current_dir(dir).stderr(Stdio::null()).status();
-        status.map(|status| status.success())
-    };
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    match run(&format!("req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=test-ca")) {
-        Err(_) => return false,
-        Ok(made) => assert!(made, "openssl could not make a certificate authority"),
-    }
-    std::fs::write(dir.join("server.ext"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n").unwrap();
-    std::fs::write(dir.join("client.ext"), "extendedKeyUsage=clientAuth\n").unwrap();
-    for name in ["server", "client"] {
-        assert!(run(&format!("req {key} -keyout {name}.key -out {name}.csr -subj /CN={name}")).unwrap());
-        let sign = "-CA ca.pem -CAkey ca.key -CAcreateserial -days 2";
-        assert!(run(&format!("x509 -req -in {name}.csr {sign} -extfile {name}.ext -out {name}.pem")).unwrap());
-    }
-    true
-}
 
 #[tokio::test]
 async fn mutual_tls_delivers_and_a_stranger_authority_is_refused() {

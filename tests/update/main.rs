@@ -40,11 +40,13 @@ const FOV: f64 = 66.0;
 const SIZE: (u32, u32) = (640, 480);
 const HEIGHT_M: f64 = 75.0;
 
+static PICTURES: OnceLock<PathBuf> = OnceLock::new();
+
 /// Pictures of a town from straight above, made once for all tests.
 fn pictures() -> &'static Path {
-    static DIR: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let dir = DIR.get_or_init(|| {
-        let dir = tempfile::tempdir().unwrap();
+    PICTURES.get_or_init(|| {
+        static DIR: OnceLock<tempfile::TempDir> = OnceLock::new();
+        let dir = DIR.get_or_init(|| tempfile::tempdir().unwrap()).path();
         let town = Arc::new(Town::generate(3));
         let renderer = Renderer::new(Arc::clone(&town));
         let camera = Camera::from_fov(SIZE.0, SIZE.1, FOV);
@@ -52,11 +54,10 @@ fn pictures() -> &'static Path {
             let attitude = Attitude { yaw_deg: 0.0, pitch_deg: -90.0, roll_deg: 0.0 };
             let pose = TruePose { east_m: violation.east_m, north_m: violation.north_m, up_m: HEIGHT_M, attitude };
             let picture = renderer.render(&camera, pose, n as u64).rgb;
-            picture.save(dir.path().join(format!("{n}.jpg"))).unwrap();
+            picture.save(dir.join(format!("{n}.jpg"))).unwrap();
         }
-        dir
-    });
-    dir.path()
+        dir.to_owned()
+    })
 }
 
 fn look(frame: u64) -> Look {
@@ -230,7 +231,7 @@ impl Publisher {
 
 /// The part of a station that sees and is updated, fed with pictures without end.
 struct Station {
-    dir: tempfile::TempDir,
+    dir: Option<tempfile::TempDir>,
     updates: Updates,
     perception: Perception,
     fed: Arc<AtomicU64>,
@@ -255,9 +256,21 @@ impl Station {
         program: &Path,
         change: impl FnOnce(&mut update::Config),
     ) -> Station {
+        let root = publisher.repo().join("metadata/1.root.json");
+        let station = Station::start_at(dir.path(), &root, url, program, change).await;
+        Station { dir: Some(dir), ..station }
+    }
+
+    async fn start_at(
+        state: &Path,
+        root: &Path,
+        url: Option<String>,
+        program: &Path,
+        change: impl FnOnce(&mut update::Config),
+    ) -> Station {
         let mut config = update::Config {
             url,
-            root: Some(publisher.repo().join("metadata/1.root.json")),
+            root: Some(root.to_owned()),
             group: "roofs".to_owned(),
             watch: rules(),
             ..update::Config::default()
@@ -265,7 +278,7 @@ impl Station {
         change(&mut config);
         let options = update::Options {
             station: "danzao-1".to_owned(),
-            state_dir: dir.path().to_owned(),
+            state_dir: state.to_owned(),
             zone: jiff::tz::TimeZone::UTC,
             config,
             program: program.to_owned(),
@@ -282,11 +295,11 @@ impl Station {
             providers: vec![Provider::Cpu],
         };
         let (perception, mut looked) = supervise::spawn(children, cancel.clone());
-        let outbox = Outbox::open(dir.path()).unwrap();
+        let outbox = Outbox::open(state).unwrap();
         let (_, clock) = watch::channel(Trust::Unsynced);
         let updates = update::spawn(prepared, perception.clone(), outbox, clock, cancel.clone()).unwrap();
         let station = Station {
-            dir,
+            dir: None,
             updates,
             perception: perception.clone(),
             fed: Arc::default(),
@@ -366,7 +379,7 @@ impl Station {
     async fn stop(self) -> tempfile::TempDir {
         self.cancel.cancel();
         tokio::time::sleep(Duration::from_millis(300)).await;
-        self.dir
+        self.dir.unwrap()
     }
 }
 
@@ -559,5 +572,7 @@ async fn a_withdrawn_release_leaves_even_after_it_was_committed_and_a_person_can
     station.assert_no_frame_lost();
 }
 
+mod cuts;
+mod full;
 mod trust;
 mod whole;

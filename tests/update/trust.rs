@@ -252,7 +252,7 @@ fn described(content: &[u8]) -> File {
 }
 
 /// A web server's folder with one file.
-async fn with_file(length: usize) -> (tempfile::TempDir, Arc<dyn Origin>, Served, File) {
+pub async fn with_file(length: usize) -> (tempfile::TempDir, Arc<dyn Origin>, Served, File, String) {
     let dir = tempfile::tempdir().unwrap();
     let content: Vec<u8> = (0..length as u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
     let file = described(&content);
@@ -260,7 +260,7 @@ async fn with_file(length: usize) -> (tempfile::TempDir, Arc<dyn Origin>, Served
     fs::write(dir.path().join("files").join(&file.sha256), &content).unwrap();
     let (url, served) = serve(dir.path()).await;
     let origin: Arc<dyn Origin> = Arc::new(Web::new(&url, None).unwrap());
-    (dir, origin, served, file)
+    (dir, origin, served, file, url)
 }
 
 async fn fetched(origin: &Arc<dyn Origin>, file: &File, to: &Path) -> (Result<(), FetchError>, u64) {
@@ -274,7 +274,7 @@ async fn fetched(origin: &Arc<dyn Origin>, file: &File, to: &Path) -> (Result<()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_megabytes_with_thirty_cuts_cost_at_most_two_percent_more() {
-    let (dir, origin, served, file) = with_file(100_000_000).await;
+    let (dir, origin, served, file, _) = with_file(100_000_000).await;
     served.manners.lock().unwrap().cut_after = Some(3_300_000);
     let to = dir.path().join("fetched");
     let (mut read, mut cuts) = (0, 0);
@@ -295,7 +295,7 @@ async fn a_hundred_megabytes_with_thirty_cuts_cost_at_most_two_percent_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_knows_no_ranges_or_lies_about_them_is_refused_and_what_was_there_stays() {
-    let (dir, origin, served, file) = with_file(3_000_000).await;
+    let (dir, origin, served, file, _) = with_file(3_000_000).await;
     let to = dir.path().join("fetched");
     served.manners.lock().unwrap().cut_after = Some(2_000_000);
     assert!(matches!(fetched(&origin, &file, &to).await.0, Err(FetchError::Cut { .. })));

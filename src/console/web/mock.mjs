@@ -231,6 +231,7 @@ function status() {
     weather: { wind_m_s: 3.1, gust_m_s: down || options.scenario === "refused" ? 11.8 : 5.2, rain_mm_h: 0, temperature_c: 24.6, age_s: 12 },
     sortie: current, uplink: { connected: !down, queued: down ? 318 : 0, delivered: 1204 },
     perception: { running: true, restarts: down ? 3 : 0, frames: current?.frames ?? 0, behind: flying ? 1 : 0, model: { name: "aerie-default", version: "0.1.0" } },
+    updates: options.scenario === "empty" ? null : { kinds: [{ kind: "model", committed: "aerie-town 1.3", candidate: { release: "aerie-town 1.4", stage: "shadow", since: iso() }, refused: { release: "aerie-town 1.2", stage: "staged", reason: "golden pictures: 2 of 9 boxes were found", at: iso() } }], doing: "shadow: 41 of 200 frames", trouble: null },
     gates: options.scenario === "empty" ? [] : gates, stale_after_s: 5,
   };
 }

@@ -31,10 +31,12 @@ pub struct Facts {
     pub takes_size: bool,
     /// The graph takes Paddle's `scale_factor`.
     pub paddle: bool,
-    /// Bytes, pixel by pixel: TensorFlow.
+    /// Bytes, pixel by pixel, or outputs by its names: TensorFlow.
     pub bytes: bool,
     /// Integer labels of selected triples were a remainder of this.
     pub divisor: Option<usize>,
+    /// The graph names the classifier of the first DETR and of YOLOS: one class a query, or none.
+    pub one_of_all: bool,
 }
 
 /// How a picture is prepared, by the project that a layout is typical of.
@@ -103,6 +105,11 @@ fn without_extras(outs: &[Out]) -> Vec<Out> {
     if outs.iter().filter(selected).count() == 3 {
         return outs.iter().filter(selected).cloned().collect();
     }
+    // Transformers' detectors, with the decoder's states beside them.
+    let heads = |o: &&Out| ["logits", "pred_boxes"].contains(&o.name.as_str());
+    if outs.iter().filter(heads).count() == 2 {
+        return outs.iter().filter(heads).cloned().collect();
+    }
     let matrices = outs.iter().filter(|o| matrix(&o.shape).is_some_and(|(_, columns)| columns > 1)).count();
     outs.iter()
         .filter(|o| matrices == 0 || (o.shape.len() < 5 && !(outs.len() > 1 && is_count(o, outs))))
@@ -113,7 +120,7 @@ fn without_extras(outs: &[Out]) -> Vec<Out> {
 /// One number, where something else has several rows.
 fn is_count(out: &Out, outs: &[Out]) -> bool {
     out.shape.iter().product::<usize>() == 1
-        && out.shape.len() <= 1
+        && (out.shape.len() <= 1 || out.integer)
         && outs.iter().any(|o| matrix(&o.shape).is_some_and(|(rows, columns)| rows != 1 && columns > 1))
 }
 
@@ -640,16 +647,16 @@ impl Case<'_> {
                 assumed,
             });
         }
-        // COCO's numbers go to 90, and number 0 is nobody's; 92 columns are theirs with "nothing" as the last.
+        // COCO's numbers go to 90, and number 0 is nobody's; the first DETR has "nothing" as a last column.
         let (background, activation) = match columns {
             91 if self.fits_classes(90) => {
                 let why = "91 columns are COCO's numbers 0 to 90, of which 0 is no class".to_owned();
                 assumed.push(("output.background", "first".to_owned(), why));
                 (Background::First, Activation::Sigmoid)
             }
-            92 if self.facts.classes.is_none_or(|c| c == 91) => {
-                let why = "92 columns are COCO's numbers and \"nothing\", as the first DETR has".to_owned();
-                assumed.push(("output.background", "last".to_owned(), why));
+            2.. if self.facts.one_of_all || (columns == 92 && self.fits_classes(91)) => {
+                let why = "scores as the first DETR has them, with \"nothing\" as the last column".to_owned();
+                assumed.push(("output.background", "last, softmax".to_owned(), why));
                 (Background::Last, Activation::Softmax)
             }
             _ => {
@@ -677,11 +684,11 @@ impl Case<'_> {
                 unit,
                 background,
                 activation: if shares { Activation::None } else { activation },
-                multi_label: true,
+                multi_label: activation != Activation::Softmax,
                 ..Output::default()
             },
             classes: Some(classes),
-            habit: if rf_detr { Habit::ImageNet } else { Habit::Pillow },
+            habit: if rf_detr || activation == Activation::Softmax { Habit::ImageNet } else { Habit::Pillow },
             assumed,
         })
     }
@@ -718,7 +725,13 @@ impl Case<'_> {
         } else if !boxes.data.is_empty() && !self.facts.takes_size {
             output.unit = self.unit(boxes.data.iter().copied());
         }
-        if self.facts.bytes || (!self.facts.takes_size && self.facts.divisor.is_none()) {
+        // Selections in the manner of TensorRT, and YOLO-NAS, number their classes from 0.
+        let from_zero = ["det_classes", "pred_classes"].contains(&labels.name.as_str());
+        if from_zero {
+            habit = Habit::Yolo;
+            let why = "a selection as YOLO exports name it".to_owned();
+            assumed.push(("input", "as YOLO prepares pictures".to_owned(), why));
+        } else if self.facts.bytes || (!self.facts.takes_size && self.facts.divisor.is_none()) {
             output.background = Background::First;
             let why = "TensorFlow and torchvision number their classes from 1, 0 is the background".to_owned();
             assumed.push(("output.background", "first".to_owned(), why));

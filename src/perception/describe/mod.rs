@@ -151,8 +151,10 @@ pub fn describe(path: &Path, bytes: &[u8], file: &str, given: &Given) -> Result<
         head: meta("head").map(str::to_owned),
         takes_size: input.extra.iter().any(|e| e.value == ExtraValue::WidthHeight),
         paddle: has("scale_factor"),
-        bytes: picture.element == TensorElementType::Uint8,
+        bytes: (picture.element == TensorElementType::Uint8 && input.layout == Axes::Nhwc)
+            || outs.iter().any(|o| o.name.starts_with("detection_boxes")),
         divisor: outs.iter().find_map(|o| model.label_divisor(&o.name)).and_then(|n| usize::try_from(n).ok()),
+        one_of_all: model.speaks_of("class_labels_classifier") && !model.speaks_of("sine_proj"),
         task,
     };
     let layout = choose(&outs, &facts, given).map_err(refuse)?;
@@ -172,7 +174,7 @@ pub fn describe(path: &Path, bytes: &[u8], file: &str, given: &Given) -> Result<
         let why = "as it was trained; its project's ONNX script pads instead (--fit centre --pad 0)".to_owned();
         notes.assume("input.fit", "stretch".to_owned(), why, "--fit");
     }
-    prepare(&mut input, habit, given);
+    prepare(&mut input, habit, picture.element == TensorElementType::Uint8, given);
     let classes = classes(named, &layout, &mut notes).map_err(refuse)?;
     let threshold = given.threshold.unwrap_or_else(|| {
         notes.assume("classes.threshold", "0.25".to_owned(), "no graph says".to_owned(), "--threshold");
@@ -371,6 +373,7 @@ fn extras(session: &Session, picture: &str) -> Result<Vec<Extra>, String> {
                 "orig_target_sizes" | "orig_sizes" | "orig_size" | "target_sizes" => ExtraValue::WidthHeight,
                 "im_shape" | "image_shape" => ExtraValue::HeightWidth,
                 "scale_factor" => ExtraValue::Ones,
+                "pixel_mask" => ExtraValue::Mask,
                 other => {
                     return Err(format!(
                         "what its input {other} {:?} wants is not known; write a manifest by hand with [[input.extra]] (docs/models.md)",
@@ -450,7 +453,7 @@ fn plain(family: Family, outs: &[Out], facts: &Facts) -> Layout {
 }
 
 /// How pictures are prepared, by the project's habit and then by what was given.
-fn prepare(input: &mut Input, habit: Habit, given: &Given) {
+fn prepare(input: &mut Input, habit: Habit, bytes: bool, given: &Given) {
     let (normalise, color, fit, interpolation, pad) = match habit {
         Habit::Yolo => (Normalise::Unit, Color::Rgb, Fit::Centre, Interpolation::Linear, 114),
         Habit::Yolox => (Normalise::Bytes, Color::Bgr, Fit::TopLeft, Interpolation::Linear, 114),
@@ -463,6 +466,8 @@ fn prepare(input: &mut Input, habit: Habit, given: &Given) {
         Habit::Ssd => (Normalise::Ssd, Color::Rgb, Fit::Stretch, Interpolation::Linear, 0),
         Habit::Bytes => (Normalise::Bytes, Color::Rgb, Fit::Stretch, Interpolation::Linear, 0),
     };
+    // A graph that takes bytes makes its numbers of them itself.
+    let normalise = if bytes { Normalise::Bytes } else { normalise };
     (input.scale, input.mean, input.std) = match given.normalise.unwrap_or(normalise) {
         Normalise::Bytes => (1.0, [0.0; 3], [1.0; 3]),
         Normalise::Unit => (255.0, [0.0; 3], [1.0; 3]),
@@ -489,6 +494,7 @@ fn classes(named: Option<Vec<String>>, layout: &Layout, notes: &mut Notes) -> Re
     let coco = match count {
         80 => Some(names::coco80()),
         90 => Some(names::coco90()),
+        91 => Some(std::iter::once("unused_0".to_owned()).chain(names::coco90()).collect()),
         _ => None,
     };
     Ok(match coco {

@@ -27,19 +27,24 @@ pub fn python(text: &str) -> Option<Vec<String>> {
     (!names.is_empty()).then_some(names)
 }
 
-/// A quoted text at the start, and what follows it.
+/// A quoted text at the start, and what follows it. A name that is a number stands there without quotes.
 fn quoted(text: &str) -> Option<(String, &str)> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    if digits > 0 {
+        return Some((text[..digits].to_owned(), &text[digits..]));
+    }
     let mut chars = text.char_indices();
     let (_, quote) = chars.next().filter(|(_, c)| matches!(c, '\'' | '"'))?;
     let mut name = String::new();
-    let mut escaped = false;
-    for (at, c) in chars {
+    while let Some((at, c)) = chars.next() {
         match c {
-            _ if escaped => {
-                name.push(c);
-                escaped = false;
+            // JSON's way to write what is not ASCII.
+            '\\' if text[at..].starts_with("\\u") => {
+                let digits = text.get(at + 2..at + 6)?;
+                name.push(char::from_u32(u32::from_str_radix(digits, 16).ok()?)?);
+                chars.nth(4)?;
             }
-            '\\' => escaped = true,
+            '\\' => name.push(chars.next()?.1),
             _ if c == quote => return Some((name, &text[at + 1..])),
             _ => name.push(c),
         }
@@ -154,6 +159,8 @@ mod tests {
         assert_eq!(python("{0: 'car', 1: \"fireman's pole\", 2: 'a\\'b'}").unwrap(), ["car", "fireman's pole", "a'b"]);
         assert_eq!(python("['car', 'bus, coach']").unwrap(), ["car", "bus, coach"]);
         assert_eq!(python("{0: '行人', 1: '车'}").unwrap(), ["行人", "车"]);
+        assert_eq!(python("{\"0\": \"\\u884c\\u4eba\", \"1\": \"b\"}").unwrap(), ["行人", "b"]);
+        assert_eq!(python("{0: 7, 1: '8'}").unwrap(), ["7", "8"]);
         for broken in ["", "{}", "{1: 'car'}", "{0: 'car', 2: 'bus'}", "{0: car}", "['car", "{0: 'car'"] {
             assert_eq!(python(broken), None, "{broken}");
         }

@@ -301,4 +301,79 @@ mod tests {
         }
         assert!(all_finite(&[f32::MAX, f32::MIN, -0.0]));
     }
+
+    fn raw(classes: usize, data: &[f32]) -> Result<Vec<(usize, usize, f32)>, FamilyError> {
+        let fields = 4 + classes;
+        let tensor = Tensor { name: "output0", shape: vec![1, fields, data.len() / fields], data: Cow::Borrowed(data) };
+        let output = Output::default();
+        let thresholds: Vec<f32> = (0..classes).map(|class| 0.3 + 0.1 * class as f32).collect();
+        let (family, size) = (Family::YoloRaw, [640.0; 2]);
+        let head = Head { family, output: &output, size, thresholds: &thresholds, least: 0.3, nms_iou: 0.7 };
+        let mut found = Vec::new();
+        yolo::raw(&head, &[tensor], &mut found)?;
+        // A row's box tells which row it is.
+        Ok(found.into_iter().map(|c| (c.bbox[0] as usize, c.class, c.score)).collect())
+    }
+
+    /// Rows of boxes `[row, 0, 0, 0]` and weak scores.
+    fn weak(rows: usize, classes: usize) -> Vec<f32> {
+        (0..(4 + classes) * rows)
+            .map(|i| match i / rows {
+                0 => (i % rows) as f32,
+                1..4 => 0.0,
+                _ => (i * 7919 % 1000) as f32 * 2e-4,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_turned_box_that_was_dropped_still_drops_what_is_like_it() {
+        // Three in a row: each is like its neighbour, the first and the last are not.
+        let (width, steps) = (40.0, [0.0, 3.0, 6.0]);
+        let rows = [steps, [50.0; 3], [width; 3], [20.0; 3], [0.9, 0.8, 0.7], [0.0; 3]];
+        let data: Vec<f32> = rows.concat();
+        let tensor = Tensor { name: "output0", shape: vec![1, 6, 3], data: Cow::Borrowed(&data) };
+        let boxes = steps.map(|x| turned::Turned { x, y: 50.0, w: width, h: 20.0, angle: 0.0 });
+        let (near, far) = (boxes[0].similarity(&boxes[1]), boxes[0].similarity(&boxes[2]));
+        let output = Output::default();
+        let head = Head {
+            family: Family::YoloObb,
+            output: &output,
+            size: [640.0; 2],
+            thresholds: &[0.3],
+            least: 0.3,
+            nms_iou: (near + far) / 2.0,
+        };
+        let mut found = Vec::new();
+        yolo::obb(&head, &[tensor], &mut found).unwrap();
+        assert_eq!(found.iter().map(|c| c.score).collect::<Vec<_>>(), [0.9], "{near} {far}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn of_many_rows_those_that_reach_a_threshold_are_found_with_their_best_class(
+            rows in 1usize..700, strong in proptest::collection::vec((0usize..700, 0usize..4, 0.25f32..1.0), 0..20),
+        ) {
+            let mut data = weak(rows, 4);
+            for (row, class, score) in strong {
+                data[(4 + class) * rows + row % rows] = score;
+            }
+            let mut wanted = Vec::new();
+            for row in 0..rows {
+                let scores = (0..4).map(|class| (class, data[(4 + class) * rows + row]));
+                let reached = scores.filter(|(class, score)| *score >= 0.3 + 0.1 * *class as f32);
+                let best = reached.fold(None, |best: Option<(usize, f32)>, one| best.filter(|b| b.1 >= one.1).or(Some(one)));
+                wanted.extend(best.map(|(class, score)| (row, class, score)));
+            }
+            proptest::prop_assert_eq!(raw(4, &data), Ok(wanted));
+        }
+
+        #[test]
+        fn a_score_or_box_that_is_no_number_refuses_all(rows in 1usize..700, at in 0usize..5600, which in 0usize..3) {
+            let mut data = weak(rows, 4);
+            let at = at % data.len();
+            data[at] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY][which];
+            proptest::prop_assert_eq!(raw(4, &data), Err(FamilyError::NotFinite { tensor: "output0".to_owned() }));
+        }
+    }
 }

@@ -42,31 +42,29 @@ impl<'a> Rows<'a> {
         mut take: impl FnMut(usize, usize, f32),
     ) -> bool {
         if self.by_columns && objectness.is_none() {
-            // A class's scores lie side by side: block by block, one pass a class without branches, which the processor does
-            // in strides. Nearly all rows reach no threshold; the best class is looked for in the others only.
-            const BLOCK: usize = 1024;
+            // A class's scores lie side by side, and nearly none reaches its threshold: piece by piece the only question is
+            // whether all are below it, which the processor answers in strides. What is no number is never below.
+            const PIECE: usize = 256;
             let of_class = |class: usize| &self.data[(first + class) * self.count..][..self.count];
+            let mut reached = vec![false; self.count];
+            for (class, threshold) in head.thresholds.iter().enumerate() {
+                for (piece, reached) in of_class(class).chunks(PIECE).zip(reached.chunks_mut(PIECE)) {
+                    let below = |score: &f32| u32::from((*score < *threshold) & (*score > f32::NEG_INFINITY));
+                    if piece.iter().map(below).sum::<u32>() as usize == piece.len() {
+                        continue;
+                    }
+                    if !all_finite(piece) {
+                        return false;
+                    }
+                    reached.iter_mut().zip(piece).for_each(|(reached, score)| *reached |= score >= threshold);
+                }
+            }
             let mut scores = vec![0.0; head.classes()];
-            for start in (0..self.count).step_by(BLOCK) {
-                let block = start..(start + BLOCK).min(self.count);
-                let (mut above, mut odd) = ([f32::NEG_INFINITY; BLOCK], [0.0f32; BLOCK]);
-                for (class, threshold) in head.thresholds.iter().enumerate() {
-                    for ((above, odd), score) in above.iter_mut().zip(&mut odd).zip(&of_class(class)[block.clone()]) {
-                        let by = score - threshold;
-                        *above = if by > *above { by } else { *above };
-                        // Nothing, but for infinities and what is no number.
-                        *odd += score * 0.0;
-                    }
+            for (row, _) in reached.iter().enumerate().filter(|(_, reached)| **reached) {
+                for (class, score) in scores.iter_mut().enumerate() {
+                    *score = of_class(class)[row];
                 }
-                if odd.iter().any(|odd| *odd != 0.0) {
-                    return false;
-                }
-                for (row, _) in block.zip(above).filter(|(_, above)| *above >= 0.0) {
-                    for (class, score) in scores.iter_mut().enumerate() {
-                        *score = of_class(class)[row];
-                    }
-                    head.pick(&scores, 1.0, |class, score| take(row, class, score));
-                }
+                head.pick(&scores, 1.0, |class, score| take(row, class, score));
             }
             return true;
         }
@@ -168,8 +166,13 @@ pub(super) fn obb(head: &Head<'_>, tensors: &[Tensor<'_>], found: &mut Vec<Candi
             rows.best(head, 4, None, |row, class, score| {
                 all.push((class, score, turned(rows.four(row), rows.at(row, fields - 1))));
             });
-            // Upright boxes around slanting neighbours overlap where the things do not.
-            all = suppress(all, |c| c.1, |a, b| a.0 == b.0 && a.2.similarity(&b.2) > head.nms_iou);
+            // Upright boxes around slanting neighbours overlap where the things do not. As Ultralytics does it here, what is
+            // dropped still drops what is like it.
+            all.sort_by(|a, b| b.1.total_cmp(&a.1));
+            let like =
+                |a: &(usize, f32, Turned), b: &(usize, f32, Turned)| a.0 == b.0 && a.2.similarity(&b.2) > head.nms_iou;
+            let kept = (0..all.len()).filter(|i| !all[..*i].iter().any(|better| like(better, &all[*i])));
+            all = kept.map(|i| all[i]).collect();
         }
     }
     found.extend(all.into_iter().map(|(class, score, turned)| {

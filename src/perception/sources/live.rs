@@ -16,8 +16,8 @@ use super::{Frame, Source, SourceError};
 
 /// How often silence is looked for.
 const TICK: Duration = Duration::from_millis(100);
-/// Frames that wait for work. A 4K frame is 25 MB.
-const ROOM: usize = 2;
+/// Frames that wait for work: the newest. A 4K frame is 25 MB.
+const ROOM: usize = 1;
 /// With the time a look takes, no frame is told of more than a second after it came.
 const OLDEST: Duration = Duration::from_millis(500);
 /// Readers that may hang at once.

@@ -121,6 +121,11 @@ const WORDS = {
   perception_detail: ["已看 {0} 张 · 待看 {1}", "{0} frames · {1} behind"],
   restarts: ["重启 {0} 次", "{0} restarts"],
   model: ["模型", "Model"],
+  updates: ["远程更新", "Updates over the air"],
+  update_committed: ["在用 {0}", "{0} is in use"],
+  update_own: ["在用：随机自带", "what came with the station is in use"],
+  update_candidate: ["{0}：{1}", "{0}: {1}"],
+  update_refused: ["{0} 已拒绝：{1}", "{0} was refused: {1}"],
   unknown: ["未知", "Unknown"],
   gates: ["放行条件", "Gates before take-off"],
   gates_sum: ["{0} / {1} 通过", "{0} of {1} pass"],
@@ -330,6 +335,19 @@ function look(table: Table, key: string): string {
   return entry ? entry[current === "zh" ? 0 : 1] : key;
 }
 
+const STAGES: Table = {
+  refreshed: ["已发布，待下载", "offered"],
+  fetching: ["下载中", "being fetched"],
+  staged: ["已下载，待检验", "fetched, to be probed"],
+  probed: ["检验通过", "probed"],
+  shadow: ["旁路比对中，不产生线索", "looks along, unheard"],
+  trial: ["试用中", "in charge, on trial"],
+};
+
+const UPDATED: Table = { model: ["模型", "Model"], rules: ["规则", "Rules"], register: ["许可登记", "Register"] };
+
+export const stageWord = (stage: string) => look(STAGES, stage);
+export const updatedWord = (kind: string) => look(UPDATED, kind);
 export const stateWord = (state: string) => look(STATES, state);
 export const stepWord = (state: string) => look(STEPS, state);
 export const triggerWord = (trigger: string) => look(TRIGGERS, trigger);

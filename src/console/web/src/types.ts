@@ -64,6 +64,19 @@ export interface Dock {
   state: "closed" | "opening" | "open" | "closing" | "unknown";
 }
 
+export interface UpdateOf {
+  kind: "model" | "rules" | "register";
+  committed: string | null;
+  candidate: { release: string; stage: string; since: string } | null;
+  refused: { release: string; stage: string | null; reason: string; at: string } | null;
+}
+
+export interface Updates {
+  kinds: UpdateOf[];
+  doing: string | null;
+  trouble: string | null;
+}
+
 export interface Status {
   station: string;
   name: string;
@@ -85,6 +98,7 @@ export interface Status {
     behind: number;
     model: { name: string; version: string } | null;
   } | null;
+  updates: Updates | null;
   gates: Gate[];
   stale_after_s: number;
 }

@@ -2,16 +2,16 @@
 
 import { cancelSortie, isFlying, pauseOrResume, startPatrol } from "../actions";
 import { attr, h, icon, ICONS, Keyed, show, text } from "../dom";
-import { clock, dockWord, gateWord, modeWord, moment, num, pct, reasonWords, scheduleWords, span, stateWord, stepWord, t, triggerWord } from "../i18n";
+import { clock, dockWord, gateWord, modeWord, moment, num, pct, reasonWords, scheduleWords, span, stageWord, stateWord, stepWord, t, triggerWord, updatedWord } from "../i18n";
 import { activeSortie, freshness, model, sortiesNewestFirst, stationNow } from "../store";
 import type { Note } from "../store";
 import { ENDED } from "../types";
-import type { Gate, Patrol, Problem, Sortie, SortieState } from "../types";
+import type { Gate, Patrol, Problem, Sortie, SortieState, UpdateOf } from "../types";
 
 const RECENT = 8;
 
 export function operations() {
-  const parts = [problems(), sortieCard(), patrolList(), gates(), vitals(), recent()];
+  const parts = [problems(), sortieCard(), patrolList(), gates(), vitals(), updates(), recent()];
   const element = h("div", { class: "panel-body" }, ...parts.map((part) => part.element));
   return { element, update: () => parts.forEach((part) => part.update()) };
 }
@@ -314,6 +314,34 @@ function vitals() {
     const again = p && p.restarts > 0 ? ` · ${t("restarts", p.restarts)}` : "";
     perception(p ? t(p.running ? "running" : "stopped") : "–", p ? `${t("perception_detail", p.frames, p.behind)}${again}` : "", p ? (p.running ? "good" : "bad") : "unknown");
     modelTile(p?.model?.name ?? "–", p?.model?.version ?? "", p?.model ? "plain" : "unknown");
+  }
+  return { element, update };
+}
+
+function updates() {
+  const list = h("ul", { class: "updates" });
+  const doing = h("p", { class: "muted" });
+  const { element } = section(t("updates"), list, doing);
+  const rows = new Keyed<UpdateOf>(list, (u) => u.kind, () => {
+    const kind = h("span", { class: "recent-name" });
+    const detail = h("span", { class: "recent-detail" });
+    const row = h("li", null, kind, detail);
+    return {
+      element: row,
+      update(u) {
+        text(kind, updatedWord(u.kind));
+        const used = u.committed ? t("update_committed", u.committed) : t("update_own");
+        const next = u.candidate ? t("update_candidate", u.candidate.release, stageWord(u.candidate.stage)) : "";
+        const refused = u.refused ? t("update_refused", u.refused.release, u.refused.reason) : "";
+        text(detail, [used, next, refused].filter(Boolean).join(" · "));
+      },
+    };
+  });
+  function update(): void {
+    const known = model.status?.updates ?? null;
+    rows.update(known?.kinds ?? []);
+    text(doing, [known?.doing, known?.trouble].filter(Boolean).join(" · "));
+    show(element, !!known && (known.kinds.length > 0 || !!known.trouble));
   }
   return { element, update };
 }
