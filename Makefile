@@ -78,7 +78,7 @@ unit-score:
 	@systemd-analyze security --offline=true --no-pager --threshold=15 systemd/aerie.service | tail -1
 
 # Beside the tests, not among them: they take long, and root.
-deb: build
+deb: setup
 	@cross/deb.sh amd64
 	@cross/deb.sh arm64
 
@@ -92,7 +92,7 @@ arm64: setup
 test-arm64: setup
 	@cross/arm64.sh test
 
-test-systemd: build
+test-systemd: setup
 	@cross/deb.sh amd64
 	@cross/try-systemd.sh
 

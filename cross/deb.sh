@@ -21,14 +21,17 @@ esac
 if [ "${AERIE_BUILD:-yes}" = yes ]; then
   if [ "$arch" = arm64 ]; then cross/arm64.sh build; else cargo build --release --locked; fi
 fi
-[ -x "$binary" ] || die "$binary is missing"
+[ -x "$binary" ] && [ -x "$binary-station" ] || die "$binary or $binary-station is missing"
 [ -f "$runtime/libonnxruntime.so" ] || die "$runtime is missing; make setup, or make arm64"
 
 stage=target/package/$arch
 rm -rf "$stage" && mkdir -p "$stage/DEBIAN"
 put() { install -D -m "$1" "$2" "$stage/$3"; }
 put 755 "$binary" usr/bin/aerie
-$strip --strip-unneeded --remove-section=.comment "$stage/usr/bin/aerie"
+put 755 "$binary-station" usr/lib/aerie/aerie-station
+$strip --strip-unneeded --remove-section=.comment "$stage/usr/bin/aerie" "$stage/usr/lib/aerie/aerie-station"
+# Flight must neither hold nor wait for what only perception needs. libopencv_core alone stays: initialisers of the bindings.
+if readelf -d "$stage/usr/lib/aerie/aerie-station" | grep -q 'NEEDED.*opencv_[^c]'; then die "aerie-station was linked with what reads pictures"; fi
 put 644 "$runtime/libonnxruntime.so" usr/lib/aerie/libonnxruntime.so
 for file in manifest.toml model.onnx CARD.md; do put 644 models/default/$file usr/share/aerie/models/default/$file; done
 put 644 systemd/aerie.service usr/lib/systemd/system/aerie.service

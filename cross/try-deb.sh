@@ -50,7 +50,7 @@ as_aerie() { inside setpriv --reuid aerie --regid aerie --init-groups "$@"; }
 
 run_and_look() {
   # Not through a function: what is killed later must be the station itself.
-  "${root[@]}" setpriv --reuid aerie --regid aerie --init-groups aerie run --config /etc/aerie/station.toml 2>>"$tree/tmp/station.log" &
+  "${root[@]}" setpriv --reuid aerie --regid aerie --init-groups /usr/lib/aerie/aerie-station --config /etc/aerie/station.toml 2>>"$tree/tmp/station.log" &
   station=$!
   local limit=$((SECONDS + 180)) status=
   until status=$(inside aerie service status --config /etc/aerie/station.toml --json 2>/dev/null || true) &&
@@ -75,7 +75,7 @@ say "install"
 inside dpkg -i "/tmp/$(basename "$deb")" >"$tree/tmp/dpkg.log" 2>&1 || { cat "$tree/tmp/dpkg.log"; fail "dpkg -i"; }
 inside aerie --version
 inside sh -c 'test -f /usr/share/man/man1/aerie-doctor.1.gz -a -f /usr/share/bash-completion/completions/aerie'
-inside sh -c '! ldd /usr/bin/aerie | grep "not found"' || fail "a library is missing"
+inside sh -c '! ldd /usr/bin/aerie /usr/lib/aerie/aerie-station | grep "not found"' || fail "a library is missing"
 say "set up and run"
 inside aerie setup --id try-01 --name Try --lat 23.05 --lon 113 --vehicle udpin:127.0.0.1:0 --broker mqtt://127.0.0.1:9 \
   --dock http://127.0.0.1:9 --weather http://127.0.0.1:9 >/dev/null
@@ -98,7 +98,7 @@ inside env AERIE_DOWNGRADE=1 dpkg -i "/tmp/$(basename "$deb")" >/dev/null 2>&1 |
 # A database of a newer layout is refused by the program, whatever dpkg was told.
 sqlite='import sqlite3,sys; c=sqlite3.connect(sys.argv[1]); c.execute("PRAGMA user_version=99"); c.commit()'
 python3 -c "$sqlite" "$tree/var/lib/aerie/aerie.db"
-as_aerie timeout 60 aerie run --config /etc/aerie/station.toml 2>"$tree/tmp/newer.log" && fail "a newer layout was opened"
+as_aerie timeout 60 /usr/lib/aerie/aerie-station --config /etc/aerie/station.toml 2>"$tree/tmp/newer.log" && fail "a newer layout was opened"
 grep -q "written by a newer aerie" "$tree/tmp/newer.log" || fail "a newer layout: no reason was given"
 say "remove"
 inside dpkg -r aerie >/dev/null 2>&1

@@ -13,6 +13,8 @@ for tool in qemu-system-x86_64 mmdebstrap mke2fs; do
   command -v $tool >/dev/null || { echo "try-systemd: $tool is missing: apt-get install qemu-system-x86 mmdebstrap e2fsprogs" >&2; exit 1; }
 done
 
+AERIE_BUILD=no AERIE_VERSION=$version+next cross/deb.sh amd64 >/dev/null
+next=target/package/aerie_$version+next_amd64.deb
 depends=$(dpkg-deb -f "$deb" Depends | sed -e 's/([^)]*)//g' -e 's/ //g')
 base=.deps/trees/systemd.tar
 if [ ! -f "$base" ]; then
@@ -28,6 +30,7 @@ tree=$work/tree
 mkdir "$tree"
 tar -xf "$base" -C "$tree" --exclude='./dev/*'
 cp "$deb" "$tree/root/aerie.deb"
+cp "$next" "$tree/root/next.deb"
 cat > "$tree/root/check.sh" <<'CHECK'
 #!/bin/bash
 # Runs inside the machine.
@@ -76,6 +79,20 @@ check "hung: the watchdog started the station anew" test "$(show NRestarts)" -ge
 journalctl -u aerie --no-pager | grep -m1 -i watchdog | sed 's/^/LOG /'
 check "which runs" wait_running
 aerie doctor --config /etc/aerie/station.toml | sed 's/^/DOCTOR /'
+main=$(show MainPID)
+check "an upgrade goes in" dpkg -i /root/next.deb
+check "and starts the station anew" test "$(show MainPID)" != "$main" -a "$(show ActiveState)" = active
+check "which runs" wait_running
+# A key that the station's user finds nowhere on the disk.
+install -d -m 700 /etc/aerie/keys
+mv /etc/aerie/console.token /etc/aerie/keys/
+chown -R root:root /etc/aerie/keys
+sed -i 's|^token_file = .*|token_file = "/run/credentials/aerie.service/console.token"|' /etc/aerie/station.toml
+mkdir -p /etc/systemd/system/aerie.service.d
+printf '[Service]\nLoadCredential=console.token:/etc/aerie/keys/console.token\n' > /etc/systemd/system/aerie.service.d/keys.conf
+systemctl daemon-reload
+check "a key comes by LoadCredential" systemctl restart aerie
+check "and opens the console" wait_running
 check "it stops in order" systemctl stop aerie
 check "with success" test "$(show Result)" = success
 check "purged" dpkg -P aerie

@@ -27,7 +27,7 @@ use crate::runtime::clock::{self, Trust};
 use crate::runtime::notify::{self, Notifier, Pulse};
 use crate::runtime::store::{Store, Table};
 use crate::runtime::supervisor::{Budget, Supervisor};
-use crate::runtime::{cgroup, latest, tidy};
+use crate::runtime::{cgroup, latest, paths, tidy};
 use crate::update::release::Kind;
 use crate::update::{self, Updates};
 use crate::uplink::commands::{self, Door, Execute};
@@ -116,7 +116,7 @@ async fn fly(mut checked: Checked, cancel: CancellationToken) -> anyhow::Result<
             None
         }
     };
-    let program = std::env::current_exe()?;
+    let program = paths::aerie()?;
     let mut prepared = update::Prepared::open(update::Options {
         station: id.clone(),
         state_dir: dir.clone(),

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use aerie::update::ledger::Ledger;
+use aerie::update::release::Kind;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -190,9 +192,10 @@ fn what_every_released_version_wrote_is_taken_up() {
     for version in std::fs::read_dir(&released).unwrap().flatten() {
         let (dir, config) = set_up();
         let state = dir.path().join("state");
-        for name in ["aerie", "outbox", "commands"] {
-            let sql = std::fs::read_to_string(version.path().join(format!("{name}.sql"))).unwrap();
-            rusqlite::Connection::open(state.join(format!("{name}.db"))).unwrap().execute_batch(&sql).unwrap();
+        for dump in std::fs::read_dir(version.path()).unwrap().flatten() {
+            let database = state.join(dump.path().with_extension("db").file_name().unwrap());
+            let sql = std::fs::read_to_string(dump.path()).unwrap();
+            rusqlite::Connection::open(database).unwrap().execute_batch(&sql).unwrap();
         }
         let (ear, path) = listener(dir.path());
         let station = start(&config, Some(&path));
@@ -206,6 +209,10 @@ fn what_every_released_version_wrote_is_taken_up() {
         let queued = aerie(&["outbox", "list", "--config", &conf, "--json"]);
         assert!(text(&queued).contains("01J/1"), "what was owed was forgotten: {}", text(&queued));
         assert!(stop(station));
+        let updates = Ledger::open(&state).unwrap();
+        let refused = updates.record(Kind::Model).unwrap().refused;
+        assert!(refused.values().any(|release| release.reason == "kept by 0.1.0"), "a refused model was forgotten");
+        assert_eq!(updates.broken_link().unwrap(), None, "the trail of updates broke");
     }
 }
 

@@ -23,6 +23,8 @@ use crate::vehicle::Autopilot;
 
 /// The first word of a station on a slow machine.
 const READY_LIMIT: Duration = Duration::from_secs(60);
+/// A gate that is red when all are known may still settle: the simulated drone boots in its own time.
+const SETTLE_LIMIT: Duration = Duration::from_secs(15);
 /// A real autopilot's filters settle in real time.
 const VEHICLE_READY_LIMIT: Duration = Duration::from_secs(180);
 /// Of the simulated drone, simulated seconds a second.
@@ -262,9 +264,11 @@ impl Station {
         Ok(())
     }
 
-    /// Waits until every gate is open, or says which is not.
+    /// Waits until every gate is known, and a moment longer for those that are red; or says what is missing. A gate that
+    /// stays red is for the sortie to be refused by.
     fn wait_ready(&mut self, cancel: &CancellationToken, limit: Duration) -> anyhow::Result<()> {
         let until = Instant::now() + limit;
+        let mut settled = None;
         loop {
             self.alive()?;
             let status = self.get("status").unwrap_or_default();
@@ -272,7 +276,10 @@ impl Station {
             let unknown = gates.is_empty() || gates.iter().any(|g| g["passed"].is_null());
             let seeing = status["perception"]["running"] == true;
             if !unknown && seeing && status["uplink"]["connected"] == true {
-                return Ok(());
+                let open = gates.iter().all(|g| g["passed"] == true);
+                if open || Instant::now() > *settled.get_or_insert_with(|| Instant::now() + SETTLE_LIMIT) {
+                    return Ok(());
+                }
             }
             if cancel.is_cancelled() {
                 bail!("interrupted");

@@ -103,12 +103,7 @@ enum Command {
 
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_env("AERIE_LOG").unwrap_or_else(|_| EnvFilter::new(cli.command.log_level()));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    log(cli.command.log_level());
     let done = match cli.command {
         Command::Run(args) => run::run(args),
         Command::Demo(args) => demo::run(args),
@@ -136,6 +131,33 @@ pub fn main() -> ExitCode {
         Command::Prove(args) => prove::run(args),
         Command::TufConformance(args) => tuf_conformance::run(args),
     };
+    end(done)
+}
+
+/// `aerie run` as a program of its own, which calls nothing of OpenCV and so is linked without it.
+#[derive(Parser)]
+#[command(name = "aerie-station", version, about = "The station's daemon alone: as `aerie run`, without OpenCV")]
+struct StationCli {
+    #[command(flatten)]
+    args: run::RunArgs,
+}
+
+pub fn station_main() -> ExitCode {
+    let cli = StationCli::parse();
+    log("info");
+    end(run::run(cli.args))
+}
+
+fn log(level: &str) {
+    let filter = EnvFilter::try_from_env("AERIE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}
+
+fn end(done: anyhow::Result<ExitCode>) -> ExitCode {
     match done {
         Ok(code) => code,
         // The reader of our output went away, as `head` does: that is no fault.

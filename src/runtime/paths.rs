@@ -2,12 +2,32 @@
 
 use std::path::{Path, PathBuf};
 
+/// The daemon alone, see [`aerie`].
+const STATION: &str = "aerie-station";
+
 #[derive(Debug, thiserror::Error)]
 pub enum MissingPiece {
     #[error(
         "ONNX Runtime was not found (looked in: {looked}); run `make setup` in the checkout, or name libonnxruntime.so in AERIE_ONNXRUNTIME"
     )]
     OnnxRuntime { looked: String },
+}
+
+/// The program with all of aerie's commands, which the perception children are: this one, or, of a station that is linked
+/// without OpenCV, the one beside it (a checkout) or in `bin` (installed).
+pub fn aerie() -> std::io::Result<PathBuf> {
+    Ok(aerie_of(std::env::current_exe()?))
+}
+
+fn aerie_of(exe: PathBuf) -> PathBuf {
+    if exe.file_name().is_none_or(|name| name != STATION) {
+        return exe;
+    }
+    let beside = exe.with_file_name("aerie");
+    if beside.is_file() {
+        return beside;
+    }
+    exe.ancestors().nth(3).map_or(beside, |root| root.join("bin/aerie"))
 }
 
 /// The ONNX Runtime library: `AERIE_ONNXRUNTIME`, then installed, then in the checkout.
@@ -49,4 +69,24 @@ fn roots() -> Vec<PathBuf> {
     let mut roots: Vec<PathBuf> = exe.ancestors().skip(1).take(5).map(Path::to_owned).collect();
     roots.extend(std::env::current_dir());
     roots
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_station_without_opencv_finds_the_program_with_it_in_a_checkout_and_installed() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path);
+        for program in
+            ["target/release/aerie", "target/release/aerie-station", "usr/bin/aerie", "usr/lib/aerie/aerie-station"]
+        {
+            std::fs::create_dir_all(at(program).parent().unwrap()).unwrap();
+            std::fs::write(at(program), "").unwrap();
+        }
+        assert_eq!(aerie_of(at("target/release/aerie-station")), at("target/release/aerie"));
+        assert_eq!(aerie_of(at("usr/lib/aerie/aerie-station")), at("usr/bin/aerie"));
+        assert_eq!(aerie_of(at("usr/bin/aerie")), at("usr/bin/aerie"));
+    }
 }
