@@ -17,7 +17,7 @@ use super::verdict::{Peace, Verdict};
 use crate::geo::{self, LatLon, Located};
 pub use crate::perception::ledger::View;
 
-/// A thing is believed after so many frames have shown it, one of them surely …
+/// A thing is believed after so many frames have shown it, one of them surely, or two where it was looked at more often …
 const LOOKS_NEEDED: usize = 2;
 /// … or one, when no other could and the model was this sure.
 const SINGLE_LOOK_SCORE: f32 = 0.8;
@@ -311,11 +311,17 @@ impl Book {
         frames.sort_unstable();
         frames.dedup();
         let whole = thing.looks.iter().any(|l| !l.at_edge);
-        if !thing.looks.iter().any(|l| l.sure) {
+        let mut sure: Vec<u64> = thing.looks.iter().filter(|l| l.sure).map(|l| l.frame).collect();
+        sure.sort_unstable();
+        sure.dedup();
+        if sure.is_empty() {
             return false;
         }
         let at = position(&thing.looks).at;
         let could = self.views.iter().filter(|view| view.shows(at)).count().max(1);
+        if could > LOOKS_NEEDED && sure.len() < 2 {
+            return false;
+        }
         let share = frames.len() as f64 / could as f64;
         if frames.len() >= LOOKS_NEEDED {
             return whole && share >= SHARE_NEEDED;
