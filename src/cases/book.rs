@@ -17,8 +17,7 @@ use super::verdict::{Peace, Verdict};
 use crate::geo::{self, LatLon, Located};
 pub use crate::perception::ledger::View;
 
-/// A thing is believed after so many frames have shown it, one of them surely, and two where more than `LOOKS_AT_WEAK`
-/// looked at it …
+/// A thing is believed after so many frames have shown it, one of them surely, or two where more frames than that looked …
 const LOOKS_NEEDED: usize = 2;
 /// … or one, when no other could and the model was this sure.
 const SINGLE_LOOK_SCORE: f32 = 0.8;
@@ -320,7 +319,7 @@ impl Book {
         }
         let at = position(&thing.looks).at;
         let could = self.views.iter().filter(|view| view.shows(at)).count().max(1);
-        if could > LOOKS_AT_WEAK && sure.len() < 2 {
+        if could > LOOKS_NEEDED && sure.len() < 2 {
             return false;
         }
         let share = frames.len() as f64 / could as f64;
