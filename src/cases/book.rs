@@ -645,14 +645,25 @@ mod tests {
     }
 
     #[test]
-    fn weak_looks_support_a_sure_one_but_never_make_a_case_alone() {
+    fn weak_looks_support_sure_ones_but_never_make_a_case_alone() {
         let (mut book, mut id) = (Book::default(), ids());
         book.begin("s");
+        let mut look =
+            |frame, score| book.frame(view(), vec![sighted(Kind::Garbage, frame, at(5.0, 5.0), score)], &mut id);
         for frame in 0..3 {
-            book.frame(view(), vec![sighted(Kind::Garbage, frame, at(5.0, 5.0), 0.4)], &mut id);
+            assert!(look(frame, 0.4).is_empty());
         }
-        assert!(book.cases().is_empty());
-        let opened = book.frame(view(), vec![sighted(Kind::Garbage, 3, at(5.0, 5.0), 0.6)], &mut id);
+        assert!(look(3, 0.6).is_empty(), "one sure look of four is too little");
+        let opened = look(4, 0.6);
+        assert!(matches!(opened[..], [Finding::Opened { case: 0, .. }]), "{opened:?}");
+    }
+
+    #[test]
+    fn of_two_looks_one_may_be_weak() {
+        let (mut book, mut id) = (Book::default(), ids());
+        book.begin("s");
+        book.frame(view(), vec![sighted(Kind::Garbage, 0, at(5.0, 5.0), 0.4)], &mut id);
+        let opened = book.frame(view(), vec![sighted(Kind::Garbage, 1, at(5.0, 5.0), 0.6)], &mut id);
         assert!(matches!(opened[..], [Finding::Opened { case: 0, .. }]), "{opened:?}");
     }
 
