@@ -445,7 +445,7 @@ case "$bad:$1" in
   leak-in-shadow:perceive)
     exec 3<&0; own "$@" <&3 & child=$!; exec 3<&- 0</dev/null
     while kill -0 $child 2>/dev/null; do
-      hold="$hold$(head -c 10000000 /dev/zero | tr '\0' x)"; sleep 0.3
+      hold="$hold$(head -c 10000000 /dev/zero | tr '\0' x)"; sleep 0.02
     done
     exit ;;
 esac
