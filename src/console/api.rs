@@ -292,8 +292,9 @@ async fn command(api: &Api, name: &str, args: Value, origin: &str, operator: Str
         id: None,
         deadline: None,
     };
-    let reply = api.station.door.submit(submission).await;
+    // Before the command makes a sortie of its own, which may be refused and not yet be over.
     let busy = latest(&api.station.dispatcher.current()).is_some_and(|s| !s.state.is_terminal());
+    let reply = api.station.door.submit(submission).await;
     answer(reply, busy)
 }
 
