@@ -90,8 +90,19 @@ impl Attitude {
         Self { yaw_deg: yaw.to_degrees().rem_euclid(360.0), pitch_deg: pitch.to_degrees(), roll_deg: roll.to_degrees() }
     }
 
-    pub(super) fn is_finite(&self) -> bool {
-        self.yaw_deg.is_finite() && self.pitch_deg.is_finite() && self.roll_deg.is_finite()
+    /// The first of the angles that are told which no source of angles writes, with its name. More than one turn is none;
+    /// yaws are counted on by some.
+    pub fn impossible(yaw: Option<f64>, pitch: Option<f64>, roll: Option<f64>) -> Option<(&'static str, f64)> {
+        [("yaw", yaw, 720.0), ("pitch", pitch, 360.0), ("roll", roll, 360.0)].into_iter().find_map(
+            |(what, v, limit)| {
+                // Written so that NaN is none either.
+                v.filter(|v| !(-limit..=limit).contains(v)).map(|v| (what, v))
+            },
+        )
+    }
+
+    pub(super) fn is_possible(&self) -> bool {
+        Self::impossible(Some(self.yaw_deg), Some(self.pitch_deg), Some(self.roll_deg)).is_none()
     }
 }
 

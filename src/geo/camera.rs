@@ -100,21 +100,39 @@ impl Camera {
         }
     }
 
-    /// Whether the numbers can be a camera: a picture, positive focal lengths, everything finite.
+    /// Whether the numbers can be a camera, see [`Camera::fault`].
     pub fn valid(&self) -> bool {
+        self.fault().is_none()
+    }
+
+    /// Which of the numbers can be no camera's: it needs a picture, positive focal lengths, everything finite, and a lens that
+    /// is one.
+    pub fn fault(&self) -> Option<&'static str> {
         let positive = |v: f64| v.is_finite() && v > 0.0;
-        self.width_px > 0
-            && self.height_px > 0
-            && positive(self.fx)
-            && positive(self.fy)
-            && self.cx.is_finite()
-            && self.cy.is_finite()
-            && self.distortion.is_none_or(|d| match d {
-                Distortion::Brown(d) => d.iter().all(|k| k.is_finite()),
-                Distortion::Fisheye(c) => c.iter().all(|k| k.is_finite()),
-            })
+        let finite = self.distortion.is_none_or(|d| match d {
+            Distortion::Brown(d) => d.iter().all(|k| k.is_finite()),
+            Distortion::Fisheye(c) => c.iter().all(|k| k.is_finite()),
+        });
+        let faults = [
+            ("the picture's size (img_w, img_h)", self.width_px == 0 || self.height_px == 0),
+            ("the focal length (fx, fy), in pixels", !(positive(self.fx) && positive(self.fy))),
+            ("the principal point (cx, cy)", !(self.cx.is_finite() && self.cy.is_finite())),
+            ("the lens distortion (k1, k2, p1, p2, k3, in focal lengths)", !finite || self.bends_too_much()),
+        ];
+        faults.into_iter().find_map(|(what, bad)| bad.then_some(what))
+    }
+
+    /// Brown's coefficients of no lens: half way to the picture's side there is no ray, or the side is drawn together by more
+    /// than any pincushion does (the worst are at 0.85).
+    fn bends_too_much(&self) -> bool {
+        let Some(Distortion::Brown(d)) = &self.distortion else { return false };
+        let side = f64::from(self.width_px) / 2.0 / self.fx;
+        let straight = |x: f64| undistort(d, [x, 0.0]).map(|[x, _]| x);
+        straight(side / 2.0).is_none() || straight(side).is_some_and(|x| x < SQUEEZE * side)
     }
 }
+
+const SQUEEZE: f64 = 0.6;
 
 /// Greater than zero, which NaN is not.
 pub(super) fn positive(v: f64) -> bool {
@@ -280,6 +298,13 @@ mod tests {
         assert!(barrel().valid());
         assert!(!Camera { fx: 0.0, ..barrel() }.valid());
         assert!(!Camera { width_px: 0, ..barrel() }.valid());
+        assert!(Camera { fx: 0.0, ..barrel() }.fault().is_some_and(|what| what.contains("fx")));
+        for k1 in [50.0, -50.0] {
+            let lens = Some(Distortion::Brown([k1, 0.0, 0.0, 0.0, 0.0]));
+            assert!(Camera { distortion: lens, ..barrel() }.fault().is_some_and(|what| what.contains("k1")), "{k1}");
+            // Of a long lens, whose picture ends near the axis, it may be.
+            assert!(Camera { distortion: lens, ..Camera::from_fov(4000, 3000, 4.0) }.valid());
+        }
         assert!(!Camera { distortion: Some(Distortion::Brown([f64::NAN; 5])), ..barrel() }.valid());
         assert!(!Camera::from_fov(100, 100, f64::NAN).valid());
     }

@@ -20,6 +20,13 @@ impl Ellipse {
         }
     }
 
+    /// The same, widened until it holds a place that far east and north of its middle.
+    #[must_use]
+    pub fn holding(&self, [east, north]: [f64; 2]) -> Self {
+        let way = nalgebra::Vector2::new(east, north);
+        Self::from_covariance(&(self.covariance() + way * way.transpose() / CHI2_95))
+    }
+
     /// The covariance over (east, north), square metres.
     pub(super) fn covariance(&self) -> Matrix2<f64> {
         let (major, minor) = (self.semi_major_m.powi(2) / CHI2_95, self.semi_minor_m.powi(2) / CHI2_95);
@@ -46,6 +53,15 @@ mod tests {
             let turn = (back.bearing_deg - bearing_deg + 90.0).rem_euclid(180.0) - 90.0;
             assert!(turn.abs() < 1e-6, "{bearing_deg}: {back:?}");
         }
+    }
+
+    #[test]
+    fn widened_for_a_place_it_holds_it_and_is_no_larger_than_that_needs() {
+        let e = Ellipse { semi_major_m: 7.0, semi_minor_m: 2.0, bearing_deg: 30.0 };
+        let wide = e.holding([80.0, -60.0]);
+        let way = nalgebra::Vector2::new(80.0, -60.0);
+        let off = (way.transpose() * wide.covariance().try_inverse().unwrap() * way)[0];
+        assert!(off <= CHI2_95 && wide.semi_major_m < 102.0 && wide.semi_minor_m <= 7.0, "{wide:?}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ static WGS84: LazyLock<Geodesic> = LazyLock::new(Geodesic::wgs84);
 pub enum CoordinateError {
     #[error("latitude {lat}, longitude {lon}: both must be finite numbers, in degrees")]
     NotANumber { lat: f64, lon: f64 },
-    #[error("latitude {lat} is outside −90 to 90 while longitude {lon} would be one: the two look swapped")]
+    #[error("latitude {lat} is outside −90 to 90 degrees; beside longitude {lon}, may the two be swapped?")]
     LooksSwapped { lat: f64, lon: f64 },
     #[error("latitude {0} is outside −90 to 90 degrees")]
     Latitude(f64),

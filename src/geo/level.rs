@@ -119,6 +119,30 @@ pub fn level(heights: &CameraHeights, at: LatLon, dem: &Dem, geoids: &Geoids) ->
     }
 }
 
+/// The sea lies between these from the ellipsoid, everywhere on Earth, and a little more.
+const UNDULATIONS_M: std::ops::RangeInclusive<f64> = -115.0..=95.0;
+/// Two heights of one camera may differ by this beside the geoid: grids and roundings.
+const HEIGHTS_AGREE_M: f64 = 5.0;
+
+/// By how much an ellipsoidal height and one above the sea contradict each other; without a geoid, by how much more than
+/// the sea lies from the ellipsoid anywhere.
+pub fn contradiction_m(heights: &CameraHeights, at: LatLon, geoids: &Geoids) -> Option<f64> {
+    let of = |sea: bool| {
+        heights.absolute.iter().find(|s| match s.datum {
+            HeightDatum::Ellipsoid => !sea,
+            HeightDatum::Egm96 | HeightDatum::Egm2008 => sea,
+            _ => false,
+        })
+    };
+    let (ellipsoid, sea) = of(false).zip(of(true))?;
+    let undulation_m = ellipsoid.m - sea.m;
+    let apart_m = match geoids.shift(sea.datum, HeightDatum::Ellipsoid, at) {
+        Some(shift) if !shift.no_geoid => (undulation_m - shift.add_m).abs(),
+        _ => (*UNDULATIONS_M.start() - undulation_m).max(undulation_m - *UNDULATIONS_M.end()),
+    };
+    (apart_m > HEIGHTS_AGREE_M).then_some(apart_m)
+}
+
 /// The model's height under the camera, and one sigma of the ground around it.
 fn under(dem: &Dem, at: LatLon) -> Option<(f64, f64)> {
     let view = dem.around(at, 0.0, RELIEF_RADIUS_M);

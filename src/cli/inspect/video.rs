@@ -165,6 +165,17 @@ fn poses(
     let track = subtitles.track(sigma, looks);
     let (told, usable) = (subtitles.fixes.len(), track.poses().len());
     report.notes.push(format!("{}: {told} fixes, {usable} of them with height and attitude", path.display()));
+    let few = |n: usize, what: &str, report: &mut VideoReport| {
+        if n > 0 {
+            report.notes.push(format!("{}: {n} {what}", path.display()));
+        }
+    };
+    few(subtitles.reversed, "blocks whose times run backwards: put in order", report);
+    few(subtitles.unusable, "blocks without a usable time or position: passed over", report);
+    for (from, to) in subtitles.gaps.iter().take(GAPS_TOLD) {
+        report.notes.push(format!("{}: no position from {from:.1} to {to:.1} s", path.display()));
+    }
+    few(subtitles.gaps.len().saturating_sub(GAPS_TOLD), "more gaps", report);
     if usable == 0 {
         report.notes.push("nothing has a place: if it tells no attitude of the camera, give it by --look".to_owned());
     }
@@ -173,6 +184,9 @@ fn poses(
     }
     Ok(Box::new(Telemetry { track, ground_m: args.ground }))
 }
+
+/// Gaps that are told one by one.
+const GAPS_TOLD: usize = 10;
 
 /// A drone's telemetry, with the ground's height above take-off.
 struct Telemetry {
@@ -203,6 +217,9 @@ fn attitude(text: &str) -> Result<Attitude, SourceError> {
     }
     Ok(Attitude { yaw_deg, pitch_deg, roll_deg })
 }
+
+/// Why a frame has no place.
+const NO_POSE: &str = "nothing says where the camera was at this moment (a gap in the .SRT, or no height, attitude or --fov): the notes of its video say more";
 
 /// One frame's report, where something was found in it, and its sightings; none where it could not be looked at.
 fn take_up(
@@ -235,7 +252,7 @@ fn take_up(
     let image = ImageReport {
         image: format!("{} at {:.2} s", address.name(), looked.stamp.at_s),
         status: if looked.view.is_some() { Status::Located } else { Status::NoPose },
-        reason: None,
+        reason: looked.view.is_none().then(|| NO_POSE.to_owned()),
         notes: Vec::new(),
         camera_model: None,
         taken: None,
@@ -333,6 +350,32 @@ mod tests {
         assert_eq!(untold.at(1.5), None);
         assert!(report.notes.iter().any(|note| note.contains("--look")), "{:?}", report.notes);
         assert!(poses(&video, None, &args(Some("down")), &mut report).is_err_and(|e| e.to_string().contains("--look")));
+    }
+
+    #[test]
+    fn gaps_and_times_that_run_backwards_in_the_telemetry_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let video = folder.path().join("DJI_0002.MP4");
+        let block = |at: u32| {
+            format!(
+                "1\n00:00:{at:02},000 --> 00:00:{:02},000\n[latitude: 23.03] [longitude: 112.9] [rel_alt: 60 abs_alt: 90.0]\n\n",
+                at + 1
+            )
+        };
+        std::fs::write(folder.path().join("DJI_0002.SRT"), [block(2), block(1), block(30)].concat()).unwrap();
+        let args = InspectArgs { look: Some("0,-90".to_owned()), fov: Some(73.0), ..InspectArgs::default() };
+        let mut report = VideoReport {
+            video: String::new(),
+            reason: None,
+            notes: vec![],
+            counts: Report::default(),
+            passes: vec![],
+        };
+        let told = poses(&video, None, &args, &mut report).unwrap();
+        assert_eq!(told.at(15.0), None);
+        for words in ["1 blocks whose times run backwards", "from 3.0 to 30.0 s"] {
+            assert!(report.notes.iter().any(|note| note.contains(words)), "{:?}", report.notes);
+        }
     }
 
     #[test]

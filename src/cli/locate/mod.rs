@@ -10,7 +10,7 @@ use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
 use self::world::{Surroundings, World};
@@ -33,7 +33,8 @@ Examples:
 A table needs px_x, px_y and either image (with --images) or a pose: drone_lat, drone_lon, drone_hae_m (or cam_lat, cam_lon,
 cam_hae_m; drone_alt_egm96_m, drone_alt_egm2008_m beside it or instead), yaw_true_deg, pitch_deg (-90 is straight down),
 roll_deg, img_w, img_h, fx, fy, cx, cy (or fx_px and so on), optionally k1, k2, p1, p2, k3. The ground is the terrain model,
-or stands in the column ground_hae_m or in --ground. With --adjust, object_id (or gcp_id) says what is the same thing, and
+or stands in the column ground_hae_m or in --ground. Where a pose is better known than a drone's own, sigma_horizontal_m,
+sigma_vertical_m, sigma_yaw_deg and sigma_tilt_deg say how well (one sigma). With --adjust, object_id (or gcp_id) says what is the same thing, and
 pose_id or image what is the same picture; time_s lets a wrong camera clock show. All columns come back, followed by out_lat,
 out_lon, out_height_m, semi_major_m, semi_minor_m, bearing_deg, status (ok, ok;and what to know, or why not). Positions are
 WGS 84, heights count as the ground's do, ellipses are 95 %. Standard error says the datums and what was assumed.
@@ -94,13 +95,17 @@ pub fn run(args: LocateArgs) -> anyhow::Result<ExitCode> {
     ensure!(args.ground.is_none_or(f64::is_finite), "--ground must be a number of metres");
     ensure!(args.max_range.is_none_or(|m| m.is_finite() && m > 0.0), "--max-range must be a positive number of metres");
     ensure!(args.above_ground.is_finite(), "--above-ground must be a number of metres");
+    if args.dem.is_some() && args.ground.is_some() {
+        eprintln!(
+            "--ground is used only where a table's rows leave the terrain model; elsewhere --dem says the ground"
+        );
+    }
     let stdout = std::io::stdout().lock();
     let found = match (&args.image, args.pixel, &args.batch) {
         (Some(image), Some(pixel), None) => one(image, pixel, &args, stdout)?,
         (None, None, Some(table)) => {
             let file = std::fs::File::open(table).with_context(|| format!("cannot open {}", table.display()))?;
-            batch(BufReader::new(file), &args, BufWriter::new(stdout))
-                .with_context(|| format!("{}", table.display()))?
+            batch(BufReader::new(file), &args, BufWriter::new(stdout))?
         }
         _ => bail!("give an image with --pixel X,Y, or --batch FILE.csv"),
     };
@@ -112,7 +117,15 @@ fn one(image: &Path, (x, y): Pixel, args: &LocateArgs, mut out: impl Write) -> a
     let bytes = std::fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
     let world = World::read(args.dem.as_deref(), args.dem_datum, &args.geoid)?;
     let around = Surroundings { world, ground_m: args.ground };
-    let (photo, mut shot) = around.shot(&bytes).map_err(|reason| anyhow!("{}: {reason}", image.display()))?;
+    let (photo, mut shot) = match around.shot(&bytes) {
+        Ok(read) => read,
+        Err(reason) => {
+            eprintln!("{}: {reason}", image.display());
+            let answer = refused("no_pose", &reason, Vec::new());
+            writeln!(out, "{}", serde_json::to_string_pretty(&answer)?)?;
+            return Ok(false);
+        }
+    };
     let mut notes: Vec<Value> = photo.notes.iter().map(|n| json!(n)).collect();
     let target = Target { height_m: args.above_ground, ..Target::ground([x, y]) };
     shot.max_range_m = args.max_range.unwrap_or(DEFAULT_MAX_RANGE_M);
@@ -125,8 +138,7 @@ fn one(image: &Path, (x, y): Pixel, args: &LocateArgs, mut out: impl Write) -> a
             "datum": "WGS 84",
             "height_m": round(found.height_m, 2),
             "height_datum": shot.datum.name(),
-            // Flat ground at take-off height is an assumption, and nobody knows how wrong it is here.
-            "height_sigma_m": (found.height_sigma_m > 0.0).then(|| round(found.height_sigma_m, 2)),
+            "height_sigma_m": round(found.height_sigma_m, 2),
             "semi_major_m": round(found.place.uncertainty.semi_major_m, 2),
             "semi_minor_m": round(found.place.uncertainty.semi_minor_m, 2),
             "bearing_deg": round(found.place.uncertainty.bearing_deg, 1),
@@ -135,16 +147,21 @@ fn one(image: &Path, (x, y): Pixel, args: &LocateArgs, mut out: impl Write) -> a
             "also": also(found.place.at),
             "notes": notes,
         }),
-        Err(error) => json!({
-            "lat": null, "lon": null, "height_m": null, "height_datum": null,
-            "semi_major_m": null, "semi_minor_m": null, "bearing_deg": null,
-            "status": error.code(),
-            "reason": error.to_string(),
-            "notes": notes,
-        }),
+        Err(error) => refused(error.code(), &error.to_string(), notes),
     };
     writeln!(out, "{}", serde_json::to_string_pretty(&answer)?)?;
     Ok(result.is_ok())
+}
+
+/// The answer without a place.
+fn refused(status: &str, reason: &str, notes: Vec<Value>) -> Value {
+    json!({
+        "lat": null, "lon": null, "height_m": null, "height_datum": null,
+        "semi_major_m": null, "semi_minor_m": null, "bearing_deg": null,
+        "status": status,
+        "reason": reason,
+        "notes": notes,
+    })
 }
 
 /// The same place in the coordinates that others ask for, each named.
@@ -168,6 +185,7 @@ fn round(v: f64, digits: i32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::geo::{Attitude, Camera, Pose};
 
     const HEADER: &str =
         "id,cam_lat,cam_lon,cam_hae_m,yaw_true_deg,pitch_deg,roll_deg,img_w,img_h,fx,fy,cx,cy,ground_hae_m,px_x,px_y";
@@ -217,6 +235,138 @@ mod tests {
     fn a_missing_column_is_named() {
         let error = batch("px_x,px_y,ground_hae_m".as_bytes(), &args(), Vec::new()).unwrap_err();
         assert!(error.to_string().contains("drone_lat or cam_lat"), "{error}");
+    }
+
+    fn with(args: &LocateArgs, text: &str) -> Result<Vec<Vec<String>>, String> {
+        let mut out = Vec::new();
+        batch(text.as_bytes(), args, &mut out).map_err(|e| format!("{e:#}"))?;
+        Ok(String::from_utf8(out).unwrap().lines().skip(1).map(csv::split).collect())
+    }
+
+    const GOOD: &str = "23.0,113.0,120,0,-90,0,400,300,200,200,200,150,20,200,150";
+
+    #[test]
+    fn a_value_that_cannot_be_is_refused_with_its_column_and_what_it_is() {
+        let rows = table(&[
+            "yaw,23.0,113.0,120,7000,-90,0,400,300,200,200,200,150,20,200,150",
+            "pitch,23.0,113.0,120,0,-430,0,400,300,200,200,200,150,20,200,150",
+            "roll,23.0,113.0,120,0,-90,1e9,400,300,200,200,200,150,20,200,150",
+            "fx,23.0,113.0,120,0,-90,0,400,300,0,200,200,150,20,200,150",
+            "word,23.0,113.0,120,north,-90,0,400,300,200,200,200,150,20,200,150",
+            &format!("comma,{GOOD},one more"),
+            &format!("empty,{GOOD},"),
+        ]);
+        for (i, words) in [
+            vec!["yaw_true_deg", "7000"],
+            vec!["pitch_deg", "-430"],
+            vec!["roll_deg", "1000000000"],
+            vec!["fx"],
+            vec!["column 5", "yaw_true_deg", "north"],
+            vec!["17 fields", "16"],
+        ]
+        .iter()
+        .enumerate()
+        {
+            let status = &rows[i + 1][22];
+            assert!(status.starts_with("bad_input: ") && words.iter().all(|w| status.contains(w)), "{status}");
+        }
+        assert_eq!(rows[7][22], "ok", "an empty field at the end is no field");
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_read_says_how_it_could() {
+        let refused = |header: &str, args: &LocateArgs| with(args, header).unwrap_err();
+        assert!(refused(&HEADER.replace(',', ";"), &args()).contains("commas"));
+        assert!(refused(&HEADER.replace(',', "\t"), &args()).contains("commas"));
+        let ground = LocateArgs { ground: Some(0.0), ..args() };
+        assert!(refused("image,px_x,px_y", &ground).contains("--images"));
+        let absent = LocateArgs { images: Some("/nowhere/at/all".into()), ..args() };
+        assert!(refused("image,px_x,px_y", &absent).contains("/nowhere/at/all"));
+        // Before the work, and by its own name.
+        let report = LocateArgs {
+            adjust: true,
+            report: Some("/nowhere/at/all.json".into()),
+            batch: Some("table.csv".into()),
+            ..args()
+        };
+        let error = refused(HEADER, &report);
+        assert!(error.contains("/nowhere/at/all.json") && !error.contains("table.csv"), "{error}");
+        let named = LocateArgs { batch: Some("table.csv".into()), ..args() };
+        assert!(refused("px_x,px_y", &named).starts_with("table.csv"));
+    }
+
+    #[test]
+    fn a_pose_that_was_surveyed_may_say_so() {
+        let header = format!("{HEADER},sigma_horizontal_m,sigma_vertical_m,sigma_yaw_deg,sigma_tilt_deg");
+        let rows =
+            with(&args(), &format!("{header}\na,{GOOD},0.02,0.02,0.01,0.01\nb,{GOOD},,,,\nc,{GOOD},-1,,,\n")).unwrap();
+        let major = |i: usize| rows[i][23].parse::<f64>().unwrap();
+        assert!(major(0) < 2.6 && major(1) > 3.5, "{rows:?}");
+        assert!(rows[2][26].contains("sigma_horizontal_m"), "{rows:?}");
+    }
+
+    #[test]
+    fn heights_above_ellipsoid_and_sea_that_contradict_each_other_widen_the_ellipse() {
+        let header = HEADER.replace("cam_hae_m", "cam_hae_m,cam_alt_egm96_m");
+        // No place on Earth has the sea 400 m from the ellipsoid.
+        let row = |egm: &str| format!("a,{},113.0,120,{egm},0,-60,0,400,300,200,200,200,150,20,200,150", "23.0");
+        let rows = with(&args(), &format!("{header}\n{}\n{}\n", row("131"), row("-280"))).unwrap();
+        assert_eq!(rows[0][23], "ok");
+        assert_eq!(rows[1][23], "ok;heights_contradict");
+        let major = |i: usize| rows[i][20].parse::<f64>().unwrap();
+        assert!(major(1) > 100.0 && major(0) < 20.0, "{rows:?}");
+    }
+
+    #[test]
+    fn where_no_look_has_a_place_the_adjustment_gives_each_row_its_reason() {
+        let adjust = LocateArgs { adjust: true, ..args() };
+        let header = HEADER.replace("id,", "object_id,");
+        let sky = "a,23.0,113.0,120,0,30,0,400,300,200,200,200,150,20,200,150";
+        let rows = with(&adjust, &format!("{header}\n{sky}\n{}\n", sky.replace(",30,", ",x,"))).unwrap();
+        assert_eq!(rows[0][22], "above_horizon");
+        assert!(rows[1][22].contains("pitch_deg"));
+    }
+
+    #[test]
+    fn what_lies_further_than_the_limit_is_refused_after_an_adjustment_too() {
+        let near = LocateArgs { adjust: true, max_range: Some(130.0), ..args() };
+        let header = HEADER.replace("id,", "object_id,");
+        // The same thing from above, and from the side, 130.6 m away.
+        let above = format!("a,{GOOD}");
+        let beside = "a,23.0,112.9992,120,90,-50.6,0,400,300,200,200,200,150,20,200,150";
+        let rows = with(&near, &format!("{header}\n{above}\n{beside}\n")).unwrap();
+        assert_eq!((rows[0][22].as_str(), rows[1][22].as_str()), ("ok", "too_far"), "{rows:?}");
+    }
+
+    #[test]
+    fn a_photo_whose_tags_contradict_each_other_has_an_ellipse_that_holds_both_or_none() {
+        let camera = Camera::from_fov(4000, 3000, 70.0);
+        let attitude = Attitude { yaw_deg: 0.0, pitch_deg: -60.0, roll_deg: 0.0 };
+        let pose = Pose { at: LatLon { lat: 23.0, lon: 113.0 }, height_m: 100.0, attitude, sigma: TABLE_SIGMA };
+        let plain = shot::Shot::flat(camera, 0.0, pose, 0.0, HeightDatum::TakeOff);
+        let behind = Attitude { yaw_deg: 180.0, ..attitude };
+        let doubted = shot::Shot { may_look: vec![behind], doubts: vec!["headings_contradict"], ..plain.clone() };
+        let target = Target::ground([2000.0, 1500.0]);
+        let (a, b) = (plain.locate(&target, None).unwrap(), doubted.locate(&target, None).unwrap());
+        // 57.7 m ahead, or as far behind.
+        assert!(a.place.uncertainty.semi_major_m < 20.0 && b.place.uncertainty.semi_major_m > 115.0, "{b:?}");
+        assert!((a.height_sigma_m - TABLE_SIGMA.vertical_m).abs() < 0.1, "{}", a.height_sigma_m);
+        assert_eq!(doubted.status(0.0), "ok;headings_contradict");
+        let sky = shot::Shot { may_look: vec![Attitude { pitch_deg: 60.0, ..attitude }], ..plain };
+        let refused = sky.locate(&target, None).unwrap_err();
+        assert!(refused.code() == "tags_contradict" && refused.to_string().contains("above the horizon"), "{refused}");
+    }
+
+    #[test]
+    fn a_photo_without_a_pose_is_answered_in_json_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bare.png");
+        image::RgbImage::new(400, 300).save(&path).unwrap();
+        let mut out = Vec::new();
+        assert!(!one(&path, (1.0, 1.0), &args(), &mut out).unwrap());
+        let answer: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(answer["status"], "no_pose");
+        assert!(answer["reason"].as_str().unwrap().contains("gimbal yaw"));
     }
 
     #[test]

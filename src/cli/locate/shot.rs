@@ -4,7 +4,7 @@ use crate::geo::dem::Dem;
 use crate::geo::heights::HeightDatum;
 use crate::geo::level::{self, Assumed, CameraHeights};
 use crate::geo::photo::Photo;
-use crate::geo::{Camera, DEFAULT_MAX_RANGE_M, Found, Ground, LocateError, Look, Pose, Target};
+use crate::geo::{Attitude, Camera, DEFAULT_MAX_RANGE_M, Found, Ground, LocalFrame, LocateError, Look, Pose, Target};
 
 use super::world::World;
 
@@ -23,6 +23,10 @@ pub struct Shot {
     pub datum: HeightDatum,
     pub assumed: Vec<Assumed>,
     pub edited: bool,
+    /// Codes of what contradicts itself.
+    pub doubts: Vec<&'static str>,
+    /// How it may have looked as well: the ellipse holds where that would put the target.
+    pub may_look: Vec<Attitude>,
     /// Places further away are refused.
     pub max_range_m: f64,
 }
@@ -46,6 +50,8 @@ impl Shot {
             datum,
             assumed: Vec::new(),
             edited: false,
+            doubts: Vec::new(),
+            may_look: Vec::new(),
             max_range_m: DEFAULT_MAX_RANGE_M,
         }
     }
@@ -70,6 +76,8 @@ impl Shot {
             datum: level.datum,
             assumed: level.assumed,
             edited: false,
+            doubts: Vec::new(),
+            may_look: Vec::new(),
             max_range_m: DEFAULT_MAX_RANGE_M,
         })
     }
@@ -92,7 +100,8 @@ impl Shot {
                 shot
             }
         };
-        Some(Self { edited: photo.edited, ..shot })
+        let doubts = photo.doubts.iter().map(|doubt| doubt.code()).collect();
+        Some(Self { edited: photo.edited, doubts, may_look: photo.may_look.clone(), ..shot })
     }
 
     pub fn locate(&self, target: &Target, dem: Option<&Dem>) -> Result<Found, LocateError> {
@@ -108,7 +117,19 @@ impl Shot {
             ground,
             max_range_m: self.max_range_m,
         };
-        look.locate(target)
+        let mut found = look.locate(target)?;
+        for &attitude in &self.may_look {
+            let pose = Pose { attitude, ..self.pose };
+            let other = Look { pose: &pose, ..look }.locate(target);
+            let other = other.map_err(|reason| LocateError::Contradicted { reason: Box::new(reason) })?;
+            let way = LocalFrame::new(found.place.at).to_enu(other.place.at);
+            found.place.uncertainty = found.place.uncertainty.holding(way);
+        }
+        if let Below::Flat { .. } = self.ground {
+            // The camera's height is counted from the ground's, so the ground is no better known than that.
+            found.height_sigma_m = found.height_sigma_m.hypot(self.pose.sigma.vertical_m);
+        }
+        Ok(found)
     }
 
     /// Metres per pixel across the line of sight at the picture's centre; infinite where it looks at no ground.
@@ -130,6 +151,9 @@ impl Shot {
             if matches!(assumed, Assumed::NoGeoid | Assumed::HeightsContradict | Assumed::TakeOffBelow) {
                 add(assumed.code());
             }
+        }
+        for code in &self.doubts {
+            add(code);
         }
         if self.edited {
             add("edited");

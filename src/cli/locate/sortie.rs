@@ -1,15 +1,16 @@
 //! `--adjust`: the rows of a table as one sortie.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use anyhow::Context;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::LocateArgs;
-use super::table::{Answer, Row};
+use super::table::{Answer, Hints, Row, alone};
 use super::world::World;
-use crate::geo::adjust::{self, Adjusted, Sighting, Sortie, Station};
-use crate::geo::{DEFAULT_MAX_RANGE_M, LocalFrame};
+use crate::geo::adjust::{self, AdjustError, Adjusted, Sighting, Sortie, Station};
+use crate::geo::{DEFAULT_MAX_RANGE_M, LocalFrame, LocateError};
 
 /// What the lens model and a click leave over, pixels.
 const LEFT_OVER_PX: f64 = 3.0;
@@ -20,7 +21,7 @@ type Kept = (Vec<String>, Result<Row, String>);
 type Answered = (Vec<String>, Result<Answer, String>);
 
 /// Every row with its object's adjusted place, in the order that they came.
-pub fn adjust(rows: Vec<Kept>, world: &World, args: &LocateArgs) -> anyhow::Result<Vec<Answered>> {
+pub fn adjust(rows: Vec<Kept>, world: &World, args: &LocateArgs, hints: &mut Hints) -> anyhow::Result<Vec<Answered>> {
     let (mut stations, mut station_of) = (Vec::new(), HashMap::new());
     let (mut objects, mut object_of) = (Vec::new(), HashMap::new());
     let (mut sightings, mut times) = (Vec::new(), Vec::new());
@@ -63,8 +64,21 @@ pub fn adjust(rows: Vec<Kept>, world: &World, args: &LocateArgs) -> anyhow::Resu
         zero_sigma_m: 0.0,
         max_range_m: args.max_range.unwrap_or(DEFAULT_MAX_RANGE_M),
     };
-    let adjusted = adjust::adjust(&sortie).context("the looks cannot be adjusted together")?;
+    let adjusted = match adjust::adjust(&sortie) {
+        Ok(adjusted) if !sortie.sightings.is_empty() => adjusted,
+        // Each row then says itself why it has no place.
+        Ok(_) | Err(AdjustError::NothingPlaced(_)) => {
+            eprintln!("nothing was adjusted: no look has a place");
+            if let Some(path) = &args.report {
+                write_report(path, &json!({"looks": 0, "settled": false, "reason": "no look has a place"}))?;
+            }
+            let mut each = |row: Row| alone(&row, world).map_err(|e| hints.refused(&row, &e, world));
+            return Ok(rows.into_iter().map(|(fields, row)| (fields, row.and_then(&mut each))).collect());
+        }
+        Err(error) => return Err(error).context("the looks cannot be adjusted together"),
+    };
     report(&adjusted, &sortie, args)?;
+    let far_off = adjusted.constants.iter().any(|c| c.is_far_off());
     Ok(rows
         .into_iter()
         .zip(of_row)
@@ -72,14 +86,22 @@ pub fn adjust(rows: Vec<Kept>, world: &World, args: &LocateArgs) -> anyhow::Resu
             let answer = match (row, of) {
                 (Err(status), _) => Err(status),
                 (Ok(row), Some((object, sighting))) => match &adjusted.objects[object] {
+                    Ok(_) if !adjusted.settled => Err("not_settled: the adjustment hit its limit of steps".to_owned()),
+                    Ok(placed) if row.slant_m(placed) > sortie.max_range_m => {
+                        let (slant_m, limit_m) = (row.slant_m(placed), sortie.max_range_m);
+                        Err(hints.refused(&row, &LocateError::TooFar { slant_m, limit_m }, world))
+                    }
                     Ok(placed) => {
                         let mut status = row.shot.status(0.0);
                         if adjusted.outlier[sighting] {
                             status.push_str(";outlier");
                         }
+                        if far_off {
+                            status.push_str(";constants_far_off");
+                        }
                         Ok(Answer { at: placed.at, height_m: placed.height_m, uncertainty: placed.uncertainty, status })
                     }
-                    Err(reason) => Err(reason.code().to_owned()),
+                    Err(reason) => Err(hints.refused(&row, reason, world)),
                 },
                 (Ok(_), None) => Err("bad_input".to_owned()),
             };
@@ -118,6 +140,21 @@ fn report(adjusted: &Adjusted, sortie: &Sortie, args: &LocateArgs) -> anyhow::Re
     for c in &adjusted.constants {
         eprintln!("  {:<18} {:>8.3} ± {:.3} (assumed ± {:.3})", c.kind.name(), c.value, c.sigma, c.prior_sigma);
     }
+    if !adjusted.settled {
+        eprintln!(
+            "it hit its limit of steps without settling, so no place is given: are yaw and pitch counted as they should be (yaw from true north, -90 straight down), and does one name stand for one thing? Without --adjust each row is placed by itself"
+        );
+    }
+    let far_off: Vec<_> = adjusted.constants.iter().filter(|c| c.is_far_off()).collect();
+    for c in &far_off {
+        eprintln!(
+            "warning: {} of {:.1} is {:.0} times what was assumed (±{:.1}): the poses are not what the table says they are, or one name stands for several things; believe no place before that is found",
+            c.kind.name(),
+            c.value,
+            (c.value / c.prior_sigma).abs(),
+            c.prior_sigma
+        );
+    }
     let Some(path) = &args.report else {
         return Ok(());
     };
@@ -135,8 +172,14 @@ fn report(adjusted: &Adjusted, sortie: &Sortie, args: &LocateArgs) -> anyhow::Re
         "pictures": sortie.stations.len(),
         "outliers": outliers,
         "errors_over_assumed": adjusted.widened,
+        "settled": adjusted.settled,
+        "far_off": far_off.iter().map(|c| c.kind.name()).collect::<Vec<_>>(),
         "add_to_poses": constants,
     });
-    std::fs::write(path, serde_json::to_string_pretty(&report)?)
-        .with_context(|| format!("cannot write {}", path.display()))
+    write_report(path, &report)
+}
+
+fn write_report(path: &Path, report: &Value) -> anyhow::Result<()> {
+    std::fs::write(path, serde_json::to_string_pretty(report)?)
+        .with_context(|| format!("cannot write the report {}", path.display()))
 }

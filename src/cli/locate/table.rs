@@ -1,18 +1,20 @@
 //! A table of poses and pixels, row by row or adjusted as one sortie.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 
 use super::csv::{join, quote, split};
 use super::shot::{Below, Shot};
-use super::world::{Surroundings, World};
+use super::world::{self, Surroundings, World};
 use super::{LocateArgs, sortie};
 use crate::geo::heights::HeightDatum;
-use crate::geo::level::{Assumed, CameraHeights, Stated};
-use crate::geo::{Attitude, Camera, DEFAULT_MAX_RANGE_M, Distortion, Ellipse, LatLon, Pose, PoseSigma, Target};
+use crate::geo::level::{self, Assumed, CameraHeights, Stated};
+use crate::geo::{
+    Attitude, Camera, DEFAULT_MAX_RANGE_M, Distortion, Ellipse, LatLon, LocateError, Pose, PoseSigma, Target,
+};
 
 /// Poses in a table come without their errors: those of a drone without corrections are assumed, see `docs/accuracy.md`.
 pub const TABLE_SIGMA: PoseSigma = PoseSigma { horizontal_m: 1.5, vertical_m: 2.5, yaw_deg: 3.0, tilt_deg: 0.8 };
@@ -41,17 +43,35 @@ pub struct Row {
 }
 
 /// A whole table; whether any row has a place. A row that cannot be used says why and stops nothing.
-pub fn batch(table: impl BufRead, args: &LocateArgs, mut out: impl Write) -> anyhow::Result<bool> {
+pub fn batch(table: impl BufRead, args: &LocateArgs, out: impl Write) -> anyhow::Result<bool> {
+    if let Some(path) = &args.report {
+        // Now, not after all the work.
+        std::fs::File::create(path).with_context(|| format!("cannot write the report {}", path.display()))?;
+    }
+    if let Some(folder) = &args.images {
+        ensure!(folder.is_dir(), "--images {}: no such folder", folder.display());
+    }
     let world = World::read(args.dem.as_deref(), args.dem_datum, &args.geoid)?;
     let around = Surroundings { world, ground_m: args.ground };
-    let world = &around.world;
+    let done = rows(table, args, around, out);
+    match &args.batch {
+        Some(path) => done.with_context(|| path.display().to_string()),
+        None => done,
+    }
+}
+
+fn rows(table: impl BufRead, args: &LocateArgs, mut around: Surroundings, mut out: impl Write) -> anyhow::Result<bool> {
     let mut lines = table.lines();
     let first = lines.next().context("the table is empty; it needs a header")??;
     let header = split(first.trim_start_matches('\u{feff}'));
     let columns = Columns::new(&header, args)?;
+    if columns.tells_several_heights() && around.world.geoids.is_empty() {
+        around.world.geoids = world::geoids(&args.geoid)?;
+    }
+    let world = &around.world;
     writeln!(out, "{},out_lat,out_lon,out_height_m,semi_major_m,semi_minor_m,bearing_deg,status", join(&header))?;
 
-    let mut reader = Reader { columns, args, around: &around, photos: HashMap::new() };
+    let mut reader = Reader { header: &header, columns, args, around: &around, photos: HashMap::new() };
     let mut told = Told::default();
     let mut write = |row: &[String], answer: Result<Answer, String>| -> anyhow::Result<()> {
         told.note(&answer);
@@ -75,6 +95,7 @@ pub fn batch(table: impl BufRead, args: &LocateArgs, mut out: impl Write) -> any
         }
         Ok(())
     };
+    let mut hints = Hints::default();
     let mut datums = BTreeSet::new();
     let mut assumed = BTreeSet::new();
     let mut kept = Vec::new();
@@ -93,31 +114,69 @@ pub fn batch(table: impl BufRead, args: &LocateArgs, mut out: impl Write) -> any
             ensure!(kept.len() < MAX_ROWS, "more than {MAX_ROWS} rows are too many to adjust together");
             kept.push((fields, row));
         } else {
-            write(&fields, row.and_then(|row| alone(&row, world)))?;
+            write(&fields, row.and_then(|row| alone(&row, world).map_err(|e| hints.refused(&row, &e, world))))?;
         }
     }
     if args.adjust {
-        for (fields, answer) in sortie::adjust(kept, world, args)? {
+        for (fields, answer) in sortie::adjust(kept, world, args, &mut hints)? {
             write(&fields, answer)?;
         }
     }
     out.flush()?;
     told.say(&datums.into_iter().collect::<Vec<_>>(), &assumed);
+    hints.say();
     Ok(told.found > 0)
 }
 
 /// One row by itself.
-pub fn alone(row: &Row, world: &World) -> Result<Answer, String> {
+pub fn alone(row: &Row, world: &World) -> Result<Answer, LocateError> {
     let found = row.shot.locate(&row.target, world.dem.as_ref());
     let (found, status) = match (found, &row.flat) {
         (Ok(found), _) => (found, row.shot.status(found.gap_m)),
-        (Err(e), Some(flat)) if matches!(e.code(), "outside_dem" | "dem_void") => {
-            let found = flat.locate(&row.target, None).map_err(|e| e.code().to_owned())?;
+        (Err(e), Some(flat)) if matches!(e.code(), "outside_dem" | "dem_void") && !swapped(row, world) => {
+            let found = flat.locate(&row.target, None)?;
             (found, format!("{};{}_flat_ground_taken", flat.status(0.0), e.code()))
         }
-        (Err(e), _) => return Err(e.code().to_owned()),
+        (Err(e), _) => return Err(e),
     };
     Ok(Answer { at: found.place.at, height_m: found.height_m, uncertainty: found.place.uncertainty, status })
+}
+
+/// Whether latitude and longitude the other way round would lie in the terrain model, as they are not.
+fn swapped(row: &Row, world: &World) -> bool {
+    world.dem.as_ref().is_some_and(|dem| {
+        let [low, high] = dem.bounds();
+        let inside = |lat, lon| (low.lat..=high.lat).contains(&lat) && (low.lon..=high.lon).contains(&lon);
+        let LatLon { lat, lon } = row.shot.pose.at;
+        !inside(lat, lon) && inside(lon, lat)
+    })
+}
+
+/// The first refusal of each kind that a table or a file is to blame for, in words for standard error.
+#[derive(Default)]
+pub struct Hints(BTreeMap<&'static str, String>);
+
+impl Hints {
+    /// A row's status.
+    pub fn refused(&mut self, row: &Row, error: &LocateError, world: &World) -> String {
+        let code = error.code();
+        if matches!(code, "outside_dem" | "below_terrain" | "dem_void" | "below_target" | "tags_contradict") {
+            self.0.entry(code).or_insert_with(|| error.to_string());
+        }
+        match error {
+            LocateError::BadInput { .. } => format!("{code}: {error}"),
+            LocateError::OutsideTerrain { .. } if swapped(row, world) => {
+                format!("{code}: latitude and longitude look swapped")
+            }
+            _ => code.to_owned(),
+        }
+    }
+
+    fn say(&self) {
+        for (code, text) in &self.0 {
+            eprintln!("{code}: {text}");
+        }
+    }
 }
 
 /// What goes to standard error once, so that no place is without its datum.
@@ -156,6 +215,7 @@ impl Told {
 }
 
 struct Reader<'a> {
+    header: &'a [String],
     columns: Columns,
     args: &'a LocateArgs,
     around: &'a Surroundings,
@@ -190,12 +250,18 @@ struct PoseColumns {
     /// width, height, fx, fy, cx, cy.
     camera: [usize; 6],
     distortion: Option<[usize; 5]>,
+    /// horizontal, vertical, yaw, tilt.
+    sigma: [Option<usize>; 4],
 }
 
 impl Columns {
     fn new(header: &[String], args: &LocateArgs) -> anyhow::Result<Self> {
         let find = |name: &str| header.iter().position(|c| c.trim() == name);
         let any = |names: &[&str]| names.iter().find_map(|name| find(name));
+        if let ([one], Some(mark)) = (header, header.first().and_then(|h| h.chars().find(|c| matches!(c, ';' | '\t'))))
+        {
+            bail!("its fields are set apart by {mark:?}, not by commas: save it with commas ({one:.40}…)");
+        }
         let need =
             |names: &[&str]| any(names).with_context(|| format!("the table has no column {}", names.join(" or ")));
         let pixel = [need(&["px_x"])?, need(&["px_y"])?];
@@ -208,6 +274,11 @@ impl Columns {
         if let Some(folder) = &args.images {
             let source = Source::Pictures { image: need(&["image"])?, folder: folder.clone() };
             return Ok(Self { pixel, ground: None, object, station, time, source });
+        }
+        if any(&["drone_lat", "cam_lat"]).is_none() && find("image").is_some() {
+            bail!(
+                "the table has no column drone_lat or cam_lat: say by --images DIR where the pictures of its column image are"
+            );
         }
         let ground = find("ground_hae_m");
         ensure!(
@@ -246,20 +317,31 @@ impl Columns {
                 [Some(k1), Some(k2), Some(p1), Some(p2), Some(k3)] => Some([k1, k2, p1, p2, k3]),
                 _ => None,
             },
+            sigma: ["sigma_horizontal_m", "sigma_vertical_m", "sigma_yaw_deg", "sigma_tilt_deg"].map(find),
         }));
         Ok(Self { pixel, ground, object, station, time, source })
+    }
+}
+
+impl Columns {
+    /// Above the ellipsoid and above the sea: they can be held against each other.
+    fn tells_several_heights(&self) -> bool {
+        matches!(&self.source, Source::Rows(c) if c.heights.len() > 1)
     }
 }
 
 impl Reader<'_> {
     /// A row, or its status.
     fn read(&mut self, fields: &[String]) -> Result<Row, String> {
+        let (told, wanted) = (fields.len(), self.header.len());
+        if fields.iter().skip(wanted).any(|field| !field.trim().is_empty()) {
+            return Err(format!("bad_input: {told} fields, the header has {wanted}; quote a field that holds a comma"));
+        }
+        let name = |column: usize| format!("column {} ({})", column + 1, self.header[column].trim());
         let number = |column: usize| {
-            fields
-                .get(column)
-                .and_then(|v| v.trim().parse().ok())
-                .filter(|v: &f64| v.is_finite())
-                .ok_or_else(|| format!("bad_input: column {} is no number", column + 1))
+            let text = fields.get(column).map_or("", |v| v.trim());
+            let number = text.parse().ok().filter(|v: &f64| v.is_finite());
+            number.ok_or_else(|| format!("bad_input: {} is no number: {text:.20?}", name(column)))
         };
         let text = |column: Option<usize>| column.and_then(|c| fields.get(c)).map_or("", |v| v.trim()).to_owned();
         let columns = &self.columns;
@@ -278,7 +360,14 @@ impl Reader<'_> {
                 (shot.clone()?, None)
             }
             Source::Rows(c) => {
-                let (camera, pose, heights) = c.read(&number)?;
+                let (camera, mut pose, heights) = c.read(fields, &number, &name)?;
+                // Over terrain the better of two heights is taken by its error, so both bear what they differ by.
+                let apart_m = level::contradiction_m(&heights, pose.at, &self.around.world.geoids);
+                let mut heights = heights;
+                if let Some(m) = apart_m {
+                    pose.sigma.vertical_m = pose.sigma.vertical_m.max(m / 2.0);
+                    heights.absolute.iter_mut().for_each(|stated| stated.sigma_m = stated.sigma_m.max(m / 2.0));
+                }
                 let flat_ground = match told_ground {
                     Ok(Some(ground)) => Some(ground),
                     _ => self.args.ground,
@@ -286,7 +375,7 @@ impl Reader<'_> {
                 let (height_m, datum) =
                     heights.absolute.first().map_or((f64::NAN, HeightDatum::Unstated), |s| (s.m, s.datum));
                 let flat = flat_ground.map(|ground| Shot::flat(camera, 0.0, Pose { height_m, ..pose }, ground, datum));
-                match (&self.around.world.dem, flat) {
+                let (mut shot, flat) = match (&self.around.world.dem, flat) {
                     (Some(dem), flat) => {
                         let shot = Shot::on_terrain(camera, 0.0, pose, &heights, dem, &self.around.world)
                             .ok_or("outside_dem")?;
@@ -297,7 +386,11 @@ impl Reader<'_> {
                         (flat, None)
                     }
                     (None, None) => return Err("bad_input: the height of the ground is no number".to_owned()),
+                };
+                if apart_m.is_some() {
+                    shot.doubts.push("heights_contradict");
                 }
+                (shot, flat)
             }
         };
         let mut shot = shot;
@@ -317,7 +410,12 @@ impl Reader<'_> {
 }
 
 impl PoseColumns {
-    fn read(&self, number: &impl Fn(usize) -> Result<f64, String>) -> Result<(Camera, Pose, CameraHeights), String> {
+    fn read(
+        &self,
+        fields: &[String],
+        number: &impl Fn(usize) -> Result<f64, String>,
+        name: &impl Fn(usize) -> String,
+    ) -> Result<(Camera, Pose, CameraHeights), String> {
         let [width, height, fx, fy, cx, cy] = self.camera.map(number);
         let [yaw, pitch, roll] = self.attitude.map(number);
         let distortion = match self.distortion {
@@ -339,18 +437,47 @@ impl PoseColumns {
         let at = LatLon { lat: number(self.lat)?, lon: number(self.lon)? };
         at.validate().map_err(|e| format!("bad_input: {e}"))?;
         let attitude = Attitude { yaw_deg: yaw?, pitch_deg: pitch?, roll_deg: roll? };
+        let Attitude { yaw_deg, pitch_deg, roll_deg } = attitude;
+        if let Some((what, v)) = Attitude::impossible(Some(yaw_deg), Some(pitch_deg), Some(roll_deg)) {
+            let column = self.attitude[match what {
+                "yaw" => 0,
+                "pitch" => 1,
+                _ => 2,
+            }];
+            return Err(format!("bad_input: {}: {v} is no {what}, in degrees", name(column)));
+        }
+        // Told and not empty, or what is assumed of all tables.
+        let sigma = |of: usize, assumed: f64| match self.sigma[of] {
+            Some(column) if fields.get(column).is_some_and(|v| !v.trim().is_empty()) => {
+                let told = number(column)?;
+                if told >= 0.0 { Ok(told) } else { Err(format!("bad_input: {}: {told} is no error", name(column))) }
+            }
+            _ => Ok(assumed),
+        };
+        let sigma = PoseSigma {
+            horizontal_m: sigma(0, TABLE_SIGMA.horizontal_m)?,
+            vertical_m: sigma(1, TABLE_SIGMA.vertical_m)?,
+            yaw_deg: sigma(2, TABLE_SIGMA.yaw_deg)?,
+            tilt_deg: sigma(3, TABLE_SIGMA.tilt_deg)?,
+        };
         let absolute: Vec<Stated> = self
             .heights
             .iter()
-            .map(|&(column, datum)| number(column).map(|m| Stated { m, datum, sigma_m: TABLE_SIGMA.vertical_m }))
+            .map(|&(column, datum)| number(column).map(|m| Stated { m, datum, sigma_m: sigma.vertical_m }))
             .collect::<Result<_, _>>()?;
         let height_m = absolute.first().map_or(f64::NAN, |s| s.m);
-        let pose = Pose { at, height_m, attitude, sigma: TABLE_SIGMA };
+        let pose = Pose { at, height_m, attitude, sigma };
         Ok((camera, pose, CameraHeights { absolute, above_take_off_m: None }))
     }
 }
 
 impl Row {
+    /// How far the picture is from an adjusted place.
+    pub fn slant_m(&self, placed: &crate::geo::adjust::Placed) -> f64 {
+        let pose = &self.shot.pose;
+        pose.at.distance_m(placed.at).hypot(pose.height_m - placed.height_m)
+    }
+
     /// The ground as the adjustment takes it.
     pub fn stands(&self) -> crate::geo::adjust::Stands {
         match self.shot.ground {

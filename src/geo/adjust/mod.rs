@@ -129,6 +129,16 @@ pub struct Constant {
     pub prior_sigma: f64,
 }
 
+/// A constant further from nothing than this many of its prior's sigmas is no error of an instrument.
+const FAR_OFF: f64 = 5.0;
+
+impl Constant {
+    /// Whether no instrument is off by so much, so that something else is wrong.
+    pub fn is_far_off(&self) -> bool {
+        self.value.abs() > FAR_OFF * self.prior_sigma
+    }
+}
+
 /// An object's place.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Placed {
@@ -147,6 +157,8 @@ pub struct Adjusted {
     /// By sighting: whether it was as good as left out.
     pub outlier: Vec<bool>,
     pub iterations: usize,
+    /// Whether it came to rest before its limit of steps; otherwise the places mean nothing.
+    pub settled: bool,
     /// By how much the errors turned out larger than stated; ellipses are widened by it. 1 at least.
     pub widened: f64,
 }
@@ -176,7 +188,14 @@ pub fn adjust(sortie: &Sortie) -> Result<Adjusted, AdjustError> {
         return Err(AdjustError::NoTerrain);
     }
     let Some(first) = sortie.stations.first() else {
-        return Ok(Adjusted { objects: vec![], constants: vec![], outlier: vec![], iterations: 0, widened: 1.0 });
+        return Ok(Adjusted {
+            objects: vec![],
+            constants: vec![],
+            outlier: vec![],
+            iterations: 0,
+            settled: true,
+            widened: 1.0,
+        });
     };
     let plane = Plane::new(sortie.dem, &first.pose);
     let (start, reasons) = begin(sortie, &plane);
@@ -203,6 +222,7 @@ pub fn adjust(sortie: &Sortie) -> Result<Adjusted, AdjustError> {
         constants: solution.constants(),
         outlier: solution.outliers(),
         iterations: solution.iterations,
+        settled: solution.settled,
         widened: solution.widened,
     })
 }

@@ -65,6 +65,7 @@ pub(super) struct Solution<'a> {
     covariance: DMatrix<f64>,
     weights: Vec<f64>,
     pub iterations: usize,
+    pub settled: bool,
     pub widened: f64,
 }
 
@@ -154,7 +155,7 @@ impl<'a> Problem<'a> {
         };
         let mut now = self.cost(&state);
         let mut damping = 1e-4;
-        let mut iterations = 0;
+        let (mut iterations, mut settled) = (0, false);
         while iterations < ITERATIONS {
             iterations += 1;
             let normal = Normal::new(self, &state, damping);
@@ -172,11 +173,14 @@ impl<'a> Problem<'a> {
                 (state, now) = (next, then);
                 damping = (damping / 10.0).max(1e-9);
                 if gained < 1e-7 * (1.0 + now) {
+                    settled = true;
                     break;
                 }
             } else {
                 damping *= 10.0;
+                // No way leads down from here.
                 if damping > 1e8 {
+                    settled = true;
                     break;
                 }
             }
@@ -187,7 +191,7 @@ impl<'a> Problem<'a> {
         // Every prior is one observation and one unknown, so only pixels and ground less the objects count.
         let spare = 2 * self.rays.len() + self.start.len() - 3 * self.start.len().min(self.rays.len());
         let widened = if spare > 0 { (square / spare as f64).max(1.0).sqrt() } else { 1.0 };
-        Some(Solution { problem: self, state, covariance, weights, iterations, widened })
+        Some(Solution { problem: self, state, covariance, weights, iterations, settled, widened })
     }
 
     fn rotation(&self, state: &State, pose: usize) -> (Matrix3<f64>, Matrix3<f64>) {

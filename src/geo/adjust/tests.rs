@@ -178,6 +178,21 @@ fn the_ellipse_after_adjustment_holds_what_it_promises() {
 }
 
 #[test]
+fn an_adjustment_that_found_errors_which_no_instrument_has_says_so() {
+    let (sortie, _) = ring(None, Off { yaw_deg: 2.5, ..Off::default() }, 1);
+    let well = adjust(&sortie).unwrap();
+    assert!(well.settled && !well.constants.iter().any(Constant::is_far_off), "{:?}", well.constants);
+    // Yaws counted from somewhere else: an honest error of half a turn is none.
+    for turned in [40.0, 180.0] {
+        let mut sortie = sortie.clone();
+        sortie.stations.iter_mut().for_each(|s| s.pose.attitude.yaw_deg += turned);
+        let off = adjust(&sortie).unwrap();
+        let told = !off.settled || off.constants.iter().any(Constant::is_far_off) || off.widened > 5.0;
+        assert!(told, "{turned}: {} steps, {:?}", off.iterations, off.constants);
+    }
+}
+
+#[test]
 fn a_single_look_keeps_about_the_ellipse_of_a_single_look() {
     let (mut sortie, _) = ring(None, Off::default(), 1);
     sortie.sightings.retain(|s| s.station == 0 && s.object == 0);

@@ -20,6 +20,8 @@ const TIFF_XMP: u16 = 700;
 pub(super) struct Segments<'a> {
     pub exif: Option<&'a [u8]>,
     pub xmp: Option<Cow<'a, [u8]>>,
+    /// Of a JPEG: it ends before its picture does.
+    pub cut: bool,
 }
 
 /// Width and height, without decoding the picture.
@@ -43,7 +45,7 @@ pub(super) fn metadata(bytes: &[u8]) -> Segments<'_> {
     let xmp = Decoder::new(Cursor::new(bytes))
         .and_then(|mut tiff| tiff.get_tag_u8_vec(Tag::from_u16_exhaustive(TIFF_XMP)))
         .ok();
-    Segments { exif: Some(bytes), xmp: xmp.map(Cow::Owned) }
+    Segments { exif: Some(bytes), xmp: xmp.map(Cow::Owned), cut: false }
 }
 
 /// The first EXIF and XMP segments; none from a file that is no JPEG. A file cut off in between gives what came before.
@@ -52,6 +54,7 @@ fn jpeg(bytes: &[u8]) -> Segments<'_> {
     let Some(mut rest) = bytes.strip_prefix(&[0xff, 0xd8]) else {
         return found;
     };
+    found.cut = true;
     for _ in 0..MAX_SEGMENTS {
         let [0xff, marker, after @ ..] = rest else {
             break;
@@ -61,7 +64,11 @@ fn jpeg(bytes: &[u8]) -> Segments<'_> {
             0xff => rest = &rest[1..],
             0x01 | 0xd0..=0xd7 => rest = after,
             // The compressed picture or the end: no metadata of interest beyond.
-            0xda | 0xd9 => break,
+            0xda | 0xd9 => {
+                // Compressed data holds no end marker but the end.
+                found.cut = !rest.windows(2).rev().any(|two| two == [0xff, 0xd9]);
+                break;
+            }
             _ => {
                 let [high, low, ..] = after else {
                     break;

@@ -82,11 +82,14 @@ pub(super) fn look(width: u32, height: u32, exif: &Fields, xmp: &Properties) -> 
         }
     }
     let editor = |name| xmp.text(Words::Editor, name);
-    if editor("HasCrop").is_some_and(|v| v.eq_ignore_ascii_case("true")) && editor("AlreadyApplied") != Some("False") {
-        return Err(PhotoError::Cropped);
-    }
-
     let mut signs = Signs::default();
+    if editor("HasCrop").is_some_and(|v| v.eq_ignore_ascii_case("true")) {
+        if !editor("AlreadyApplied").is_some_and(|v| v.eq_ignore_ascii_case("false")) {
+            return Err(PhotoError::Cropped);
+        }
+        signs.edited = true;
+        signs.notes.push("a crop was set in an editor (crs:HasCrop), by its own word not applied yet".to_owned());
+    }
     let signed = [exif.software.as_deref(), editor("CreatorTool")];
     let program = signed.into_iter().flatten().find(|text| {
         let text = text.to_ascii_lowercase();

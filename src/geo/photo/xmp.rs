@@ -69,12 +69,16 @@ fn words(namespace: &ResolveResult, name: &str) -> Option<Words> {
 
 /// Properties by their words and local name, as text. Members of a structure are named "Structure/Member".
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Properties(HashMap<(Words, String), String>);
+pub(super) struct Properties {
+    of: HashMap<(Words, String), String>,
+    /// The packet ends in the middle.
+    pub cut: bool,
+}
 
 impl Properties {
     pub fn text(&self, words: Words, name: &str) -> Option<&str> {
         // No allocation worth avoiding: a photo asks some thirty times.
-        self.0.get(&(words, name.to_owned())).map(|v| v.trim())
+        self.of.get(&(words, name.to_owned())).map(|v| v.trim())
     }
 
     /// A finite number; "+98.90" and "98.90" alike, and fractions as "4971569/65536".
@@ -91,10 +95,10 @@ impl Properties {
         if value.len() > MAX_VALUE {
             return Err(XmpError::TooMuch { what: "longest value", limit: MAX_VALUE });
         }
-        if self.0.len() >= MAX_PROPERTIES {
+        if self.of.len() >= MAX_PROPERTIES {
             return Err(XmpError::TooMuch { what: "number of properties", limit: MAX_PROPERTIES });
         }
-        self.0.insert((words, name), value.to_owned());
+        self.of.insert((words, name), value.to_owned());
         Ok(())
     }
 }
@@ -156,7 +160,10 @@ pub(super) fn read(packet: &[u8]) -> Result<Properties, XmpError> {
                 }
             }
             Event::DocType(_) => return Err(XmpError::DocType),
-            Event::Eof => return Ok(found),
+            Event::Eof => {
+                found.cut = !open.is_empty();
+                return Ok(found);
+            }
             _ => {}
         }
     }
