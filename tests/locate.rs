@@ -302,6 +302,11 @@ fn the_height_above_take_off_gives_parked_cars_the_length_of_cars() {
 
 /// A terrain model of one height around 23.05° N, 113.0° E, that says what its heights are counted from.
 fn level_terrain(folder: &Path, height_m: f32, epsg_vertical: u16) -> PathBuf {
+    level_terrain_at(folder, height_m, epsg_vertical, [112.99, 23.06])
+}
+
+/// The same from a north-western corner, longitude first.
+fn level_terrain_at(folder: &Path, height_m: f32, epsg_vertical: u16, [lon, lat]: [f64; 2]) -> PathBuf {
     let path = folder.join(format!("level{epsg_vertical}.tif"));
     let mut file = std::fs::File::create(&path).unwrap();
     let mut encoder = tiff::encoder::TiffEncoder::new(&mut file).unwrap();
@@ -309,7 +314,7 @@ fn level_terrain(folder: &Path, height_m: f32, epsg_vertical: u16) -> PathBuf {
     let tag = tiff::tags::Tag::from_u16_exhaustive;
     let tags = image.encoder();
     tags.write_tag(tag(33_550), &[0.0002, 0.0002, 0.0][..]).unwrap();
-    tags.write_tag(tag(33_922), &[0.0, 0.0, 0.0, 112.99, 23.06, 0.0][..]).unwrap();
+    tags.write_tag(tag(33_922), &[0.0, 0.0, 0.0, lon, lat, 0.0][..]).unwrap();
     let keys: [u16; 20] = [1, 1, 0, 4, 1024, 0, 1, 2, 1025, 0, 1, 1, 2048, 0, 1, 4326, 4096, 0, 1, epsg_vertical];
     tags.write_tag(tag(34_735), &keys[..]).unwrap();
     image.write_data(&vec![height_m; 100 * 100]).unwrap();
@@ -392,6 +397,77 @@ fn bad_rows_say_why_and_stop_nothing() {
         let status = row.join(",");
         assert!(status.contains(wanted), "{wanted}: {status}");
         assert!(*wanted == "ok" || located.text(row, "out_lat").is_empty());
+    }
+}
+
+#[test]
+fn latitude_and_longitude_the_wrong_way_round_are_told_by_the_terrain_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let dem = Some(level_terrain_at(folder.path(), 50.0, 5773, [31.22, 30.06]));
+    let table = folder.path().join("swapped.csv");
+    let row = "150,0,-45,0,400,300,400,400,200,150,200,150";
+    let header =
+        "drone_lat,drone_lon,drone_alt_egm96_m,yaw_true_deg,pitch_deg,roll_deg,img_w,img_h,fx,fy,cx,cy,px_x,px_y";
+    std::fs::write(&table, format!("{header}\n30.05,31.23,{row}\n31.23,30.05,{row}\n10,10,{row}\n")).unwrap();
+    let located = Table::located(&table, &LocateArgs { dem, ..LocateArgs::default() });
+    let status = |i: usize| located.text(&located.rows[i], "status");
+    assert_eq!(status(0), "ok");
+    assert!(status(1).starts_with("outside_dem") && status(1).contains("swapped"), "{}", status(1));
+    assert_eq!(status(2), "outside_dem");
+}
+
+/// Yaws counted from the south, of real looks: no place is given as if it were one.
+#[test]
+fn a_sortie_whose_yaws_are_wrong_by_half_a_turn_is_never_simply_ok() {
+    let Some(folder) = data("georef/thunderstorm") else { return };
+    let text = std::fs::read_to_string(folder.join("obs.csv")).unwrap();
+    for turn in [180.0, 90.0, -40.0] {
+        let turned: Vec<String> = text
+            .lines()
+            .enumerate()
+            .map(|(i, line)| {
+                let mut fields: Vec<String> = line.split(',').map(str::to_owned).collect();
+                if i > 0 {
+                    fields[6] = (fields[6].parse::<f64>().unwrap() + turn).to_string();
+                }
+                fields.join(",")
+            })
+            .collect();
+        let scratch = tempfile::tempdir().unwrap();
+        let table = scratch.path().join("turned.csv");
+        std::fs::write(&table, turned.join("\n")).unwrap();
+        let dem = Some(folder.join("dem_from_gcps_egm96.tif"));
+        let located = Table::located(&table, &LocateArgs { dem, adjust: true, ..LocateArgs::default() });
+        let statuses: std::collections::BTreeSet<&str> =
+            located.rows.iter().map(|row| located.text(row, "status")).collect();
+        println!("turned by {turn}: {statuses:?}");
+        for row in located.rows.iter().filter(|row| located.text(row, "status") == "ok") {
+            let n = |column| located.number(row, column);
+            let at = LatLon { lat: n("out_lat"), lon: n("out_lon") };
+            let off_m = at.distance_m(LatLon { lat: n("gcp_lat"), lon: n("gcp_lon") });
+            assert!(off_m < 2.0 * n("semi_major_m"), "turned by {turn}: {off_m} m off, and ok");
+        }
+    }
+}
+
+/// What is well is not doubted: every status of the real sets.
+#[test]
+fn real_pictures_and_tables_are_not_called_contradictory() {
+    let (Some(a), Some(b), Some(c)) =
+        (data("georef/thunderstorm"), data("georef/tuniu_oblique_rtk"), data("georef/brighton_nadir"))
+    else {
+        return;
+    };
+    for table in [thunderstorm(&a, false), thunderstorm(&a, true), tuniu(&b), brighton(&c)] {
+        for row in &table.rows {
+            let status = table.text(row, "status");
+            assert!(matches!(status, "ok" | "ok;outlier"), "{status}");
+        }
+    }
+    let Some(photos) = data("photos") else { return };
+    for name in ["DJI_0010", "DJI_0012", "DJI_0019", "DJI_0028"] {
+        let photo = geo::photo::read(&std::fs::read(photos.join(format!("{name}.JPG"))).unwrap()).unwrap();
+        assert!(photo.doubts.is_empty() && photo.may_look.is_empty() && !photo.edited, "{name}: {:?}", photo.notes);
     }
 }
 

@@ -329,9 +329,9 @@ mod tests {
 
     #[test]
     fn what_lies_further_than_the_limit_is_refused_after_an_adjustment_too() {
-        let near = LocateArgs { adjust: true, max_range: Some(130.0), ..args() };
+        let near = LocateArgs { adjust: true, max_range: Some(125.0), ..args() };
         let header = HEADER.replace("id,", "object_id,");
-        // The same thing from above, and from the side, 130.6 m away.
+        // The same thing from above, and from the side, 129 m away.
         let above = format!("a,{GOOD}");
         let beside = "a,23.0,112.9992,120,90,-50.6,0,400,300,200,200,200,150,20,200,150";
         let rows = with(&near, &format!("{header}\n{above}\n{beside}\n")).unwrap();
