@@ -148,7 +148,7 @@ fn report(adjusted: &Adjusted, sortie: &Sortie, args: &LocateArgs) -> anyhow::Re
     let far_off: Vec<_> = adjusted.constants.iter().filter(|c| c.is_far_off()).collect();
     for c in &far_off {
         eprintln!(
-            "warning: {} of {:.1} is {:.0} times what was assumed (±{:.1}): the poses are not what the table says they are, or one name stands for several things; believe no place before that is found",
+            "warning: {} of {:.1} is {:.0} times what was assumed (±{:.1}): the poses are not what the table says they are, or one name stands for several things; find that before you act on a place",
             c.kind.name(),
             c.value,
             (c.value / c.prior_sigma).abs(),
