@@ -6,7 +6,8 @@ use super::*;
 fn typed(document: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(document);
     let text = std::fs::read_to_string(path).unwrap();
-    text.lines().filter(|line| line.starts_with("aerie ")).map(str::to_owned).collect()
+    let blocks = text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.flat_map(str::lines).filter(|line| line.starts_with("aerie ")).map(str::to_owned).collect()
 }
 
 /// Types them where `set -e` ends at the first that fails.
