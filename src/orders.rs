@@ -22,7 +22,8 @@ use crate::update::UpdateError;
 use crate::uplink::Incoming;
 use crate::uplink::commands::{Envelope, Execute, Outcome, Scope};
 
-const COMMANDS: [&str; 19] = [
+/// Every command that a station knows.
+pub const COMMANDS: [&str; 19] = [
     "patrol.start",
     "patrol.cancel",
     "patrol.pause",
@@ -105,7 +106,9 @@ impl Orders {
             "model.promote" => updated(self.station.updates.promote(envelope.operator.clone()).await),
             "model.rollback" => match envelope.args["reason"].as_str().map(str::trim).filter(|r| !r.is_empty()) {
                 Some(reason) => {
-                    updated(self.station.updates.roll_back(envelope.operator.clone(), reason.to_owned()).await)
+                    let release = envelope.args["release"].as_str().map(str::to_owned);
+                    let by = envelope.operator.clone();
+                    updated(self.station.updates.roll_back(by, reason.to_owned(), release).await)
                 }
                 None => Outcome::Refused("args.reason is missing: say why, others will read it".to_owned()),
             },

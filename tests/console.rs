@@ -649,6 +649,8 @@ async fn a_command_signed_at_the_command_line_passes_the_door_of_its_station_alo
 
     let wrong = aerie(&["command", "sign", "--key", key, "--kid", "k", "--station", "s", "--name", "n", "--args", "{"]);
     assert!(wrong.status.code() == Some(1) && err(&wrong).contains("not JSON"), "{}", err(&wrong));
+    let wrong = aerie(&["command", "sign", "--key", key, "--kid", "k", "--station", "s", "--name", "patrol.strat"]);
+    assert!(wrong.status.code() == Some(1) && err(&wrong).contains("patrol.start, patrol.cancel"), "{}", err(&wrong));
     assert_eq!(aerie(&["command", "sign", "--deadline-s", "999999"]).status.code(), Some(2));
 }
 

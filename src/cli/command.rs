@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::common::{say, say_json};
+use crate::orders::COMMANDS;
 use crate::uplink::commands::{self, Envelope};
 
 /// The door takes no command that is good for longer.
@@ -82,7 +83,7 @@ pub fn run(args: CommandArgs) -> anyhow::Result<ExitCode> {
                 say_json(&json!({"private_key_file": out, "public_key": public}))?;
             } else {
                 say(&format!(
-                    "{} holds the private key: keep it to yourself. In the station's configuration:\n\n[[commands.keys]]\nkid = {:?}\npublic_key = {public:?}\nroles = [\"operator\"]\n",
+                    "{} holds the private key: keep it to yourself. In the station's configuration:\n\n[[commands.keys]]\nkid = {:?}\npublic_key = {public:?}\nroles = [\"operator\"]   # or observer, officer, engineer, several of them; single rights: may = [\"model.rollback\"]\n",
                     out.display(),
                     out.file_stem().unwrap_or_default().to_string_lossy(),
                 ))?;
@@ -91,6 +92,11 @@ pub fn run(args: CommandArgs) -> anyhow::Result<ExitCode> {
         Command::Sign { key, kid, station, name, args, deadline_s, id, operator, json } => {
             let key = commands::read_key(&key)?;
             let args = serde_json::from_str(&args).with_context(|| format!("--args {args:?} is not JSON"))?;
+            ensure!(
+                COMMANDS.contains(&name.as_str()),
+                "--name {name:?}: no station knows it; there are {}",
+                COMMANDS.join(", ")
+            );
             let issued_at = Timestamp::now();
             let seconds = i64::try_from(deadline_s).unwrap_or(i64::MAX);
             let envelope = Envelope {

@@ -39,6 +39,9 @@ pub struct DetectArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Print a draft of expected.json for golden pictures (docs/updates.md): what the model finds, to be corrected by hand
+    #[arg(long, conflicts_with = "json")]
+    golden: bool,
 }
 
 /// A picture looked at whole, or in tiles.
@@ -98,7 +101,11 @@ pub fn run(args: DetectArgs) -> anyhow::Result<ExitCode> {
         };
         found.retain(|c| args.threshold.is_none_or(|t| c.score >= t));
         let named = |class: usize| eye.manifest().classes.get(class).map_or("?", |c| c.name.as_str());
-        if args.json {
+        if args.golden {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let boxes: Vec<_> = found.iter().map(|c| json!({"class": named(c.class), "box": c.bbox})).collect();
+            results.push(json!({"file": name, "gsd_m": args.gsd, "boxes": boxes}));
+        } else if args.json {
             let boxes: Vec<_> = found.iter().map(|c| in_json(c, named(c.class), size)).collect();
             results.push(json!({"image": path, "detections": boxes}));
         } else {
@@ -109,7 +116,10 @@ pub fn run(args: DetectArgs) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    if args.json {
+    if args.golden {
+        anyhow::ensure!(failed == 0, "{failed} pictures cannot be read; take them out of the golden ones");
+        say_json(&json!({"pictures": results}))?;
+    } else if args.json {
         say_json(&Value::from(results))?;
     }
     Ok(if failed < args.images.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

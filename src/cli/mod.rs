@@ -55,7 +55,7 @@ enum Command {
     Locate(locate::LocateArgs),
     /// Boxes in pictures, in pixels
     Detect(detect::DetectArgs),
-    /// Describe and try models of your own
+    /// Models: your own, described and measured; a station's signed releases; their publisher's side
     Model(model::ModelArgs),
     /// Check a configuration, print its schema or an example
     Config(config::ConfigArgs),

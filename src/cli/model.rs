@@ -17,6 +17,8 @@ use crate::perception::provider::Provider;
 use crate::perception::{model_dir, whole};
 
 #[derive(clap::Args)]
+#[command(after_help = "Your own models: describe, probe, evaluate (docs/models.md).
+A station's signed releases: list, check, add, promote, rollback, trail. Their publisher: publish (docs/updates.md).")]
 pub struct ModelArgs {
     #[command(subcommand)]
     command: ModelCommand,

@@ -1,23 +1,27 @@
 //! `aerie model publish`: the publisher's side. Makes a plain folder that any web server serves; see docs/updates.md.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Subcommand;
 use jiff::Timestamp;
 
 use super::common::say;
+use crate::perception::provider::Provider;
+use crate::update::probe;
 use crate::update::publish::{Days, Done, Keys, Workshop};
 use crate::update::release::{Demands, Kind};
 
 #[derive(clap::Args)]
 #[command(after_help = "From an exported ONNX to the stations, in five commands:
-  aerie model describe best.onnx --out town --name town --model-version 1.3 --gsd-m 0.03 --licence Apache-2.0
-  aerie model publish init --repo site --keys keys --group roofs      (once)
+  aerie model describe best.onnx --out town --name town --model-version 1.3 --gsd-m 0.03 --licence Apache-2.0 --classes classes.txt
+  aerie model publish init --repo site --keys keys --group roofs --root 2/3 --targets 1/2      (once)
   aerie model publish add town --golden golden --repo site --keys keys
   aerie model publish sign --repo site --keys keys
   aerie model publish stage roofs town-1.3 --percent 10 --repo site --keys keys
-Serve the folder site/ with any web server; give its metadata/1.root.json to the stations by a way you trust.")]
+--classes only where the export does not name its own. Golden pictures: docs/updates.md.
+Serve the folder site/ with a web server that answers ranges (nginx, Apache, Caddy, an object store; python -m http.server does not); give its metadata/1.root.json to the stations by a way you trust.")]
 pub struct PublishArgs {
     #[command(subcommand)]
     command: Command,
@@ -86,6 +90,9 @@ enum Command {
         /// Golden pictures with expected.json [default: golden/ beside the model]
         #[arg(long, value_name = "DIR")]
         golden: Option<PathBuf>,
+        /// Publish without looking at the golden pictures first, as where this computer is too small for the model
+        #[arg(long)]
+        unproven: bool,
         /// Of the golden boxes, so many must be found
         #[arg(long, value_name = "SHARE", default_value_t = Demands::default().recall)]
         recall: f64,
@@ -95,7 +102,7 @@ enum Command {
         #[command(flatten)]
         at: At,
     },
-    /// Sign what waits, with the keys at hand
+    /// Sign what waits, with the keys at hand; nothing to do is no failure
     Sign {
         #[command(flatten)]
         at: At,
@@ -145,6 +152,16 @@ enum Command {
     },
 }
 
+/// What every station will do first: better to learn it here. Time and memory are the station's to judge.
+fn prove(model: &Path, golden: &Path, demands: &Demands) -> anyhow::Result<String> {
+    let report = probe::look(model, golden, vec![Provider::Cpu]);
+    let limits = probe::Limits { look_ms: f64::INFINITY, memory_mb: u64::MAX, time: Duration::MAX };
+    probe::judge(&report, demands, &limits).map_err(|why| {
+        anyhow::anyhow!("every station would refuse it: {why}; correct the model or expected.json, or pass --unproven")
+    })?;
+    Ok(format!("golden pictures: {report}"))
+}
+
 fn share(text: &str) -> Result<Keys, String> {
     let parsed =
         text.split_once('/').and_then(|(m, n)| Some(Keys { threshold: m.parse().ok()?, count: n.parse().ok()? }));
@@ -156,20 +173,30 @@ pub fn run(args: PublishArgs) -> anyhow::Result<ExitCode> {
         Command::Init { at, root, targets, group } => {
             Workshop::init(&at.repo, &at.keys, root, targets, &group, at.days(), Timestamp::now())?;
             say(&format!(
-                "made {}; its root for the stations is {}\nthe keys are in {}: keep root-* and targets-* off the web server, each in its own safe place",
+                "made {}: serve it with a web server that answers ranges; its root for the stations is {}\nthe keys are in {}: keep root-* and targets-* off the web server, each in its own safe place",
                 at.repo.display(),
                 at.repo.join("metadata/1.root.json").display(),
                 at.keys.display()
             ))?;
             Vec::new()
         }
-        Command::Add { from, kind, golden, recall, precision, at } => {
+        Command::Add { from, kind, golden, unproven, recall, precision, at } => {
             let demands = Demands { recall, precision };
+            if kind == Kind::Model && !unproven {
+                let golden = golden.clone().unwrap_or_else(|| from.join("golden"));
+                say(&prove(&from, &golden, &demands)?)?;
+            }
             let (release, done) = at.open()?.add(kind, &from, golden.as_deref(), demands)?;
             say(&format!("release {release}"))?;
             vec![done]
         }
-        Command::Sign { at } => at.open()?.sign()?,
+        Command::Sign { at } => {
+            let done = at.open()?.sign()?;
+            if done.is_empty() {
+                say("nothing waits for signatures")?;
+            }
+            done
+        }
         Command::Stage { group, release, percent, kind, at } => {
             vec![at.open()?.stage(&group, kind, &release, percent)?]
         }

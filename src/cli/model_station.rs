@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::common::{StationArgs, say, say_json, table};
+use super::common::{StationArgs, moment, say, say_json, table};
 use super::patrol::in_path;
 use crate::station::state_dir;
 use crate::update::ledger::Ledger;
@@ -44,9 +44,15 @@ pub enum Command {
         #[command(flatten)]
         station: StationArgs,
     },
-    /// Give up the release under way, or go back to the one before; it is refused from then on
-    #[command(after_help = "Example:\n  aerie model rollback --reason \"reports every greenhouse\"")]
+    /// Give up the release under way, or go back from the committed one by naming it; it is refused from then on
+    #[command(
+        after_help = "Examples:\n  aerie model rollback --reason \"not now\"                                  what is under way\n  aerie model rollback town-1.3 --reason \"reports every greenhouse\"        back from it, to the one before"
+    )]
     Rollback {
+        /// NAME-VERSION or digest as `aerie model list` shows them, or a beginning that no other release has; the one under way
+        /// when left out. A committed release has to be named
+        #[arg(value_name = "RELEASE")]
+        release: Option<String>,
         /// Others will read it
         #[arg(long, value_name = "TEXT")]
         reason: String,
@@ -77,8 +83,9 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
             answer(&station.client()?.post(&format!("model/add?folder={}", in_path(folder)))?)?;
         }
         Command::Promote { station } => answer(&station.client()?.post("model/promote")?)?,
-        Command::Rollback { reason, station } => {
-            answer(&station.client()?.post(&format!("model/rollback?reason={}", in_path(&reason)))?)?;
+        Command::Rollback { release, reason, station } => {
+            let release = release.map(|release| format!("&release={}", in_path(&release))).unwrap_or_default();
+            answer(&station.client()?.post(&format!("model/rollback?reason={}{release}", in_path(&reason)))?)?;
         }
         Command::Trail { config, json } => return trail(&config, json),
     }
@@ -97,8 +104,10 @@ fn trail(config: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
     if json {
         say_json(&serde_json::json!({"entries": entries, "broken_at": broken}))?;
     } else {
-        let rows: Vec<_> =
-            entries.iter().map(|e| vec![e.n.to_string(), e.at.clone(), e.kind.clone(), e.said.clone()]).collect();
+        let rows: Vec<_> = entries
+            .iter()
+            .map(|e| vec![e.n.to_string(), moment(&e.at.as_str().into()), e.kind.clone(), e.said.clone()])
+            .collect();
         say(&table(&["n", "at", "kind", "what"], &rows))?;
         match broken {
             None => say("the trail is whole")?,
@@ -137,7 +146,7 @@ fn listed(known: &Value) -> String {
             said.push_str(&format!(
                 "  under way  {release}: {}, since {}\n",
                 text(&under_way["stage"]),
-                text(&under_way["since"])
+                moment(&under_way["since"])
             ));
         }
         for refused in kind["refused"].as_object().into_iter().flat_map(|r| r.values()) {
@@ -148,10 +157,17 @@ fn listed(known: &Value) -> String {
         ("doing", "doing"),
         ("heard at", "refreshed_at"),
         ("holds until", "fresh_until"),
+        ("last look", "last_look"),
         ("trouble", "last_error"),
+        ("beware", "warning"),
         ("damaged", "damaged"),
     ] {
-        if let Some(value) = update[key].as_str() {
+        if update[key].is_string() {
+            let value = if key.starts_with("fresh") || key.starts_with("refresh") {
+                moment(&update[key])
+            } else {
+                text(&update[key]).to_owned()
+            };
             said.push_str(&format!("{name:<13}{value}\n"));
         }
     }

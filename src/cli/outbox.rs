@@ -158,7 +158,7 @@ fn row_table(rows: &[Listed]) -> anyhow::Result<String> {
             Ok(fields.into_iter().chain(times).chain([text(&row["reason"])]).collect())
         })
         .collect();
-    Ok(table(&["SEQ", "STATE", "CLASS", "TOPIC", "BYTES", "TRIES", "ACCEPTED", "ENDED", "REASON"], &rows?))
+    Ok(table(&["SEQ", "STATE", "CLASS", "TOPIC", "BYTES", "REFUSALS", "ACCEPTED", "ENDED", "REASON"], &rows?))
 }
 
 fn report_words(report: &CheckReport) -> String {
@@ -171,6 +171,13 @@ fn report_words(report: &CheckReport) -> String {
         report.evicted,
         report.unowned_pictures
     );
+    if report.unheard > 0 {
+        let since = report.unheard_since.map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default();
+        out.push_str(&format!(
+            "nobody    {} of the delivered were taken by the broker for no subscriber\nremedy    let the receiver subscribe, with a persistent session; then `aerie command sign --name outbox.resend --args '{{\"since\": \"{since}\"}}' ...` brings them again\n",
+            report.unheard
+        ));
+    }
     for fault in &report.faults {
         out.push_str(&format!("fault     {}\n", text(&Value::from(fault.as_str()))));
     }

@@ -19,7 +19,7 @@ pub struct ProveArgs {
 }
 
 pub fn run(args: ProveArgs) -> anyhow::Result<ExitCode> {
-    let report = probe::look(&args.model, args.execution_provider);
+    let report = probe::look(&args.model, &args.model.join("golden"), args.execution_provider);
     say(&serde_json::to_string(&report)?)?;
     Ok(ExitCode::SUCCESS)
 }

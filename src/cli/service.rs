@@ -138,6 +138,10 @@ fn words(s: &Value) -> String {
     let running = if p["running"] == true { "running" } else { "down" };
     let u = &s["uplink"];
     let connected = if u["connected"] == true { "connected" } else { "not connected" };
+    let unheard = match u["unheard"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(n) => format!(" ({n} to no subscriber, see `aerie outbox check`)"),
+    };
     let sortie = match &s["sortie"] {
         Value::Null => "none yet".to_owned(),
         sortie => format!("{} of {}, {}", text(&sortie["id"]), text(&sortie["patrol"]), text(&sortie["state"])),
@@ -155,7 +159,7 @@ fn words(s: &Value) -> String {
                 text(&p["restarts"])
             ),
         ),
-        ("uplink", format!("{connected}, {} queued, {} delivered", text(&u["queued"]), text(&u["delivered"]))),
+        ("uplink", format!("{connected}, {} queued, {} delivered{unheard}", text(&u["queued"]), text(&u["delivered"]))),
         ("sortie", sortie),
     ];
     out.push('\n');
@@ -193,7 +197,7 @@ mod tests {
             "problems": [{"part": "uplink", "message": "not connected", "remedy": "check the network"}],
             "vehicle": {"linked": false}, "dock": {"state": "closed"}, "weather": null, "sortie": null,
             "perception": {"running": true, "model": null, "frames": 0, "behind": 0, "restarts": 0},
-            "uplink": {"connected": false, "queued": 3, "delivered": 0},
+            "uplink": {"connected": false, "queued": 3, "delivered": 9, "unheard": 4},
             "gates": [
                 {"gate": "wind", "passed": false, "reason": "12 m/s"},
                 {"gate": "battery", "passed": null, "reason": "not heard"},
@@ -209,6 +213,7 @@ mod tests {
             "2 of 3 not open",
             "wind",
             "unknown",
+            "9 delivered (4 to no subscriber",
         ] {
             assert!(words.contains(wanted), "{wanted} is missing in:\n{words}");
         }

@@ -15,7 +15,7 @@ use crate::sim::{broker, site};
 #[derive(clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "Examples:\n  aerie sim --out sim --wind 15 &\n  aerie run --config sim/config.toml\n  aerie sim --out sim --vehicle tcpout:127.0.0.1:5760\n\nThe weather can be changed while it runs, at the weather address in sim/config.toml:\n  curl -H 'content-type: application/json' -d '{\"wind_m_s\": 15}' http://127.0.0.1:PORT/weather\nThe drone's fault switches are beside it: GET /drone lists them, POST /drone {\"gps_lost\": true} throws one;\nPOST /dock {\"jammed\": true} makes the hatch stick.\nOf an autopilot's switches mute, deaf, voiceless, camera_stalled and remote_id are in the simulation's hands."
+    after_help = "Examples:\n  aerie sim --out sim --wind 15 &\n  aerie run --config sim/config.toml\n  aerie sim --out sim --vehicle tcpout:127.0.0.1:5760\n\nThe weather can be changed while it runs, at the weather address in sim/config.toml:\n  curl -H 'content-type: application/json' -d '{\"wind_m_s\": 15}' http://127.0.0.1:PORT/weather\nThe drone's fault switches are beside it: GET /drone lists them, POST /drone {\"gps_lost\": true} throws one;\nPOST /dock {\"jammed\": true} makes the hatch stick.\nA drone that landed elsewhere stays there. To put it back, end station and simulation with Ctrl-C, and start both again: it then stands in its dock.\nOf an autopilot's switches mute, deaf, voiceless, camera_stalled and remote_id are in the simulation's hands."
 )]
 pub struct SimArgs {
     #[command(subcommand)]

@@ -264,6 +264,8 @@ async fn models(State(api): State<Api>) -> Json<Value> {
 struct ModelQuery {
     folder: Option<String>,
     reason: Option<String>,
+    /// The release to give up; needed where none is under way.
+    release: Option<String>,
 }
 
 async fn order_model(
@@ -277,7 +279,7 @@ async fn order_model(
         return Err(no.remedy("check, add, promote or rollback"));
     }
     let (origin, operator) = caller(&headers);
-    let args = json!({"folder": query.folder, "reason": query.reason});
+    let args = json!({"folder": query.folder, "reason": query.reason, "release": query.release});
     let done = command(&api, &format!("model.{order}"), args, origin, operator).await;
     done.map_err(|no| no.remedy("`aerie model list` says where its updates stand"))
 }

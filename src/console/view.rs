@@ -59,6 +59,7 @@ pub fn status(now: &Snapshot, problems: &[Problem]) -> Value {
             "connected": now.uplink.connected,
             "queued": now.outbox.queued,
             "delivered": now.uplink.delivered,
+            "unheard": now.uplink.unheard,
         },
         "perception": {
             "running": now.perception.running,

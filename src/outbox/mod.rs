@@ -155,6 +155,9 @@ pub struct Queued {
     pub attempts: u32,
 }
 
+/// What is noted of a delivered record that the broker took and gave to nobody: a success by the standard, and worth knowing.
+pub const NO_SUBSCRIBERS: &str = "no subscribers";
+
 /// How a handed-out record ended.
 #[derive(Debug, Clone)]
 pub enum Settlement {

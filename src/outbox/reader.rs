@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, params};
 use serde::Serialize;
 
+use super::NO_SUBSCRIBERS;
 use super::store::{self, ASIDE, DELIVERED, EVICTED, FILE, QUEUED, class_at, time_at};
 use super::{Class, OutboxError, pictures};
 
@@ -37,6 +38,7 @@ pub struct Listed {
     pub bytes: u64,
     /// `queued`, `delivered`, `aside` or `evicted`.
     pub state: &'static str,
+    /// How often it was refused and has to wait, or broke the connection.
     pub attempts: u32,
     pub reason: Option<String>,
     pub captured_at: Option<Timestamp>,
@@ -58,6 +60,10 @@ pub struct CheckReport {
     pub unowned_pictures: u64,
     pub queued: u64,
     pub delivered: u64,
+    /// Of the delivered: the broker took them, and had nobody to give them to.
+    pub unheard: u64,
+    /// When the first of these was acknowledged: what `outbox.resend` wants as `since`.
+    pub unheard_since: Option<Timestamp>,
     pub aside: u64,
     pub evicted: u64,
 }
@@ -149,6 +155,13 @@ impl Reader {
                 EVICTED => report.evicted = count,
                 other => report.faults.push(format!("{count} records in unknown state {other}")),
             }
+        }
+        for (count, since) in self.rows(
+            "SELECT COUNT(*), MIN(ended_at) FROM records WHERE state = ?1 AND reason = ?2",
+            params![DELIVERED, NO_SUBSCRIBERS],
+            |row| Ok((row.get::<_, i64>(0)?.unsigned_abs(), time_at(row, 1)?)),
+        )? {
+            (report.unheard, report.unheard_since) = (count, since);
         }
         let mut owned = HashSet::new();
         for (id, digest) in self.rows("SELECT id, file FROM records WHERE file IS NOT NULL", [], |row| {

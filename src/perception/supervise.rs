@@ -515,8 +515,9 @@ pub(crate) async fn launch(
         .arg("--model")
         .arg(model)
         .args(providers.iter().map(|p| format!("--execution-provider={}", p.name())))
-        // Large pages for the graph's tensors: fewer look-ups of addresses (docs/performance.md). Only glibc knows it.
-        .env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+        // Large pages for the graph's tensors: fewer look-ups of addresses. What is above 4 MB, a picture, goes back to the
+        // system at once (docs/performance.md). Only glibc knows these.
+        .env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4194304")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -150,6 +150,7 @@ impl Task {
 
     /// Shadow or trial of what is not under way any more, or is now something else.
     pub(super) fn abandon_watch(&mut self) {
+        self.failures = 0;
         if let Some(Work::Shadow { .. } | Work::Trial { .. } | Work::Probe { .. } | Work::Fetch { .. }) = &self.work {
             if let Some(Work::Shadow { handle, so_far }) = &self.work {
                 self.before = Some(latest(so_far));

@@ -14,6 +14,7 @@ use super::trust;
 /// Signed models over the air. Without `root` nothing is taken from anywhere.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "UpdateConfig")]
 pub struct Config {
     /// Address of the publisher's repository. Without it only folders are taken (`aerie model add`).
     pub url: Option<String>,
@@ -21,13 +22,15 @@ pub struct Config {
     pub root: Option<PathBuf>,
     /// Certificates that the repository's server is known by; the system's when left out.
     pub ca_file: Option<PathBuf>,
-    /// The group of stations this one belongs to.
+    /// The group of stations this one belongs to, as its publisher calls it (`aerie model publish init --group`).
     pub group: String,
     /// How often the repository is asked, give or take a quarter. A hint over MQTT makes it sooner.
     pub poll_minutes: u32,
     /// When a release may be fetched, in the station's time: "22:00-06:00". Always when left out.
     pub hours: Option<String>,
+    /// The most that a fetch takes of the line, 1000 bytes a second. No limit when left out.
     pub kb_per_s: Option<u32>,
+    /// The most that is fetched on one day of the station's time, 10^6 bytes; the rest comes on the next. No limit when left out.
     pub mb_per_day: Option<u32>,
     /// The largest release that is taken.
     pub largest_mb: u64,
@@ -35,6 +38,7 @@ pub struct Config {
     pub look_ms: f64,
     /// The most memory that the model's child may use, MB.
     pub memory_mb: u64,
+    /// How long a model is watched before it is believed.
     pub watch: Rules,
 }
 

@@ -83,17 +83,26 @@ impl Task {
         let until = found.fresh_until.to_string();
         self.with_ledger(move |ledger| ledger.note("fresh_until", &until)).await?;
         let now = self.now();
+        // That the repository answers does not mend a fetch that fails.
+        let fetch_fails = self.failures > 0;
         self.view.send_modify(|v| {
-            (v.refreshed_at, v.fresh_until, v.last_error) = (Some(now), Some(found.fresh_until), None);
+            (v.refreshed_at, v.fresh_until) = (Some(now), Some(found.fresh_until));
+            v.last_error = v.last_error.take().filter(|_| fetch_fails);
         });
         let mut said = Vec::new();
-        if found.assigned.is_empty() {
-            said.push(format!("nothing is assigned to group {}", self.prepared.options.config.group));
+        let group = &self.prepared.options.config.group;
+        if !found.groups.contains(group) {
+            let known = found.groups.join(", ");
+            said.push(format!("the repository has no group {group}, it has {known}; correct update.group"));
+        } else if found.assigned.is_empty() {
+            said.push(format!("nothing is assigned to group {group}"));
         }
         for assigned in found.assigned {
             said.push(self.assigned(assigned, folder.clone()).await?);
         }
-        Ok(said.join("\n"))
+        let said = said.join("\n");
+        self.view.send_modify(|v| v.last_look = Some(said.replace('\n', "; ")));
+        Ok(said)
     }
 
     async fn assigned(&mut self, assigned: Assigned, folder: Option<Arc<dyn Origin>>) -> Result<String, UpdateError> {

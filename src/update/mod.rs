@@ -11,9 +11,10 @@
 //! - the committed release's files are never touched ([`slots`]); a release that failed is refused from then on;
 //! - expired signatures promote nothing and stop nothing.
 //!
-//! [`states`], [`compare`], [`floor`] and [`release`] are pure; [`trust`] alone knows TUF; [`task`] does. [`publish`] is the
+//! [`states`] with [`back`], [`compare`], [`floor`] and [`release`] are pure; [`trust`] alone knows TUF; [`task`] does. [`publish`] is the
 //! other side, on the publisher's computer.
 
+mod back;
 mod bring;
 mod charge;
 pub mod compare;
@@ -70,8 +71,6 @@ pub enum UpdateError {
     NoRoot,
     #[error("update.url is not set; name the address of your publisher's repository, or use `aerie model add FOLDER`")]
     NoUrl,
-    #[error("{what} is signed for group {group}, which this repository does not know; check update.group")]
-    NoGroup { what: String, group: String },
     #[error("{0}")]
     Wrong(String),
     #[error("the update's task has stopped")]
@@ -89,6 +88,10 @@ pub struct View {
     /// What is being done, in words.
     pub doing: Option<String>,
     pub last_error: Option<String>,
+    /// What came of the last look at a repository: what is assigned to this station, and whether it takes it.
+    pub last_look: Option<String>,
+    /// What is amiss with the server that does not stop anything yet.
+    pub warning: Option<String>,
     /// What the computer is not able to use although it was committed.
     pub damaged: Option<String>,
 }
@@ -126,6 +129,7 @@ pub(crate) enum Request {
     RollBack {
         by: String,
         reason: String,
+        release: Option<String>,
         reply: Reply,
     },
 }
@@ -143,8 +147,9 @@ impl Updates {
         self.ask(|reply| Request::Promote { by, reply }).await
     }
 
-    pub async fn roll_back(&self, by: String, reason: String) -> Result<String, UpdateError> {
-        self.ask(|reply| Request::RollBack { by, reason, reply }).await
+    /// Gives up the release under way, or the one that is named; a committed one goes by its name alone.
+    pub async fn roll_back(&self, by: String, reason: String, release: Option<String>) -> Result<String, UpdateError> {
+        self.ask(|reply| Request::RollBack { by, reason, release, reply }).await
     }
 
     /// Somebody without authority says that there is something new: the repository is asked soon. A hint that finds no room

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider};
@@ -47,11 +48,18 @@ pub trait Origin: Send + Sync {
 
     /// `path`, which has `length` bytes, from `from` on.
     fn open(&self, path: &str, from: u64, length: u64, tag: Option<&str>) -> Result<Opened, OriginError>;
+
+    /// What was seen of it that does not stop anything yet.
+    fn warning(&self) -> Option<String> {
+        None
+    }
 }
 
 pub struct Web {
     agent: ureq::Agent,
     base: String,
+    /// It sent a file without a word about ranges: a cut fetch could not go on.
+    rangeless: AtomicBool,
 }
 
 impl Web {
@@ -76,11 +84,18 @@ impl Web {
             .max_redirects(3)
             .tls_config(tls)
             .build();
-        Ok(Web { agent: config.into(), base: url.trim_end_matches('/').to_owned() })
+        Ok(Web { agent: config.into(), base: url.trim_end_matches('/').to_owned(), rangeless: AtomicBool::new(false) })
     }
 
     fn at(&self, path: &str) -> String {
         format!("{}/{path}", self.base)
+    }
+
+    fn no_ranges(&self) -> String {
+        format!(
+            "{} gives no ranges (no Accept-Ranges: bytes): a fetch that is cut cannot go on; use a server that does",
+            self.base
+        )
     }
 }
 
@@ -143,6 +158,10 @@ impl Origin for Web {
         let range = |said: String| OriginError::Range { at: at.clone(), wanted: from, length, said };
         match status {
             200 if from == 0 => {
+                let rangeless = header("accept-ranges").is_none_or(|said| !said.eq_ignore_ascii_case("bytes"));
+                if rangeless && !self.rangeless.swap(true, Ordering::Relaxed) {
+                    tracing::warn!("{}", self.no_ranges());
+                }
                 if let Some(said) = header("content-length").filter(|said| said.parse() != Ok(length)) {
                     return Err(range(format!("content-length {said}")));
                 }
@@ -162,6 +181,10 @@ impl Origin for Web {
         let tag = header("etag");
         let body = Box::new(answer.into_body().into_reader().take(length - from));
         Ok(Opened { body, tag })
+    }
+
+    fn warning(&self) -> Option<String> {
+        self.rangeless.load(Ordering::Relaxed).then(|| self.no_ranges())
     }
 }
 

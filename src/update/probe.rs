@@ -142,16 +142,16 @@ pub fn judge(report: &Report, demands: &Demands, limits: &Limits) -> Result<(), 
 }
 
 /// In the child. Never fails: what is wrong with the model is the report.
-pub fn look(dir: &Path, providers: Vec<Provider>) -> Report {
+pub fn look(dir: &Path, golden: &Path, providers: Vec<Provider>) -> Report {
     let mut report = Report::default();
-    if let Err(fault) = try_look(dir, providers, &mut report) {
+    if let Err(fault) = try_look(dir, golden, providers, &mut report) {
         report.fault = Some(fault);
     }
     report.peak_mb = memory_mb(std::process::id(), "VmHWM:").unwrap_or(0);
     report
 }
 
-fn try_look(dir: &Path, providers: Vec<Provider>, report: &mut Report) -> Result<(), String> {
+fn try_look(dir: &Path, pictures: &Path, providers: Vec<Provider>, report: &mut Report) -> Result<(), String> {
     let manifest = Manifest::read(dir).map_err(|e| e.to_string())?;
     let bytes = manifest.model_bytes(dir).map_err(|e| e.to_string())?;
     let model = onnx::Model::read(&bytes).map_err(|e| format!("{}: {e}", manifest.file))?;
@@ -173,14 +173,14 @@ fn try_look(dir: &Path, providers: Vec<Provider>, report: &mut Report) -> Result
         return Err(format!("{} keeps its weights in {external}; a release has them in one file", manifest.file));
     }
     drop(bytes);
-    let golden = Golden::read(&dir.join("golden"))?;
+    let golden = Golden::read(pictures)?;
     let started = Instant::now();
     let mut detector = Detector::load(dir, &Options { providers, ..Options::default() }).map_err(|e| e.to_string())?;
     manifest.ground_sample_distance(dir).map_err(|e| e.to_string())?;
     report.load_ms = started.elapsed().as_secs_f64() * 1e3;
     let mut times = Vec::new();
     for picture in &golden.pictures {
-        let image = open_rgb(&dir.join("golden").join(&picture.file)).map_err(|e| e.to_string())?;
+        let image = open_rgb(&pictures.join(&picture.file)).map_err(|e| e.to_string())?;
         let started = Instant::now();
         let found = detector.detect(&image, picture.gsd_m).map_err(|e| e.to_string())?;
         times.push(started.elapsed().as_secs_f64() * 1e3);

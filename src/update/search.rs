@@ -15,6 +15,8 @@ use super::trust::{self, Store};
 pub struct Found {
     pub fresh_until: Timestamp,
     pub assigned: Vec<Assigned>,
+    /// The groups of stations that the repository knows.
+    pub groups: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -59,5 +61,5 @@ pub async fn look(
         assigned.push(Assigned { kind, assignment, release });
     }
     let role = trust::group_role(group);
-    Ok(Found { fresh_until: trusted.fresh_until(&[&role]), assigned })
+    Ok(Found { fresh_until: trusted.fresh_until(&[&role]), assigned, groups: trusted.groups() })
 }

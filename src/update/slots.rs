@@ -106,6 +106,15 @@ impl Slots {
         signed(&dir, digest)
     }
 
+    /// A staged release's file with this hash, as its document says; it is to be compared with it before it is used.
+    pub fn holding(&self, sha256: &str) -> Option<PathBuf> {
+        fs::read_dir(&self.dir).ok()?.flatten().find_map(|entry| {
+            let document = signed(&entry.path(), entry.file_name().to_str()?).ok()?;
+            let file = document.files.iter().find(|file| file.sha256 == sha256)?;
+            Some(entry.path().join(&file.path))
+        })
+    }
+
     /// Removes what no record keeps. Failing to is no harm but space, so it is only said.
     pub fn sweep(&self, keep: &BTreeSet<&str>) {
         for dir in [self.dir.clone(), self.dir.join(".incoming")] {

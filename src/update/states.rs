@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::back;
+
 /// Probes, or shadows, of one release that began and never said how they ended, as after a power cut.
 pub const ATTEMPTS: u32 = 3;
 /// Loads of a release on trial: power cuts on a roof are no fault of the model, five of them in one trial may be.
@@ -49,6 +51,19 @@ pub enum Stage {
     Shadow,
     /// In charge, and watched.
     Trial,
+}
+
+impl std::fmt::Display for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Stage::Refreshed => "refreshed",
+            Stage::Fetching => "fetching",
+            Stage::Staged => "staged",
+            Stage::Probed => "probed",
+            Stage::Shadow => "shadow",
+            Stage::Trial => "trial",
+        })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,10 +140,12 @@ pub enum Event {
     Promoted {
         by: String,
     },
-    /// A person wants the committed release before this one, or the candidate gone.
+    /// A person wants a release gone: the named one, committed or under way; the one under way where none is named.
     RolledBack {
         by: String,
         reason: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release: Option<String>,
     },
 }
 
@@ -151,14 +168,26 @@ pub enum Refused {
     OnTrial(Box<Release>),
     #[error("no update is under way")]
     Nothing,
-    #[error("an update at {at:?} cannot take {event}")]
+    #[error("an update at {at} cannot take {event}")]
     OutOfOrder { at: Stage, event: &'static str },
     #[error(
         "the signed metadata have expired: nothing is promoted until the station has heard from its repository again"
     )]
     Expired,
-    #[error("no earlier model is known; the one that came with aerie is in use")]
+    #[error(
+        "nothing is under way that could be given up; to go back from {0}, name it: `aerie model rollback {name}-{version} --reason TEXT`",
+        name = .0.name,
+        version = .0.version
+    )]
+    Unnamed(Box<Release>),
+    #[error("nothing is under way and no release is committed: the station's own model is in use, and stays")]
     NoWayBack,
+    #[error("no release here is called {named:?}; to be given up there is {there}")]
+    Unknown { named: String, there: String },
+    #[error("{named:?} may be any of {those}; write more of its name and version, or of its digest")]
+    Several { named: String, those: String },
+    #[error("{0} is not in use, it is kept as the way back; `aerie model list` says what is")]
+    KeptOnly(Box<Release>),
 }
 
 /// The next record, and what is said of it.
@@ -168,7 +197,7 @@ pub struct Step {
     pub said: String,
 }
 
-/// The release that looks at frames for the record; none means the model that came with aerie.
+/// The release that looks at frames for the record; none means the station's own model.
 pub fn in_charge(record: &Record) -> Option<&Release> {
     match &record.candidate {
         Some(c) if c.stage == Stage::Trial => Some(&c.release),
@@ -187,7 +216,9 @@ pub fn step(record: &Record, event: &Event, facts: Facts) -> Result<Step, Refuse
     let said = match event {
         Event::Offered { release } => offered(&mut next, release, facts)?,
         Event::Withdrawn { digest, reason } => withdrawn(&mut next, digest, reason, facts)?,
-        Event::RolledBack { by, reason } => rolled_back(&mut next, by, reason, facts)?,
+        Event::RolledBack { by, reason, release } => {
+            back::rolled_back(&mut next, by, reason, release.as_deref(), facts)?
+        }
         _ => onward(&mut next, event, facts)?,
     };
     Ok(Step { record: next, said })
@@ -241,20 +272,6 @@ fn withdrawn(next: &mut Record, digest: &Digest, reason: &str, facts: Facts) -> 
         return Ok(said);
     }
     Err(Refused::Nothing)
-}
-
-fn rolled_back(next: &mut Record, by: &str, reason: &str, facts: Facts) -> Result<String, Refused> {
-    let reason = format!("rolled back by {by}: {reason}");
-    if let Some(c) = next.candidate.take() {
-        let said = format!("{}: {reason}; {} stays", c.release, name(next.committed.as_ref()));
-        refuse(next, c.release, Some(c.stage), reason, facts);
-        return Ok(said);
-    }
-    let committed = next.committed.take().ok_or(Refused::NoWayBack)?;
-    next.committed = next.previous.take();
-    let said = format!("{committed}: {reason}; back to {}", name(next.committed.as_ref()));
-    refuse(next, committed, None, reason, facts);
-    Ok(said)
 }
 
 /// What concerns the candidate at its stage.
@@ -349,17 +366,17 @@ fn commit(next: &mut Record, release: Release, why: &str, facts: Facts) -> Resul
 
 fn give_up(next: &mut Record, reason: String, facts: Facts) -> String {
     let Some(c) = next.candidate.take() else { return reason };
-    let said = format!("{} failed at {:?}: {reason}; {} stays", c.release, c.stage, name(next.committed.as_ref()));
+    let said = format!("{} failed at {}: {reason}; {} stays", c.release, c.stage, name(next.committed.as_ref()));
     refuse(next, c.release, Some(c.stage), reason, facts);
     said
 }
 
-fn refuse(next: &mut Record, release: Release, stage: Option<Stage>, reason: String, facts: Facts) {
+pub(super) fn refuse(next: &mut Record, release: Release, stage: Option<Stage>, reason: String, facts: Facts) {
     next.refused.insert(release.digest.clone(), Refusal { release, stage, reason, at: facts.now });
 }
 
-fn name(release: Option<&Release>) -> String {
-    release.map_or_else(|| "the model that came with aerie".to_owned(), ToString::to_string)
+pub(super) fn name(release: Option<&Release>) -> String {
+    release.map_or_else(|| "the station's own model".to_owned(), ToString::to_string)
 }
 
 impl Event {
@@ -411,7 +428,7 @@ pub(super) mod tests {
         ]
     }
 
-    fn run(record: Record, events: &[Event]) -> Record {
+    pub fn run(record: Record, events: &[Event]) -> Record {
         events.iter().fold(record, |record, event| step(&record, event, facts(true)).unwrap().record)
     }
 
@@ -499,6 +516,10 @@ pub(super) mod tests {
         assert!(step(&halted, &Event::Offered { release: release('b') }, facts(true)).is_ok());
     }
 
+    pub fn back(release: Option<&str>) -> Event {
+        Event::RolledBack { by: "x".into(), reason: "y".into(), release: release.map(str::to_owned) }
+    }
+
     fn any_event() -> impl Strategy<Value = Event> {
         let letter = prop_oneof![Just('a'), Just('b'), Just('c')];
         prop_oneof![
@@ -514,7 +535,8 @@ pub(super) mod tests {
             letter.prop_map(|l| Event::Withdrawn { digest: release(l).digest, reason: "bad".into() }),
             Just(Event::Halted { reason: "wait".into() }),
             Just(Event::Promoted { by: "x".into() }),
-            Just(Event::RolledBack { by: "x".into(), reason: "y".into() }),
+            Just(back(None)),
+            prop_oneof![Just("m-a"), Just("m-b"), Just("m")].prop_map(|r| back(Some(r))),
         ]
     }
 

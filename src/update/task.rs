@@ -43,6 +43,7 @@ pub(super) enum Work {
         kind: Kind,
         handle: JoinHandle<Result<(), UpdateError>>,
         stop: Arc<AtomicBool>,
+        progress: Arc<bring::Progress>,
     },
     Probe {
         kind: Kind,
@@ -182,13 +183,18 @@ impl Task {
                 }
                 let _ = reply.send(done);
             }
-            Request::RollBack { by, reason, reply } => {
-                let done = self.step(Kind::Model, Event::RolledBack { by, reason }).await.map(|said| said.1);
-                if done.is_ok() {
-                    self.abandon_watch();
+            Request::RollBack { by, reason, release, reply } => {
+                let before = self.record(Kind::Model).await.ok().and_then(|r| r.candidate);
+                let done = self.step(Kind::Model, Event::RolledBack { by, reason, release }).await;
+                if let Ok((record, _)) = &done {
+                    // What is fetched or probed goes on when the committed one goes; a shadow has lost what it is compared with.
+                    let same = before.map(|c| c.release) == record.candidate.as_ref().map(|c| c.release.clone());
+                    if !same || matches!(self.work, Some(Work::Shadow { .. })) {
+                        self.abandon_watch();
+                    }
                     self.bring_in_charge().await;
                 }
-                let _ = reply.send(done);
+                let _ = reply.send(done.map(|(_, said)| said));
             }
         }
         self.show().await;
@@ -291,13 +297,15 @@ impl Task {
             mb_per_day: self.prepared.options.config.mb_per_day,
             stop: Arc::clone(&stop),
             spent,
+            progress: Arc::default(),
         };
+        let progress = Arc::clone(&leave.progress);
         let state_dir = self.prepared.options.state_dir.clone();
         let handle =
             tokio::spawn(
                 async move { blocking(move || bring::all(&*origin, &slots, &digest, &state_dir, leave)).await? },
             );
-        self.work = Some(Work::Fetch { kind, handle, stop });
+        self.work = Some(Work::Fetch { kind, handle, stop, progress });
         Ok(())
     }
 
@@ -377,6 +385,7 @@ impl Task {
                 match fetched {
                     Ok(()) => {
                         self.failures = 0;
+                        self.view.send_modify(|v| v.last_error = None);
                         self.step(kind, Event::Fetched).await.map(|_| ())
                     }
                     Err(error) => {

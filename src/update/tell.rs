@@ -45,7 +45,7 @@ impl Task {
         let doing = match &self.work {
             None => None,
             Some(Work::Search { .. }) => Some("asks its repository".to_owned()),
-            Some(Work::Fetch { kind, .. }) => Some(format!("fetches a {}", kind.name())),
+            Some(Work::Fetch { kind, progress, .. }) => Some(format!("fetches a {}: {progress}", kind.name())),
             Some(Work::Probe { kind, .. }) => Some(format!("probes a {}", kind.name())),
             Some(Work::Shadow { so_far, .. }) => {
                 let tally = latest(so_far);
@@ -58,7 +58,9 @@ impl Task {
         let unusable: Vec<&str> =
             self.prepared.damaged.iter().chain(&self.prepared.unread).map(String::as_str).collect();
         let damaged = Some(unusable.join("; ")).filter(|text| !text.is_empty());
+        let warning = self.web.as_ref().and_then(|web| web.warning());
         self.view.send_modify(|v| {
+            v.warning = warning;
             (v.kinds, v.damaged, v.doing) = (kinds, damaged, doing.or(v.doing.take().filter(|d| d.contains("folder"))))
         });
     }

@@ -202,6 +202,12 @@ impl Trusted {
         top.into_iter().flatten().chain(delegated).min().unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
+    /// The groups of stations that have a role.
+    pub fn groups(&self) -> Vec<String> {
+        let named = self.updater.trusted().snapshot().into_iter().flat_map(|s| s.meta.keys());
+        named.filter_map(|file| file.strip_prefix("group-")?.strip_suffix(".json")).map(str::to_owned).collect()
+    }
+
     /// Of root, timestamp, snapshot and targets.
     pub fn versions(&self) -> [u64; 4] {
         let trusted = self.updater.trusted();

@@ -17,7 +17,7 @@ use super::judge::{self, Verdict};
 use super::link::Welcome;
 use super::session::{FAREWELL, Task, properties};
 use super::{Answer, shrink};
-use crate::outbox::{Ask, OutboxError, Payload, Queued, Settlement, pictures};
+use crate::outbox::{Ask, NO_SUBSCRIBERS, OutboxError, Payload, Queued, Settlement, pictures};
 
 /// Payload bytes on the wire at once. On a slow link this is how long a case event waits behind pictures.
 const BYTES_IN_FLIGHT: u64 = 1 << 20;
@@ -185,6 +185,12 @@ impl Task {
     fn count(&self, tally: &Tally) {
         let Tally { delivered, unheard, refused } = tally;
         self.state.send_modify(|state| {
+            // Once, not for each: a station whose receiver is not there yet would say nothing else.
+            if state.unheard == 0 && *unheard > 0 {
+                tracing::warn!(
+                    "the broker took records that nobody subscribes to; once the receiver does, the command outbox.resend brings them again"
+                );
+            }
             state.delivered += delivered;
             state.unheard += unheard;
             state.refused += refused;
@@ -241,7 +247,7 @@ impl Task {
             match settlement {
                 Settlement::Delivered { seq, note, .. } => {
                     tally.delivered += 1;
-                    tally.unheard += u64::from(note.as_deref() == Some(judge::NO_SUBSCRIBERS));
+                    tally.unheard += u64::from(note.as_deref() == Some(NO_SUBSCRIBERS));
                     self.strikes.remove(seq);
                 }
                 Settlement::Later { reason, .. } | Settlement::Aside { reason, .. } => {

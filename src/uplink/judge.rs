@@ -3,14 +3,11 @@
 use jiff::{SignedDuration, Timestamp};
 use rumqttc::{PubAckReason, PublishNoticeError, PublishResult};
 
-use crate::outbox::Settlement;
+use crate::outbox::{NO_SUBSCRIBERS, Settlement};
 
 /// The first wait of a record that was refused for now; doubled with each refusal.
 const FIRST_RETRY: SignedDuration = SignedDuration::from_secs(5);
 const LONGEST_RETRY: SignedDuration = SignedDuration::from_hours(1);
-
-/// A success by the standard, and worth knowing.
-pub(super) const NO_SUBSCRIBERS: &str = "no subscribers";
 
 /// What to do about a record.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use aerie::outbox::{Class, Outbox, Payload};
+use aerie::outbox::{Class, Outbox, Payload, Reader, Resend};
 use jiff::Timestamp;
 use rumqttc::PublishOptions;
 use serde_json::{Value, json};
@@ -204,6 +204,25 @@ async fn telemetry_passes_by_the_outbox() {
     station.uplink.telemetry("telemetry", b"{}".to_vec());
     eventually("the pose", || async { !subscriber.all().is_empty() }).await;
     assert_eq!(outbox.stats().borrow().queued, 0);
+    station.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_broker_gave_to_nobody_is_counted_apart_and_comes_again_when_somebody_subscribes() {
+    let broker = Broker::start("").await;
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(dir.path()).unwrap();
+    let station = Station::start(&broker.url(), &outbox);
+    outbox.accept((1..=3).map(|sequence| case_record("c", sequence)).collect()).await.unwrap();
+    queued(&outbox, 0).await;
+    eventually("the count", || async { station.uplink.state().borrow().unheard == 3 }).await;
+    let report = Reader::open(dir.path()).unwrap().check().unwrap();
+    assert_eq!((report.delivered, report.unheard), (3, 3));
+    let subscriber = Subscriber::start(&broker, "aerie/v1/s1/#").await;
+    outbox.resend(Resend::Since(report.unheard_since.unwrap())).await.unwrap();
+    eventually("all of them", || async { subscriber.event_ids().len() == 3 }).await;
+    queued(&outbox, 0).await;
+    assert_eq!(Reader::open(dir.path()).unwrap().check().unwrap().unheard, 0);
     station.stop().await;
 }
 

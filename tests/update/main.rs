@@ -154,6 +154,9 @@ async fn file(State(served): State<Served>, uri: Uri, headers: HeaderMap) -> Res
         served.answers.fetch_add(1, Ordering::SeqCst);
     }
     let mut answer = Response::builder().header(header::ETAG, tag).header(header::CONTENT_LENGTH, whole);
+    if !manners.ignores_ranges {
+        answer = answer.header(header::ACCEPT_RANGES, "bytes");
+    }
     if range.is_some() {
         let said = from + usize::from(manners.lies);
         answer = answer
@@ -568,10 +571,11 @@ async fn a_withdrawn_release_leaves_even_after_it_was_committed_and_a_person_can
     let (_, why) = station.refused("3.0").await;
     assert!(why.contains("withdrawn") && why.contains("eight false cases"), "{why}");
     station.until("the own model is back", |_| (station.running() == Some(own.clone())).then_some(())).await;
-    assert!(station.updates.roll_back("chief".to_owned(), "why not".to_owned()).await.is_err());
+    assert!(station.updates.roll_back("chief".to_owned(), "why not".to_owned(), None).await.is_err());
     station.assert_no_frame_lost();
 }
 
+mod commands;
 mod cuts;
 mod full;
 mod trust;

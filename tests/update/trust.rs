@@ -294,6 +294,16 @@ async fn a_hundred_megabytes_with_thirty_cuts_cost_at_most_two_percent_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_ranges_is_warned_of_at_the_first_fetch_and_not_at_the_first_cut() {
+    let (dir, origin, served, file, url) = with_file(100_000).await;
+    assert!(fetched(&origin, &file, &dir.path().join("one")).await.0.is_ok());
+    assert_eq!(origin.warning(), None);
+    served.manners.lock().unwrap().ignores_ranges = true;
+    assert!(fetched(&origin, &file, &dir.path().join("two")).await.0.is_ok());
+    assert!(origin.warning().is_some_and(|said| said.contains(&url) && said.contains("Accept-Ranges")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_knows_no_ranges_or_lies_about_them_is_refused_and_what_was_there_stays() {
     let (dir, origin, served, file, _) = with_file(3_000_000).await;
     let to = dir.path().join("fetched");

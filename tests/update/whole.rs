@@ -109,8 +109,10 @@ async fn a_flying_station_takes_a_release_over_the_air_and_tells_upstream_every_
             .any(|e| e["payload"]["data"]["said"].as_str().is_some_and(|s| s.contains("committed")))
             .then_some(())
     });
-    let (back, said) = cli(&["model", "rollback", "--reason", "as the test wants"]);
-    assert!(back && said.contains("back to the model that came with aerie"), "{said}");
+    let (back, said) = cli(&["model", "rollback", "--reason", "typed in haste"]);
+    assert!(!back && said.contains("aerie model rollback aerie-town-9.0"), "{said}");
+    let (back, said) = cli(&["model", "rollback", "aerie-town-9.0", "--reason", "as the test wants"]);
+    assert!(back && said.contains("back to the station's own model"), "{said}");
     drop(station);
     let (whole, said) = cli(&["model", "trail"]);
     assert!(whole && said.contains("the trail is whole") && said.contains("as the test wants"), "{said}");

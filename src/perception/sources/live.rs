@@ -16,7 +16,8 @@ use super::{Frame, Source, SourceError};
 
 /// How often silence is looked for.
 const TICK: Duration = Duration::from_millis(100);
-/// Frames that wait for work: the newest. A 4K frame is 25 MB.
+/// Frames that wait for work. Only what is waited for is made a picture of (of a 4K frame that is 25 MB): what comes while everybody
+/// is at work stays with the decoder and is counted as dropped.
 const ROOM: usize = 1;
 /// With the time a look takes, no frame is told of more than a second after it came.
 const OLDEST: Duration = Duration::from_millis(500);
@@ -181,10 +182,13 @@ impl Keeper {
                     if !wanted() || last.is_some_and(|last| now - last < least_gap) {
                         continue;
                     }
-                    last = Some(now);
-                    let frame = source.frame()?;
                     state.lock().unwrap_or_else(PoisonError::into_inner).frames += 1;
-                    queue.put(now, frame);
+                    if !queue.is_awaited() {
+                        queue.pass_over();
+                        continue;
+                    }
+                    last = Some(now);
+                    queue.put(now, source.frame()?);
                 }
                 Ok(())
             };
@@ -210,19 +214,22 @@ mod tests {
     struct Told {
         words: Arc<Mutex<Receiver<&'static str>>>,
         next: u64,
+        unmade: bool,
     }
 
     impl Source for Told {
         fn advance(&mut self) -> Result<Option<Stamp>, SourceError> {
             let word = self.words.lock().unwrap().recv().unwrap_or("end");
             self.next += 1;
+            self.unmade = word == "unmade";
             match word {
-                "frame" => Ok(Some(Stamp { index: self.next, at_s: 0.0 })),
+                "frame" | "unmade" => Ok(Some(Stamp { index: self.next, at_s: 0.0 })),
                 _ => Err(SourceError::Ended { name: word.to_owned() }),
             }
         }
 
         fn frame(&mut self) -> Result<Frame, SourceError> {
+            assert!(!self.unmade, "a picture that nobody waits for");
             let picture = Picture::from_rgb(&image::RgbImage::new(4, 4)).unwrap();
             Ok(Frame {
                 stamp: Stamp { index: self.next, at_s: 0.0 },
@@ -240,7 +247,7 @@ mod tests {
         let opener = move || -> Result<Box<dyn Source>, SourceError> {
             let (wire, words) = mpsc::sync_channel(64);
             wires.send(wire).unwrap();
-            Ok(Box::new(Told { words: Arc::new(Mutex::new(words)), next: 0 }))
+            Ok(Box::new(Told { words: Arc::new(Mutex::new(words)), next: 0, unmade: false }))
         };
         (Arc::new(opener), connections)
     }
@@ -258,21 +265,48 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
+    /// Which frame of a wire somebody gets who waits before it is sent.
+    fn taken_of(feed: &Feed, wire: &SyncSender<&'static str>) -> u64 {
+        std::thread::scope(|scope| {
+            let taken = scope.spawn(|| feed.take(PATIENCE));
+            while !feed.queue.is_awaited() {
+                std::thread::yield_now();
+            }
+            wire.send("frame").unwrap();
+            match taken.join().unwrap() {
+                Taken::Item(frame) => frame.stamp.index,
+                other => panic!("no frame came: {}", matches!(other, Taken::Closed)),
+            }
+        })
+    }
+
+    #[test]
+    fn a_frame_that_nobody_waits_for_is_counted_and_no_picture_is_made_of_it() {
+        let (opener, connections) = camera();
+        let feed = Feed::start(opener, Duration::ZERO, Limits { stalled: PATIENCE, ..quick() });
+        let wire = connections.recv_timeout(PATIENCE).unwrap();
+        wire.send("unmade").unwrap();
+        wire.send("unmade").unwrap();
+        while feed.state().frames < 2 {
+            std::thread::yield_now();
+        }
+        assert_eq!(taken_of(&feed, &wire), 3);
+        let state = feed.state();
+        assert_eq!((state.frames, state.dropped, state.last_error), (3, 2, None));
+    }
+
     #[test]
     fn a_camera_that_hangs_is_left_and_opened_again_and_its_late_frames_count_for_nothing() {
         let (opener, connections) = camera();
         let feed = Feed::start(opener, Duration::ZERO, quick());
         let first = connections.recv_timeout(PATIENCE).unwrap();
-        first.send("frame").unwrap();
-        assert!(matches!(feed.take(PATIENCE), Taken::Item(_)));
+        assert_eq!(taken_of(&feed, &first), 1);
         // Silence. A second connection is made without anybody's doing.
         let second = connections.recv_timeout(PATIENCE).unwrap();
         assert!(feed.state().stalls >= 1 && !feed.state().flows);
         // The first one wakes up: it is not ours any more.
         first.send("frame").unwrap();
-        second.send("frame").unwrap();
-        let Taken::Item(frame) = feed.take(PATIENCE) else { panic!("no frame of the second connection") };
-        assert_eq!(frame.stamp.index, 1);
+        assert_eq!(taken_of(&feed, &second), 1);
         assert_eq!(feed.state().frames, 2, "the late frame was not even made a picture of");
     }
 
@@ -282,8 +316,7 @@ mod tests {
         let feed = Feed::start(opener, Duration::ZERO, Limits { stalled: PATIENCE, ..quick() });
         connections.recv_timeout(PATIENCE).unwrap().send("connection reset").unwrap();
         let again = connections.recv_timeout(PATIENCE).unwrap();
-        again.send("frame").unwrap();
-        assert!(matches!(feed.take(PATIENCE), Taken::Item(_)));
+        assert_eq!(taken_of(&feed, &again), 1);
         let state = feed.state();
         assert_eq!((state.stalls, state.last_error.as_deref()), (0, Some("connection reset ended")));
     }

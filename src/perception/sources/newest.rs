@@ -17,6 +17,7 @@ pub enum Taken<T> {
 struct Inner<T> {
     items: VecDeque<(Instant, T)>,
     dropped: u64,
+    waiting: usize,
     closed: bool,
 }
 
@@ -30,7 +31,7 @@ pub struct Newest<T> {
 impl<T> Newest<T> {
     /// Holds `room` items, none of which is given out when it came longer ago than `oldest`.
     pub fn new(room: usize, oldest: Duration) -> Newest<T> {
-        let inner = Inner { items: VecDeque::with_capacity(room + 1), dropped: 0, closed: false };
+        let inner = Inner { items: VecDeque::with_capacity(room + 1), dropped: 0, waiting: 0, closed: false };
         Newest { inner: Mutex::new(inner), came: Condvar::new(), room: room.max(1), oldest }
     }
 
@@ -64,8 +65,21 @@ impl<T> Newest<T> {
             if now >= until {
                 return Taken::Nothing;
             }
+            inner.waiting += 1;
             inner = self.came.wait_timeout(inner, until - now).unwrap_or_else(PoisonError::into_inner).0;
+            inner.waiting -= 1;
         }
+    }
+
+    /// Somebody waits for an item, and none is there. What is costly to make need not be made otherwise.
+    pub fn is_awaited(&self) -> bool {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.waiting > 0 && inner.items.is_empty()
+    }
+
+    /// Counts an item that came and was not even made.
+    pub fn pass_over(&self) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).dropped += 1;
     }
 
     fn fresh(inner: &mut Inner<T>, now: Instant, oldest: Duration) -> Option<T> {

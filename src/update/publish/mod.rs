@@ -260,6 +260,14 @@ impl Workshop {
 
     fn assign(&mut self, group: &str, kind: Kind, change: impl FnOnce(&mut Assignment)) -> Result<Done, PublishError> {
         let (role, target) = (group_role(group), Assignment::target(group, kind));
+        let roles = self.roles()?;
+        if !roles.contains(&role) {
+            let known: Vec<_> = roles.iter().filter_map(|role| role.strip_prefix("group-")).collect();
+            return Err(PublishError::Wrong(format!(
+                "there is no group {group:?}; there are {}; `aerie model publish group NAME` makes one",
+                known.join(", ")
+            )));
+        }
         let (version, mut signed) = self.drafted(&role)?;
         let mut assignment = match signed["targets"][&target]["hashes"]["sha256"].as_str() {
             Some(digest) => {
@@ -277,13 +285,9 @@ impl Workshop {
         self.propose(&role, signed)
     }
 
-    /// Adds the signatures of the keys at hand to everything that waits.
+    /// Adds the signatures of the keys at hand to everything that waits; nothing may.
     pub fn sign(&mut self) -> Result<Vec<Done>, PublishError> {
-        let waiting = self.waiting()?;
-        if waiting.is_empty() {
-            return Err(PublishError::Wrong("nothing waits for signatures".to_owned()));
-        }
-        waiting.iter().map(|role| self.settle(role)).collect()
+        self.waiting()?.iter().map(|role| self.settle(role)).collect()
     }
 
     /// New snapshot and timestamp, signed by the online keys; what a timer runs daily.

@@ -368,7 +368,13 @@ impl Door {
     pub async fn submit(&self, submission: Submission) -> Reply {
         let (envelope, origin, reply_to) = match self.admit(submission) {
             Ok(admitted) => admitted,
-            Err(refusal) => return refused(None, &refusal),
+            Err(refusal) => {
+                // Under a key that is known here, signed with another: somebody's mistake, or an attempt.
+                if matches!(refusal, Refusal::Signature) {
+                    tracing::warn!(%refusal, "a command was not let in");
+                }
+                return refused(None, &refusal);
+            }
         };
         let id = envelope.id.clone();
         let (claimed, mut reply) = self.claim(&id);
