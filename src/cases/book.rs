@@ -108,6 +108,17 @@ pub struct Best {
     pub newest: Timestamp,
 }
 
+/// A thing that was not believed: how well its best look showed it, and how many looks did, surely or at all, of those that could.
+#[derive(Debug, Clone, PartialEq)]
+struct LetGo {
+    kind: Kind,
+    at: LatLon,
+    score: f32,
+    looks: usize,
+    sure: usize,
+    could: usize,
+}
+
 struct Thing {
     looks: Vec<Sighted>,
     case: Option<usize>,
@@ -219,6 +230,20 @@ impl Book {
         doubtful.collect()
     }
 
+    /// What was seen in this sortie and is no case yet, the most probable first: the ground on which thresholds are tuned.
+    fn let_go(&self) -> Vec<LetGo> {
+        let open = self.things.iter().filter(|thing| thing.is_open()).map(|thing| {
+            let best = best(&thing.looks);
+            let at = position(&thing.looks).at;
+            let could = self.views.iter().filter(|view| view.shows(at)).count();
+            let sure = thing.looks.iter().filter(|l| l.sure).count();
+            LetGo { kind: kind_of(&thing.looks), at, score: best.score, looks: thing.looks.len(), sure, could }
+        });
+        let mut all: Vec<LetGo> = open.collect();
+        all.sort_by(|a, b| b.score.total_cmp(&a.score));
+        all
+    }
+
     /// Takes up one frame. `new_id` names a case that is opened.
     pub fn frame(&mut self, view: View, sightings: Vec<Sighted>, mut new_id: impl FnMut() -> Ulid) -> Vec<Finding> {
         self.views.push(view);
@@ -271,6 +296,9 @@ impl Book {
                 self.update(case, index);
                 findings.push(Finding::Refined { case, best: best(&self.things[index].looks) });
             }
+        }
+        for thing in self.let_go() {
+            tracing::debug!(?thing, "seen, and no case");
         }
         self.things.clear();
         self.views.clear();

@@ -25,6 +25,8 @@ const MAKES_UP_ITS_MIND: Duration = Duration::from_secs(10);
 const FRESH: Duration = Duration::from_secs(3);
 /// After the landing, pictures that the camera has and we have not may take so long to be told.
 const LATE_PICTURES: Duration = Duration::from_secs(15);
+/// PX4 may turn for home at its mission's end before it has said that it was there.
+const LATE_ITEM: Duration = Duration::from_secs(2);
 
 /// From the air to the closed dock.
 pub(super) struct Follow<'a> {
@@ -36,6 +38,8 @@ pub(super) struct Follow<'a> {
     /// Until it was up, "on the ground" may be the past.
     was_up: bool,
     said: Instant,
+    /// Since when the drone has been in its return mode, in a flight that should go on.
+    turned: Option<Instant>,
     ordered_home: Option<Instant>,
     /// The order to return has shown, and since then it holds.
     returned: bool,
@@ -69,6 +73,7 @@ impl<'a> Follow<'a> {
             was_up,
             said: now,
             ordered_home: None,
+            turned: None,
             returned: false,
             holds: None,
             ordered_down: None,
@@ -318,12 +323,19 @@ impl<'a> Follow<'a> {
         }
         let landing =
             now.landed == LandedState::Landing || now.mode == Some(FlightMode::Land) || now.is_down_and_disarmed();
+        if now.mode != Some(FlightMode::Return) {
+            self.turned = None;
+        }
         let step = match self.sortie.state {
             // PX4 does that when it hears the station again before its failsafe has made up its mind.
             State::Paused if now.mode == Some(FlightMode::Auto) => {
                 (State::Airborne, "the drone flies on of its own accord".to_owned())
             }
             State::Airborne | State::Paused if now.mode == Some(FlightMode::Return) => {
+                let turned = *self.turned.get_or_insert_with(Instant::now);
+                if !self.flown_whole() && turned.elapsed() < LATE_ITEM {
+                    return Ok(());
+                }
                 (State::Returning, self.of_its_own(now, "returns"))
             }
             // An autopilot that flies home by its mission's last item does not change its mode for that.
