@@ -23,6 +23,9 @@ const LOOKS_NEEDED: usize = 2;
 const SINGLE_LOOK_SCORE: f32 = 0.8;
 /// … and when at least this share of the frames that could have shown it did.
 const SHARE_NEEDED: f64 = 0.5;
+/// … or none surely, but so many frames, and nearly all that could: what is weak in one picture and steady in many is there.
+const STEADY_LOOKS: usize = 5;
+const STEADY_SHARE: f64 = 0.8;
 /// A thing that one look showed surely, and the others did not yet confirm, is looked at so often before it is let go;
 /// one that no look showed surely, so often.
 const LOOKS_IN_DOUBT: usize = 5;
@@ -342,15 +345,14 @@ impl Book {
         let mut sure: Vec<u64> = thing.looks.iter().filter(|l| l.sure).map(|l| l.frame).collect();
         sure.sort_unstable();
         sure.dedup();
-        if sure.is_empty() {
-            return false;
-        }
         let at = position(&thing.looks).at;
         let could = self.views.iter().filter(|view| view.shows(at)).count().max(1);
-        if could > LOOKS_NEEDED && sure.len() < 2 {
+        let share = frames.len() as f64 / could as f64;
+        let steady = frames.len() >= STEADY_LOOKS && share >= STEADY_SHARE;
+        let surely = if could > LOOKS_NEEDED { 2 } else { 1 };
+        if sure.len() < surely && !steady {
             return false;
         }
-        let share = frames.len() as f64 / could as f64;
         if frames.len() >= LOOKS_NEEDED {
             return whole && share >= SHARE_NEEDED;
         }
@@ -673,7 +675,7 @@ mod tests {
     }
 
     #[test]
-    fn weak_looks_support_sure_ones_but_never_make_a_case_alone() {
+    fn a_few_weak_looks_support_sure_ones_but_make_no_case_alone() {
         let (mut book, mut id) = (Book::default(), ids());
         book.begin("s");
         let mut look =
@@ -684,6 +686,24 @@ mod tests {
         assert!(look(3, 0.6).is_empty(), "one sure look of four is too little");
         let opened = look(4, 0.6);
         assert!(matches!(opened[..], [Finding::Opened { case: 0, .. }]), "{opened:?}");
+    }
+
+    #[test]
+    fn what_is_weak_but_steady_in_many_frames_is_believed_and_what_comes_and_goes_is_not() {
+        let weak = |seen: &[bool]| {
+            let (mut book, mut id) = (Book::default(), ids());
+            book.begin("s");
+            let mut opened = 0;
+            for (frame, seen) in seen.iter().enumerate() {
+                let sighted = sighted(Kind::HeavyMachine, frame as u64, at(5.0, 5.0), 0.4);
+                opened += book.frame(view(), if *seen { vec![sighted] } else { vec![] }, &mut id).len();
+            }
+            opened
+        };
+        assert_eq!(weak(&[true; 4]), 0, "four are too few");
+        assert_eq!(weak(&[true; 5]), 1);
+        assert_eq!(weak(&[false, true, true, true, true, true]), 1, "five of six");
+        assert_eq!(weak(&[false, true, false, true, true, true, true]), 0, "five of seven");
     }
 
     #[test]
