@@ -204,6 +204,7 @@ impl Flight<'_> {
                     kind: Kind::of_class(&s.class)?,
                     score: s.score,
                     sure: s.sure,
+                    threshold: s.threshold,
                     located: s.located,
                     stance: Stance { view, height_m: 0.0, height_sigma_m: 0.3 },
                     at_edge: s.at_edge,

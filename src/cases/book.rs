@@ -23,9 +23,12 @@ const LOOKS_NEEDED: usize = 2;
 const SINGLE_LOOK_SCORE: f32 = 0.8;
 /// … and when at least this share of the frames that could have shown it did.
 const SHARE_NEEDED: f64 = 0.5;
-/// … or none surely, but so many frames, and nearly all that could: what is weak in one picture and steady in many is there.
+/// … or none surely, but so many frames, nearly all that could, and all in all nearly surely: what is a little too weak in one
+/// picture and steady in many is there.
 const STEADY_LOOKS: usize = 5;
 const STEADY_SHARE: f64 = 0.8;
+/// The mean score in parts of the threshold.
+const STEADY_STRENGTH: f32 = 0.88;
 /// A thing that one look showed surely, and the others did not yet confirm, is looked at so often before it is let go;
 /// one that no look showed surely, so often.
 const LOOKS_IN_DOUBT: usize = 5;
@@ -38,6 +41,7 @@ pub struct Sighted {
     pub score: f32,
     /// The score reaches the model's threshold for this class.
     pub sure: bool,
+    pub threshold: f32,
     pub located: Located,
     pub stance: Stance,
     /// The picture's edge cut it.
@@ -348,7 +352,8 @@ impl Book {
         let at = position(&thing.looks).at;
         let could = self.views.iter().filter(|view| view.shows(at)).count().max(1);
         let share = frames.len() as f64 / could as f64;
-        let steady = frames.len() >= STEADY_LOOKS && share >= STEADY_SHARE;
+        let strength = thing.looks.iter().map(|l| l.score / l.threshold).sum::<f32>() / thing.looks.len() as f32;
+        let steady = frames.len() >= STEADY_LOOKS && share >= STEADY_SHARE && strength >= STEADY_STRENGTH;
         let surely = if could > LOOKS_NEEDED { 2 } else { 1 };
         if sure.len() < surely && !steady {
             return false;
@@ -535,6 +540,7 @@ mod tests {
             kind,
             score,
             sure: score >= 0.5,
+            threshold: 0.5,
             located: Located {
                 at: place,
                 uncertainty: Ellipse { semi_major_m: 3.0, semi_minor_m: 3.0, bearing_deg: 0.0 },
@@ -690,20 +696,21 @@ mod tests {
 
     #[test]
     fn what_is_weak_but_steady_in_many_frames_is_believed_and_what_comes_and_goes_is_not() {
-        let weak = |seen: &[bool]| {
+        let weak = |seen: &[bool], score| {
             let (mut book, mut id) = (Book::default(), ids());
             book.begin("s");
             let mut opened = 0;
             for (frame, seen) in seen.iter().enumerate() {
-                let sighted = sighted(Kind::HeavyMachine, frame as u64, at(5.0, 5.0), 0.4);
+                let sighted = sighted(Kind::HeavyMachine, frame as u64, at(5.0, 5.0), score);
                 opened += book.frame(view(), if *seen { vec![sighted] } else { vec![] }, &mut id).len();
             }
             opened
         };
-        assert_eq!(weak(&[true; 4]), 0, "four are too few");
-        assert_eq!(weak(&[true; 5]), 1);
-        assert_eq!(weak(&[false, true, true, true, true, true]), 1, "five of six");
-        assert_eq!(weak(&[false, true, false, true, true, true, true]), 0, "five of seven");
+        assert_eq!(weak(&[true; 4], 0.45), 0, "four are too few");
+        assert_eq!(weak(&[true; 5], 0.45), 1);
+        assert_eq!(weak(&[true; 5], 0.4), 0, "too weak all the time");
+        assert_eq!(weak(&[false, true, true, true, true, true], 0.45), 1, "five of six");
+        assert_eq!(weak(&[false, true, false, true, true, true, true], 0.45), 0, "five of seven");
     }
 
     #[test]

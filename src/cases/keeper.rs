@@ -420,6 +420,7 @@ impl Task {
                             kind,
                             score: s.score,
                             sure: s.sure,
+                            threshold: s.threshold,
                             located,
                             stance,
                             at_edge: s.at_edge,

@@ -64,6 +64,7 @@ mod tests {
             class: "garbage".to_owned(),
             score: 0.9,
             sure: true,
+            threshold: 0.5,
             bbox: [490.0, 490.0, 510.0, 510.0],
             at_edge: false,
             located: geo::locate(&camera, &view.pose, [500.0, 500.0], 0.0, 0.3).unwrap(),

@@ -129,6 +129,7 @@ pub fn place(manifest: &Manifest, view: &View, detection: &Detection) -> Option<
         class: class.name.clone(),
         score: detection.score,
         sure: detection.score >= class.threshold,
+        threshold: class.threshold,
         bbox: detection.bbox,
         at_edge: x1 < rim || y1 < rim || x2 > width - rim || y2 > height - rim,
         located,

@@ -14,6 +14,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::decode::Picture;
 use super::detect::{DetectError, Detection, Detector};
 use super::ledger::{Ledger, Rules, Survey, Verdict, View};
 use super::quality::{self, Quality, Unusable};
@@ -99,8 +100,11 @@ struct Done {
     looked: Looked,
 }
 
-/// Makes evidence of a frame: its boxes drawn, as a JPEG.
-pub type Draw = dyn Fn(&super::decode::Picture, &[Detection]) -> Option<Vec<u8>> + Send + Sync;
+/// Width of evidence, unless the frame is smaller.
+const EVIDENCE_WIDTH: u32 = 1920;
+
+/// Makes evidence of a frame, which may have been made smaller for it: its boxes drawn, as a JPEG.
+pub type Draw = dyn Fn(Picture, &[Detection]) -> Option<Vec<u8>> + Send + Sync;
 
 /// How long a silent live source is waited for before `stopped` is asked again.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -300,22 +304,38 @@ fn serve(mut detector: Detector, jobs: &Mutex<Receiver<Job>>, results: &SyncSend
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { order, frame }) = job else { return };
-        let result = look(&mut detector, &frame, draw).map_err(|error| error.to_string());
-        let came = frame.came;
-        let looked = Looked { stamp: frame.stamp, view: frame.view, file: frame.file, result };
+        let Frame { stamp, picture, view, file, came } = frame;
+        let result = look(&mut detector, picture, view, draw).map_err(|error| error.to_string());
+        let looked = Looked { stamp, view, file, result };
         if results.send(Done { order, came, looked }).is_err() {
             return;
         }
     }
 }
 
-fn look(detector: &mut Detector, frame: &Frame, draw: Option<&Draw>) -> Result<Seen, DetectError> {
-    let picture = &frame.picture;
+fn look(
+    detector: &mut Detector,
+    picture: Picture,
+    view: Option<View>,
+    draw: Option<&Draw>,
+) -> Result<Seen, DetectError> {
     let (width, height) = (picture.width(), picture.height());
-    let gsd_m =
-        frame.view.map(|view| geo::ground_sample_distance(&view.camera, &view.pose)).filter(|gsd| gsd.is_finite());
+    let gsd_m = view.map(|view| geo::ground_sample_distance(&view.camera, &view.pose)).filter(|gsd| gsd.is_finite());
     let (to_width, to_height) = detector.scaled_size(width, height, gsd_m)?;
     let scaled = picture.rgb_sized(to_width, to_height).map_err(|error| DetectError::Resize(error.message))?;
+    // The frame itself is let go of before the graph runs: of a 4K frame that is 25 MB.
+    let shown = match draw {
+        Some(_) if width > EVIDENCE_WIDTH => Some(
+            picture
+                .rgb_sized(EVIDENCE_WIDTH, (height * EVIDENCE_WIDTH / width).max(1))
+                .map_err(|error| DetectError::Resize(error.message))?,
+        ),
+        Some(_) => Some(picture),
+        None => {
+            drop(picture);
+            None
+        }
+    };
     let quality = quality::measure(&scaled.pixels());
     if let Some(why) = quality.unusable() {
         return Ok(Seen::Unusable { why, quality });
@@ -324,7 +344,12 @@ fn look(detector: &mut Detector, frame: &Frame, draw: Option<&Draw>) -> Result<S
     for detection in &mut detections {
         detection.stretch([width as f32 / to_width as f32, height as f32 / to_height as f32]);
     }
-    let jpeg = draw.filter(|_| !detections.is_empty()).and_then(|draw| draw(picture, &detections));
+    let jpeg = draw.zip(shown).filter(|_| !detections.is_empty()).and_then(|(draw, shown)| {
+        let by = [shown.width() as f32 / width as f32, shown.height() as f32 / height as f32];
+        let mut marks = detections.clone();
+        marks.iter_mut().for_each(|mark| mark.stretch(by));
+        draw(shown, &marks)
+    });
     Ok(Seen::Found { detections, quality, width, height, jpeg })
 }
 

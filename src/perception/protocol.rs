@@ -113,6 +113,8 @@ pub struct Sighting {
     pub score: f32,
     /// The score reaches the class's threshold; below, it only supports another look at the same thing.
     pub sure: bool,
+    /// The class's threshold.
+    pub threshold: f32,
     pub bbox: [f32; 4],
     /// Whether the picture's edge cuts it: then its centre is not the thing's centre.
     pub at_edge: bool,

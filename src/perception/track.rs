@@ -265,6 +265,7 @@ mod tests {
             class: "vehicle".to_owned(),
             score,
             sure: true,
+            threshold: 0.5,
             bbox: [0.0, 0.0, 40.0, 20.0],
             at_edge: false,
             located: Located {

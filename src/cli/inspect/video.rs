@@ -87,7 +87,7 @@ fn fill(
     let manifest = detectors.first().context("no detector")?.manifest().clone();
     let (input, choice) = open(report, address, args, fixed, lens)?;
     let (classes, drawn) = (manifest.clone(), inspection.out.clone());
-    let draw = move |picture: &Picture, found: &[Detection]| evidence(picture, &classes, found);
+    let draw = move |picture: Picture, found: &[Detection]| evidence(picture, &classes, found);
     let mut tracker = Tracker::default();
     let mut passes = Vec::new();
     // Where each looked-at frame with something in it stands in the report.
@@ -269,21 +269,17 @@ fn take_up(
     Some((Some(image), sightings))
 }
 
-fn evidence(picture: &Picture, manifest: &Manifest, found: &[Detection]) -> Option<Vec<u8>> {
-    const WIDTH: u32 = 1920;
-    let width = picture.width().min(WIDTH);
-    let scale = f64::from(width) / f64::from(picture.width());
-    let height = ((f64::from(picture.height()) * scale).round() as u32).max(1);
-    let rgb = picture.rgb_sized(width, height).ok()?.into_rgb().ok()?;
+fn evidence(picture: Picture, manifest: &Manifest, found: &[Detection]) -> Option<Vec<u8>> {
+    let rgb = picture.into_rgb().ok()?;
     let boxes: Vec<_> = found
         .iter()
         .map(|d| annotate::Box {
-            bbox: d.bbox.map(|v| v * scale as f32),
+            bbox: d.bbox,
             label: format!("{} {:.2}", manifest.classes.get(d.class).map_or("", |c| &c.name), d.score),
             color: annotate::RED,
         })
         .collect();
-    annotate::jpeg(&rgb, &boxes, WIDTH, 85).ok()
+    annotate::jpeg(&rgb, &boxes, rgb.width(), 85).ok()
 }
 
 /// `LAT,LON,HEIGHT,YAW,PITCH[,ROLL]`, the height above take-off.
