@@ -32,7 +32,7 @@ const LOOKS: u8 = 3;
 const PERIOD_S: f64 = 1.0;
 
 /// What became of one video.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Default)]
 pub struct VideoReport {
     pub video: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -331,13 +331,7 @@ mod tests {
             fov: Some(73.0),
             ..InspectArgs::default()
         };
-        let mut report = VideoReport {
-            video: String::new(),
-            reason: None,
-            notes: vec![],
-            counts: Report::default(),
-            passes: vec![],
-        };
+        let mut report = VideoReport::default();
         let told = poses(&video, None, &args(Some("90,-90")), &mut report).unwrap();
         let pose = told.at(1.5).unwrap();
         assert!((pose.height_m - 56.0).abs() < 1e-6 && pose.attitude.pitch_deg < -89.9, "{pose:?}");
@@ -360,13 +354,7 @@ mod tests {
         };
         std::fs::write(folder.path().join("DJI_0002.SRT"), [block(2), block(1), block(30)].concat()).unwrap();
         let args = InspectArgs { look: Some("0,-90".to_owned()), fov: Some(73.0), ..InspectArgs::default() };
-        let mut report = VideoReport {
-            video: String::new(),
-            reason: None,
-            notes: vec![],
-            counts: Report::default(),
-            passes: vec![],
-        };
+        let mut report = VideoReport::default();
         let told = poses(&video, None, &args, &mut report).unwrap();
         assert_eq!(told.at(15.0), None);
         for words in ["1 blocks whose times run backwards", "from 3.0 to 30.0 s"] {
