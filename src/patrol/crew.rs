@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::airspace::{self, Approval, Use};
 use super::config::{Identification, Patrol};
@@ -51,6 +52,8 @@ pub struct Crew {
     pub clock: watch::Receiver<Trust>,
     /// The sortie under way, for everyone who shows it.
     pub current: Arc<watch::Sender<Option<Sortie>>>,
+    /// The station stops.
+    pub stopping: CancellationToken,
 }
 
 impl Crew {
@@ -61,6 +64,15 @@ impl Crew {
     /// The newest sortie, under way or ended.
     pub fn current_sortie(&self) -> watch::Receiver<Option<Sortie>> {
         self.current.subscribe()
+    }
+
+    /// Whether a part that a flight works with has ended, or is about to: by the station's stop, or by a fault for which
+    /// the station is stopped within a second. What such parts do not say any more is no word about the drone or the dock.
+    pub fn is_falling_apart(&self) -> bool {
+        self.stopping.is_cancelled()
+            || self.vehicle.telemetry().has_changed().is_err()
+            || self.dock.state().has_changed().is_err()
+            || self.keeper.harvest().has_changed().is_err()
     }
 
     /// The station's gates as they stand now.

@@ -164,8 +164,13 @@ async fn whole_flight(
 }
 
 impl Crew {
-    /// Records the step, then lets the world know; only then may it be acted on.
+    /// Records the step, then lets the world know; only then may it be acted on. A station that stops takes none any more:
+    /// its flight ends with its task, as after a power cut, and the next start goes on from what is recorded.
     pub(super) async fn step(&self, sortie: &mut Sortie, state: State, reason: &str) -> Result<(), FlightError> {
+        if self.is_falling_apart() {
+            tracing::info!(sortie = sortie.id, ?state, reason, "left to the station's next start");
+            return std::future::pending().await;
+        }
         sortie.become_(state, reason, Timestamp::now())?;
         tracing::info!(sortie = sortie.id, ?state, reason, "sortie");
         self.record(sortie).await
