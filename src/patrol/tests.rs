@@ -311,3 +311,33 @@ async fn a_station_that_stops_while_its_dock_moves_leaves_the_sortie_to_the_next
     flight.abort();
     assert_eq!(rig.recorded("s").await.state, State::DockClosing);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_drone_that_turns_for_home_before_it_says_its_last_item_has_flown_its_whole_way() {
+    let (last, end) = last_item();
+    let rig = rig(Says::flies(last)).await;
+    let _flight = rig.follow(sortie("s", &TO_THE_AIR), true);
+    sleep(Duration::from_secs(3)).await;
+    // As PX4 does: the mode first, the item a second later.
+    rig.say(|says| says.mode = FlightMode::Return);
+    sleep(Duration::from_secs(1)).await;
+    rig.say(|says| says.item = end);
+    let home = rig.until(|s| s.state == State::Returning).await;
+    assert_eq!((home.reason.as_str(), home.early), ("the drone returns", None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drone_that_turns_for_home_and_never_says_its_last_item_returns_of_its_own_accord() {
+    let (last, _) = last_item();
+    let rig = rig(Says::flies(last)).await;
+    let _flight = rig.follow(sortie("s", &TO_THE_AIR), true);
+    sleep(Duration::from_secs(3)).await;
+    let turned = Instant::now();
+    rig.say(|says| says.mode = FlightMode::Return);
+    let home = rig.until(|s| s.state == State::Returning).await;
+    assert_eq!(home.reason, "the drone returns of its own accord");
+    assert_eq!(home.early.as_ref(), Some(&home.reason));
+    // Long enough for a late word, and no longer.
+    let after = turned.elapsed().as_secs_f64();
+    assert!((2.0..5.0).contains(&after), "{after} s");
+}
