@@ -18,13 +18,16 @@ use super::requests::RequestConfig;
 use super::states::Sortie;
 use super::sun;
 use crate::cases::keeper::CaseKeeper;
-use crate::geo::LatLon;
+use crate::geo::{LatLon, distance_m};
 use crate::outbox::Outbox;
 use crate::runtime::clock::Trust;
 use crate::runtime::store::Store;
 use crate::runtime::{disk, latest};
 use crate::vehicle::mission;
 use crate::vehicle::{Dock, Exclusion, Hatch, LandedState, Mission, Telemetry, Vehicle, Weather};
+
+/// A drone in its dock believes to be nearer than this, also between walls.
+const ELSEWHERE_M: f64 = 25.0;
 
 #[derive(Clone)]
 pub struct Crew {
@@ -73,6 +76,13 @@ impl Crew {
             || self.vehicle.telemetry().has_changed().is_err()
             || self.dock.state().has_changed().is_err()
             || self.keeper.harvest().has_changed().is_err()
+    }
+
+    /// Down and disarmed, and nowhere else by what it believes: a dock without a sensor has no more than the drone's word
+    /// for that it is in it.
+    pub fn may_be_in_dock(&self, drone: &Telemetry) -> bool {
+        let elsewhere = drone.position.is_some_and(|fix| distance_m(fix.at, self.dock_at) > ELSEWHERE_M);
+        drone.is_down_and_disarmed() && !elsewhere
     }
 
     /// The station's gates as they stand now.

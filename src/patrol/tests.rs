@@ -341,3 +341,102 @@ async fn a_drone_that_turns_for_home_and_never_says_its_last_item_returns_of_its
     let after = turned.elapsed().as_secs_f64();
     assert!((2.0..5.0).contains(&after), "{after} s");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_drone_that_never_rose_ends_its_sortie_also_when_the_clock_was_set_back() {
+    let rig = rig(Says::stands()).await;
+    let mut never = sortie("s", &TO_THE_AIR);
+    never.started_at = Some(Timestamp::now().checked_add(Span::new().hours(30)).unwrap());
+    let ended = timeout(LONG, rig.follow(never, false)).await.unwrap().unwrap();
+    assert_eq!((ended.state, ended.reason.as_str()), (State::Aborted, "it never left the ground"));
+    assert_eq!(latest(&rig.crew.dock.state()).hatch, Hatch::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drone_that_is_armed_and_never_rises_is_disarmed() {
+    let rig = rig(Says { armed: true, north_m: 0.5, mode: FlightMode::Auto, ..Says::stands() }).await;
+    let flight = rig.follow(sortie("s", &TO_THE_AIR), false);
+    rig.truth.send_modify(|truth| truth.in_dock = true);
+    sleep(Duration::from_secs(60)).await;
+    assert!(!rig.was_told(MavCmd::MAV_CMD_COMPONENT_ARM_DISARM));
+    let ended = timeout(LONG, flight).await.unwrap().unwrap();
+    assert_eq!((ended.state, ended.reason.as_str()), (State::Aborted, "it never left the ground"));
+    assert!(rig.was_told(MavCmd::MAV_CMD_COMPONENT_ARM_DISARM));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drone_that_was_called_home_before_a_crash_and_flies_on_is_called_again() {
+    for (mode, obeys) in [(FlightMode::Auto, true), (FlightMode::Hold, true)] {
+        let rig = rig(Says { mode, obeys, ..Says::flies(4) }).await;
+        let mut called = sortie("s", &[&TO_THE_AIR[..], &[State::Returning]].concat());
+        called.early = Some("called back by 李".to_owned());
+        let _flight = tokio::spawn(adopt(rig.crew.clone(), called, None, reins()));
+        let home = rig.until(|s| s.state == State::Returning).await;
+        assert_eq!(home.reason, "called back by 李");
+        let mut telemetry = rig.crew.vehicle.telemetry();
+        let turns = telemetry.wait_for(|t| t.mode == Some(FlightMode::Return));
+        timeout(LONG, turns).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drone_that_turned_for_home_and_flies_its_mission_again_is_called_home() {
+    let rig = rig(Says::flies(4)).await;
+    let _flight = rig.follow(sortie("s", &TO_THE_AIR), true);
+    rig.say(|says| says.mode = FlightMode::Return);
+    rig.until(|s| s.state == State::Returning && s.early.is_some()).await;
+    assert!(!rig.was_told(MavCmd::MAV_CMD_NAV_RETURN_TO_LAUNCH), "it came by itself");
+    rig.say(|says| says.mode = FlightMode::Auto);
+    let mut telemetry = rig.crew.vehicle.telemetry();
+    timeout(LONG, telemetry.wait_for(|t| t.mode == Some(FlightMode::Auto))).await.unwrap().unwrap();
+    let turns = telemetry.wait_for(|t| t.mode == Some(FlightMode::Return));
+    timeout(LONG, turns).await.unwrap().unwrap();
+    assert!(rig.was_told(MavCmd::MAV_CMD_NAV_RETURN_TO_LAUNCH));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drone_that_does_not_take_the_return_is_landed_only_if_it_is_known_to_be_lost() {
+    let cases = [(None, false), (Some(GpsFixType::GPS_FIX_TYPE_NO_FIX), true)];
+    for (fix, lands) in cases {
+        let rig = rig(Says { fix, obeys: false, ..Says::flies(4) }).await;
+        let mut reins = reins();
+        reins.cancel.cancel();
+        let (crew, mut called) = (rig.crew.clone(), sortie("s", &TO_THE_AIR));
+        let _flight = tokio::spawn(async move {
+            Follow::new(&crew, &mut called, &way(), LONG, true).run(&mut reins).await.unwrap();
+        });
+        rig.until(|s| s.state == State::Returning).await;
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(rig.was_told(MavCmd::MAV_CMD_NAV_LAND), lands, "{fix:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_dock_does_not_close_while_the_drone_believes_itself_elsewhere() {
+    for (north_m, closes) in [(80.0, false), (5.0, true)] {
+        let rig = rig(Says { north_m: 0.0, ..Says::stands() }).await;
+        rig.crew.dock.open().await.unwrap();
+        rig.say(|says| says.north_m = north_m);
+        sleep(Duration::from_secs(3)).await;
+        let open = sortie("s", &[State::Gating, State::DockOpening]);
+        let ended = adopt(rig.crew.clone(), open, None, reins()).await;
+        assert_eq!(ended.state, State::Refused);
+        assert_eq!((rig.closings() > 0, ended.reason.contains("stays open")), (closes, !closes), "{}", ended.reason);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_several_sorties_without_an_end_the_newest_is_taken_up_and_the_others_get_one() {
+    let rig = rig(Says::stands()).await;
+    for (id, states) in [("1", &TO_THE_AIR[..]), ("2", &TO_THE_AIR[..1]), ("3", &TO_THE_AIR[..2])] {
+        rig.crew.store.put(Table::Sorties, id, &sortie(id, states)).await.unwrap();
+    }
+    let calendar = Calendar { zone: TimeZone::UTC, holidays: Vec::new() };
+    let (crew, current) = (rig.crew.clone(), rig.crew.current_sortie());
+    let _dispatcher = dispatcher::spawn(crew, current, Vec::new(), calendar, rig.crew.stopping.clone()).await.unwrap();
+    rig.until(|s| s.id == "3" && s.state.is_terminal()).await;
+    for (id, state) in [("1", State::Lost), ("2", State::Refused), ("3", State::Refused)] {
+        let ended = rig.recorded(id).await;
+        assert_eq!(ended.state, state, "{id}: {:?}", ended.steps);
+    }
+}
