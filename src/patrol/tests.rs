@@ -252,6 +252,11 @@ impl Rig {
         })
     }
 
+    fn stop(&self) {
+        self.drone.abort();
+        self.crew.stopping.cancel();
+    }
+
     /// The sortie once it shows.
     async fn until(&self, shows: impl Fn(&Sortie) -> bool) -> Sortie {
         let mut current = self.crew.current_sortie();
@@ -282,7 +287,7 @@ async fn a_station_that_stops_ends_no_flight_and_its_next_start_does() {
     let flight = rig.follow(sortie("s", &[&TO_THE_AIR[..], &[State::Returning]].concat()), true);
     rig.say(|says| *says = Says::stands());
     rig.until(|s| s.state == State::Landing).await;
-    rig.crew.stopping.cancel();
+    rig.stop();
     // The parts are gone within moments; a process takes seconds to end.
     sleep(Duration::from_secs(30)).await;
     assert!(!flight.is_finished());
@@ -306,7 +311,7 @@ async fn a_station_that_stops_while_its_dock_moves_leaves_the_sortie_to_the_next
     rig.until(|s| s.state == State::DockClosing).await;
     let mut hatch = rig.crew.dock.state();
     hatch.wait_for(|dock| dock.hatch == Hatch::Closing).await.unwrap();
-    rig.crew.stopping.cancel();
+    rig.stop();
     sleep(Duration::from_secs(30)).await;
     flight.abort();
     assert_eq!(rig.recorded("s").await.state, State::DockClosing);
@@ -366,8 +371,8 @@ async fn a_drone_that_is_armed_and_never_rises_is_disarmed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_drone_that_was_called_home_before_a_crash_and_flies_on_is_called_again() {
-    for (mode, obeys) in [(FlightMode::Auto, true), (FlightMode::Hold, true)] {
-        let rig = rig(Says { mode, obeys, ..Says::flies(4) }).await;
+    for mode in [FlightMode::Auto, FlightMode::Hold] {
+        let rig = rig(Says { mode, ..Says::flies(4) }).await;
         let mut called = sortie("s", &[&TO_THE_AIR[..], &[State::Returning]].concat());
         called.early = Some("called back by 李".to_owned());
         let _flight = tokio::spawn(adopt(rig.crew.clone(), called, None, reins()));
