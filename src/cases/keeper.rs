@@ -441,7 +441,6 @@ impl Task {
                         Some(Sighted {
                             kind,
                             score: s.score,
-                            sure: s.sure,
                             threshold: s.threshold,
                             located,
                             stance,

@@ -63,7 +63,6 @@ mod tests {
         let sighting = Sighting {
             class: "garbage".to_owned(),
             score: 0.9,
-            sure: true,
             threshold: 0.5,
             bbox: [490.0, 490.0, 510.0, 510.0],
             at_edge: false,
