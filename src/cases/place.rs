@@ -70,6 +70,7 @@ mod tests {
             centre_height_m: 0.0,
             centre_height_sigma_m: 0.3,
             experimental: false,
+            sure: true,
         };
         let east = |l: &Located| LocalFrame::new(HERE).to_enu(l.at)[0];
         let (located, stance, on) = place(Some(&terrain), &sighting, &view).unwrap();
