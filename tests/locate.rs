@@ -461,7 +461,8 @@ fn real_pictures_and_tables_are_not_called_contradictory() {
     for table in [thunderstorm(&a, false), thunderstorm(&a, true), tuniu(&b), brighton(&c)] {
         for row in &table.rows {
             let status = table.text(row, "status");
-            assert!(matches!(status, "ok" | "ok;outlier"), "{status}");
+            // Tuniu's are copies of a quarter of the size, which nothing in them tells from parts.
+            assert!(matches!(status, "ok" | "ok;outlier" | "ok;resized"), "{status}");
         }
     }
     let Some(photos) = data("photos") else { return };
