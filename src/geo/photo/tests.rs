@@ -378,11 +378,11 @@ fn a_picture_that_was_cropped_stretched_or_turned_is_refused() {
     // A smaller copy of the whole is the same picture; that it is one and no part cut out is told to be taken on trust.
     let copy = read(&jpeg(400, 300, Some(&was(4000, 3000)), Some(&packet(FULL)))).unwrap();
     assert!(!copy.edited && (copy.camera.fx - 4.73 / 6.3269 * 400.0).abs() < 1e-9);
-    assert!(copy.doubts == [Doubt::Resized] && copy.notes.iter().any(|n| n.contains("4000 × 3000")), "{copy:?}");
+    assert!(copy.doubts.contains(&Doubt::Resized) && copy.notes.iter().any(|n| n.contains("4000 × 3000")), "{copy:?}");
     // A larger one cannot be a part.
     let calibrated = format!(r#"{FULL} d:CalibratedFocalLength="150""#);
     let larger = read(&jpeg(400, 300, Some(&was(200, 150)), Some(&packet(&calibrated)))).unwrap();
-    assert!(larger.doubts.is_empty() && larger.camera.fx == 300.0, "{larger:?}");
+    assert!(!larger.doubts.contains(&Doubt::Resized) && larger.camera.fx == 300.0, "{larger:?}");
     assert!(larger.notes.iter().any(|n| n.contains("200 × 150")), "{:?}", larger.notes);
     let cropped = format!(r#"{FULL} xmlns:crs="http://ns.adobe.com/camera-raw-settings/1.0/" crs:HasCrop="True""#);
     assert_eq!(read_with(&cropped).unwrap_err(), PhotoError::Cropped);
