@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use super::adjust;
-use super::belief::Belief;
+use super::belief::{self, Belief};
 use super::kinds::Kind;
 use super::place::Stance;
 use super::register::Register;
@@ -19,7 +19,7 @@ use crate::geo::{self, LatLon, Located};
 pub use crate::perception::ledger::View;
 
 /// A thing that one look showed surely, and the others did not yet confirm, is looked at so often before it is let go;
-/// one that no look showed surely, so often.
+/// one that no look showed surely, so often; what is less than an even chance is not looked at for its own sake.
 const LOOKS_IN_DOUBT: usize = 5;
 const LOOKS_AT_WEAK: usize = 3;
 
@@ -215,7 +215,12 @@ impl Book {
         let doubtful = self.things.iter().filter(|thing| thing.case.is_none()).filter_map(|thing| {
             let at = position(&thing.looks).at;
             let looks = self.views.iter().filter(|view| view.shows(at)).count();
-            let most = if thing.looks.iter().any(|l| l.strength() >= 1.0) { LOOKS_IN_DOUBT } else { LOOKS_AT_WEAK };
+            let strongest = thing.looks.iter().map(Sighted::strength).fold(0.0, f32::max);
+            let most = match strongest {
+                s if s >= 1.0 => LOOKS_IN_DOUBT,
+                s if s >= belief::BREAK_EVEN => LOOKS_AT_WEAK,
+                _ => 0,
+            };
             (looks < most).then_some((at, looks + 1))
         });
         doubtful.collect()
