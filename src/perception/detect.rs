@@ -82,6 +82,11 @@ impl Detector {
         self.graph.inference_time()
     }
 
+    /// Pixels that went into the graph so far, padding included.
+    pub fn fed_pixels(&self) -> u64 {
+        self.graph.fed_pixels()
+    }
+
     /// Finds things in `picture`. `gsd_m` is the ground size of one of its pixels; without it the picture is taken
     /// as it is, which finds only things that happen to have the size the model knows.
     pub fn detect(&mut self, picture: &RgbImage, gsd_m: Option<f64>) -> Result<Vec<Detection>, DetectError> {

@@ -244,7 +244,7 @@ struct Station {
 }
 
 fn rules() -> Rules {
-    Rules { shadow_frames: 8, trial_frames: 8, things: 4, slower: 20.0, ..Rules::default() }
+    Rules { shadow_frames: 8, trial_frames: 8, things: 4, ..Rules::default() }
 }
 
 impl Station {

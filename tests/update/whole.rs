@@ -68,7 +68,7 @@ async fn a_flying_station_takes_a_release_over_the_air_and_tells_upstream_every_
     let config = dir.path().join("sim/config.toml");
     let mut text = std::fs::read_to_string(&config).unwrap();
     text.push_str(&format!(
-        "\n[update]\nurl = \"{url}\"\nroot = \"{}\"\ngroup = \"roofs\"\n[update.watch]\nshadow_frames = 5\ntrial_frames = 5\nthings = 2\nslower = 50.0\n",
+        "\n[update]\nurl = \"{url}\"\nroot = \"{}\"\ngroup = \"roofs\"\n[update.watch]\nshadow_frames = 5\ntrial_frames = 5\nthings = 2\n",
         path("site/metadata/1.root.json")
     ));
     std::fs::write(&config, text).unwrap();
