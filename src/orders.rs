@@ -19,6 +19,7 @@ use crate::runtime::clock::Trust;
 use crate::runtime::{disk, latest};
 use crate::station::Station;
 use crate::update::UpdateError;
+use crate::update::promote::Goal;
 use crate::uplink::Incoming;
 use crate::uplink::commands::{Envelope, Execute, Outcome, Scope};
 
@@ -103,7 +104,12 @@ impl Orders {
                     Outcome::Refused("args.folder is missing: name a folder of the station's own computer".to_owned())
                 }
             },
-            "model.promote" => updated(self.station.updates.promote(envelope.operator.clone()).await),
+            "model.promote" => match promotion(&envelope.args) {
+                Ok((release, to)) => {
+                    updated(self.station.updates.promote(envelope.operator.clone(), release, to).await)
+                }
+                Err(fault) => Outcome::Refused(fault),
+            },
             "model.rollback" => match envelope.args["reason"].as_str().map(str::trim).filter(|r| !r.is_empty()) {
                 Some(reason) => {
                     let release = envelope.args["release"].as_str().map(str::to_owned);
@@ -269,6 +275,19 @@ pub fn rules_digest(checked: &Checked) -> String {
     digest.update(json!([cases.code_system, cases.kinds]).to_string());
     digest.update(register);
     hex::encode(digest.finalize())
+}
+
+/// Which release, and how far. By its name alone: an order that is given again must not move what came after.
+fn promotion(args: &Value) -> Result<(String, Goal), String> {
+    let Some(release) = args["release"].as_str() else {
+        return Err("args.release is missing: name the release, `aerie model list` says which is under way".to_owned());
+    };
+    let to = match &args["to"] {
+        Value::Null => Goal::Trial,
+        to => serde_json::from_value(to.clone())
+            .map_err(|_| format!("args.to {to} is neither \"trial\" nor \"committed\""))?,
+    };
+    Ok((release.to_owned(), to))
 }
 
 fn updated(done: Result<String, UpdateError>) -> Outcome {

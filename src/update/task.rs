@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::compare::{Tally, Verdict};
 use super::ledger::{Ledger, LedgerError};
 use super::origin::{Folder, Origin, Web};
+use super::promote::{Goal, Watched};
 use super::release::Kind;
 use super::search::Found;
 use super::start::Prepared;
@@ -175,8 +176,10 @@ impl Task {
                     self.stuck(&error);
                 }
             }
-            Request::Promote { by, reply } => {
-                let done = self.step(Kind::Model, Event::Promoted { by }).await.map(|said| said.1);
+            Request::Promote { by, release, to, reply } => {
+                let watched = self.watched(to);
+                let event = Event::Promoted { by, release, to, watched };
+                let done = self.step(Kind::Model, event).await.map(|said| said.1);
                 if done.is_ok() {
                     self.abandon_watch();
                     self.bring_in_charge().await;
@@ -198,6 +201,18 @@ impl Task {
             }
         }
         self.show().await;
+    }
+
+    /// What the shadow or the trial under way has shown so far.
+    fn watched(&self, to: Goal) -> Watched {
+        let rules = &self.prepared.options.config.watch;
+        let tally = match &self.work {
+            Some(Work::Shadow { so_far, .. }) => latest(so_far),
+            Some(Work::Trial { tally, .. }) => tally.clone(),
+            _ => Tally::default(),
+        };
+        let wanted = if to == Goal::Trial { rules.shadow_frames } else { rules.trial_frames };
+        Watched { frames: tally.frames.saturating_sub(tally.failed), wanted, so_far: tally.so_far() }
     }
 
     fn stuck(&mut self, error: &UpdateError) {

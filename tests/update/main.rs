@@ -23,6 +23,7 @@ use aerie::runtime::clock::Trust;
 use aerie::sim::town::render::Renderer;
 use aerie::sim::town::{Town, TruePose};
 use aerie::update::compare::Rules;
+use aerie::update::promote::Goal;
 use aerie::update::publish::{Days, Done, Keys, Workshop};
 use aerie::update::release::{Demands, Kind};
 use aerie::update::states::{Record, Stage};
@@ -345,6 +346,16 @@ impl Station {
         }
     }
 
+    /// Until the release under way has looked at so many frames.
+    async fn watched(&self, stage: &str, frames: u32) {
+        let view = self.updates.view();
+        let so_far = || -> Option<u32> {
+            let doing = view.borrow().doing.clone()?;
+            doing.strip_prefix(&format!("{stage}: "))?.split(' ').next()?.parse().ok()
+        };
+        self.until(&format!("{frames} frames of the {stage}"), |_| so_far().filter(|n| *n >= frames).map(|_| ())).await;
+    }
+
     async fn committed(&self, version: &str) {
         self.until(&format!("{version} is committed"), |record| {
             record.committed.as_ref().filter(|c| c.version == version).map(|_| ())
@@ -556,15 +567,25 @@ async fn a_withdrawn_release_leaves_even_after_it_was_committed_and_a_person_can
     let own = Manifest::read(&model_dir(None)).unwrap().version;
     let station =
         Station::start_with(tempfile::tempdir().unwrap(), &publisher, Some(url), Path::new(AERIE), |config| {
-            (config.watch.shadow_frames, config.watch.trial_frames) = (1_000_000, 1_000_000);
+            (config.watch.shadow_frames, config.watch.trial_frames) = (300, 300);
         })
         .await;
     let release = publisher.publish("3.0", |_, _| {});
     station.updates.check().await.unwrap();
     station.until("it looks along", |r| r.candidate.as_ref().filter(|c| c.stage == Stage::Shadow).map(|_| ())).await;
-    station.updates.promote("chief".to_owned()).await.unwrap();
+    let promote = |to| station.updates.promote("chief".to_owned(), release.clone(), to);
+    let soon = promote(Goal::Trial).await.unwrap_err().to_string();
+    assert!(soon.contains("at least 30 of the 300 are wanted"), "{soon}");
+    station.watched("shadow", 30).await;
+    let said = promote(Goal::Trial).await.unwrap();
+    assert!(said.contains("of 300 live frames"), "{said}");
     station.until("it is in charge", |_| (station.running().as_deref() == Some("3.0")).then_some(())).await;
-    station.updates.promote("chief".to_owned()).await.unwrap();
+    let twice = promote(Goal::Trial).await.unwrap_err().to_string();
+    assert!(twice.contains("in charge already, on trial") && twice.contains("--commit"), "{twice}");
+    let soon = promote(Goal::Committed).await.unwrap_err().to_string();
+    assert!(soon.contains("at least 30 of the 300 are wanted"), "{soon}");
+    station.watched("trial", 30).await;
+    promote(Goal::Committed).await.unwrap();
     station.committed("3.0").await;
     publisher.workshop().halt("roofs", Kind::Model, "eight false cases", Some(&release)).unwrap();
     station.updates.check().await.unwrap();
