@@ -119,7 +119,11 @@ pub enum Event {
     },
     /// Counted before the second child is started.
     ShadowBegun,
-    /// Counted before the model is loaded in charge: the first time, and at each start of the station.
+    /// Counted before the model is loaded in charge, for the first time.
+    ShadowPassed {
+        report: String,
+    },
+    /// The same at each start of the station, and of what has no shadow.
     Loading,
     TrialPassed {
         report: String,
@@ -165,7 +169,7 @@ pub struct Facts {
 /// Why an event changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    #[error("release {release} was refused on {at}: {reason}")]
+    #[error("release {release} was refused on {at:.0}: {reason}")]
     Known { release: Box<Release>, at: Timestamp, reason: String },
     #[error("release {0} is committed already")]
     Committed(Box<Release>),
@@ -331,13 +335,14 @@ fn onward(next: &mut Record, event: &Event, facts: Facts) -> Result<String, Refu
             go(Stage::Shadow);
             format!("{release} looks along, unheard")
         }
-        (Stage::Shadow, Event::Loading) => {
+        (Stage::Shadow, Event::Loading | Event::ShadowPassed { .. }) => {
             if !facts.fresh {
                 return Err(Refused::Expired);
             }
             candidate.loads = 1;
             go(Stage::Trial);
-            format!("{release} is in charge, on trial")
+            let report = if let Event::ShadowPassed { report } = event { format!(": {report}") } else { String::new() };
+            format!("{release} is in charge, on trial{report}")
         }
         (Stage::Trial, Event::Loading) => {
             if candidate.loads >= LOADS {
@@ -393,6 +398,7 @@ impl Event {
             Event::ProbeBegun => "a probe",
             Event::ProbePassed { .. } => "a passed probe",
             Event::ShadowBegun => "a shadow",
+            Event::ShadowPassed { .. } => "a passed shadow",
             Event::Loading => "a load",
             Event::TrialPassed { .. } => "a passed trial",
             Event::Failed { .. } => "a failure",
@@ -428,7 +434,7 @@ pub(super) mod tests {
             Event::ProbeBegun,
             Event::ProbePassed { report: report() },
             Event::ShadowBegun,
-            Event::Loading,
+            Event::ShadowPassed { report: report() },
             Event::TrialPassed { report: report() },
         ]
     }
@@ -542,6 +548,7 @@ pub(super) mod tests {
             Just(Event::ProbePassed { report: String::new() }),
             Just(Event::ShadowBegun),
             Just(Event::Loading),
+            Just(Event::ShadowPassed { report: String::new() }),
             Just(Event::TrialPassed { report: String::new() }),
             Just(Event::Failed { reason: "bad".into() }),
             letter.prop_map(|l| Event::Withdrawn { digest: release(l).digest, reason: "bad".into() }),

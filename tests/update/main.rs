@@ -23,6 +23,7 @@ use aerie::runtime::clock::Trust;
 use aerie::sim::town::render::Renderer;
 use aerie::sim::town::{Town, TruePose};
 use aerie::update::compare::Rules;
+use aerie::update::ledger::Ledger;
 use aerie::update::promote::Goal;
 use aerie::update::publish::{Days, Done, Keys, Workshop};
 use aerie::update::release::{Demands, Kind};
@@ -346,6 +347,11 @@ impl Station {
         }
     }
 
+    fn print_trail(&self) {
+        let ledger = Ledger::look(self.dir.as_ref().unwrap().path()).unwrap();
+        ledger.newest(100).unwrap().iter().rev().for_each(|entry| println!("{}", entry.said));
+    }
+
     /// Until the release under way has looked at so many frames.
     async fn watched(&self, stage: &str, frames: u32) {
         let view = self.updates.view();
@@ -408,6 +414,7 @@ async fn a_release_goes_from_the_publisher_to_charge_and_a_bad_one_comes_back_by
     assert!(said.contains("1.1"), "{said}");
     station.committed("1.1").await;
     assert_eq!(station.running().as_deref(), Some("1.1"));
+    station.print_trail();
 
     // Its publisher was as wrong as the model: golden pictures that fit it, classes that mean something else.
     publisher.publish_with(
