@@ -170,6 +170,13 @@ impl Task {
                     }
                 }
             },
+            Request::Add { folder, reply } if !folder.join("metadata/timestamp.json").is_file() => {
+                let what = if folder.is_dir() { "holds no metadata/timestamp.json" } else { "is not there" };
+                drop(reply.send(Err(UpdateError::Wrong(format!(
+                    "{} {what}; name a folder that `aerie model publish init` made, on the station's own computer",
+                    folder.display()
+                )))));
+            }
             Request::Add { folder, reply } => {
                 let folder: Arc<dyn Origin> = Arc::new(Folder::new(&folder));
                 if let Err(error) = self.search(Arc::clone(&folder), Some(folder), vec![reply]).await {
@@ -451,12 +458,21 @@ impl Task {
     /// One step, on the disk when it returns; the record after it, and what is said of it.
     pub(super) async fn step(&mut self, kind: Kind, event: Event) -> Result<(Record, String), UpdateError> {
         let facts = self.facts();
+        // What the last look said of a release is not so any more.
+        let makes_old = matches!(
+            event,
+            Event::Failed { .. } | Event::RolledBack { .. } | Event::Promoted { .. } | Event::TrialPassed { .. }
+        );
         let step = self.with_ledger(move |ledger| {
             let record = ledger.step(kind, &event, facts)?;
             let said = ledger.newest(1)?.pop().map(|e| e.said).unwrap_or_default();
             Ok((record, said))
         });
-        step.await
+        let done = step.await?;
+        if makes_old {
+            self.view.send_modify(|v| v.last_look = None);
+        }
+        Ok(done)
     }
 
     pub(super) async fn with_ledger<T: Send + 'static>(

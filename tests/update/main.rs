@@ -434,7 +434,9 @@ async fn a_release_goes_from_the_publisher_to_charge_and_a_bad_one_comes_back_by
     assert_eq!(station.running().as_deref(), Some("1.1"));
 
     // Refused for good.
-    let said = station.updates.check().await.unwrap();
+    let said = station.updates.check().await.unwrap_err().to_string();
+    assert!(said.contains("was refused"), "{said}");
+    let said = station.updates.add(publisher.repo()).await.unwrap_err().to_string();
     assert!(said.contains("was refused"), "{said}");
     station.assert_no_frame_lost();
     println!("longest gap {:?}", station.longest_gap());
@@ -529,7 +531,9 @@ async fn each_bad_model_is_stopped_at_its_stage_by_itself_and_no_frame_is_lost()
             "dies-in-charge" => drop(publisher.publish_with(version, |_, _| {}, card("crash-in-charge"))),
             other => panic!("{other}"),
         }
-        station.updates.check().await.unwrap();
+        // One that is too large is refused in the same breath.
+        let looked = station.updates.check().await;
+        assert_eq!(looked.is_err(), *version == "too-large", "{version}: {looked:?}");
         let (at, why) = station.refused(version).await;
         println!("{version}: {at:?}: {why}");
         assert_eq!(at, Some(*stage), "{version}: {why}");
@@ -564,7 +568,13 @@ async fn a_stick_brings_a_release_with_the_same_checks_and_a_pulled_one_is_taken
     station.committed("2.0").await;
     // A folder that is no repository.
     let nowhere = tempfile::tempdir().unwrap();
-    assert!(station.updates.add(nowhere.path().to_owned()).await.is_err());
+    let said = station.updates.add(nowhere.path().to_owned()).await.unwrap_err().to_string();
+    assert!(said.contains("holds no metadata/timestamp.json; name a folder that"), "{said}");
+    // The same again is no failure, and what a person gave up is not said to be here any more.
+    let said = station.updates.add(publisher.repo()).await.unwrap();
+    assert!(said.contains("is committed already"), "{said}");
+    station.updates.roll_back("chief".to_owned(), "why not".to_owned(), Some(release)).await.unwrap();
+    assert_eq!(station.updates.view().borrow().last_look, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
