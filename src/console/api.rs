@@ -281,7 +281,9 @@ async fn order_model(
         return Err(no.remedy("check, add, promote or rollback"));
     }
     let (origin, operator) = caller(&headers);
-    let args = json!({"folder": query.folder, "reason": query.reason, "release": query.release, "to": query.to});
+    let ModelQuery { folder, reason, release, to } = query;
+    let said = [("folder", folder), ("reason", reason), ("release", release), ("to", to)];
+    let args: Value = said.into_iter().filter_map(|(key, value)| Some((key.to_owned(), Value::from(value?)))).collect();
     let done = command(&api, &format!("model.{order}"), args, origin, operator).await;
     done.map_err(|no| no.remedy("`aerie model list` says where its updates stand"))
 }
