@@ -58,7 +58,12 @@ pub struct Detector {
 
 impl Detector {
     pub fn load(dir: &Path, options: &Options) -> Result<Detector, DetectError> {
-        Ok(Detector { graph: Graph::load(dir, options)?, dir: dir.to_owned(), floor: 1.0, candidates: Vec::new() })
+        Ok(Detector::of(Graph::load(dir, options)?, dir))
+    }
+
+    /// With a graph that is loaded already; `dir` is where its model lies.
+    pub fn of(graph: Graph, dir: &Path) -> Detector {
+        Detector { graph, dir: dir.to_owned(), floor: 1.0, candidates: Vec::new() }
     }
 
     /// Gives weaker detections too, down to `floor` times their class's threshold: for callers that see a thing several
