@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::common::{StationArgs, moment, say, say_json, table};
+use super::common::{StationArgs, moment_utc, say, say_json, table};
 use super::patrol::in_path;
 use crate::station::state_dir;
 use crate::update::ledger::Ledger;
@@ -118,7 +118,7 @@ fn trail(config: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
     } else {
         let rows: Vec<_> = entries
             .iter()
-            .map(|e| vec![e.n.to_string(), moment(&e.at.as_str().into()), e.kind.clone(), e.said.clone()])
+            .map(|e| vec![e.n.to_string(), moment_utc(&e.at.as_str().into()), e.kind.clone(), e.said.clone()])
             .collect();
         say(&table(&["n", "at", "kind", "what"], &rows))?;
         match broken {
@@ -158,7 +158,7 @@ fn listed(known: &Value) -> String {
             said.push_str(&format!(
                 "  under way  {release}: {}, since {}\n",
                 text(&under_way["stage"]),
-                moment(&under_way["since"])
+                moment_utc(&under_way["since"])
             ));
         }
         for refused in kind["refused"].as_object().into_iter().flat_map(|r| r.values()) {
@@ -176,7 +176,7 @@ fn listed(known: &Value) -> String {
     ] {
         if update[key].is_string() {
             let value = if key.starts_with("fresh") || key.starts_with("refresh") {
-                moment(&update[key])
+                moment_utc(&update[key])
             } else {
                 text(&update[key]).to_owned()
             };
