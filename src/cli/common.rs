@@ -57,13 +57,9 @@ pub fn say_json(value: &Value) -> anyhow::Result<()> {
     Ok(say(&serde_json::to_string_pretty(value)?)?)
 }
 
-/// An error with its causes; a cause that the text before it already says is not said twice.
+/// An error with its causes, each said once.
 pub fn told(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
-        "" => cause,
-        before if before.contains(&cause) => said,
-        before => format!("{before}: {cause}"),
-    })
+    crate::runtime::told(&**error)
 }
 
 /// Plain columns: a head, then the rows.
