@@ -613,6 +613,7 @@ async fn a_withdrawn_release_leaves_even_after_it_was_committed_and_a_person_can
     station.assert_no_frame_lost();
 }
 
+mod busy;
 mod commands;
 mod cuts;
 mod full;
