@@ -20,11 +20,20 @@ impl Ellipse {
         }
     }
 
-    /// The same, widened until it holds a place that far east and north of its middle.
+    /// The same, widened until it holds another one as well, whose middle lies that far east and north of its own: a place
+    /// that is told in two ways is in the one ellipse or in the other.
     #[must_use]
-    pub fn holding(&self, [east, north]: [f64; 2]) -> Self {
+    pub fn holding(&self, other: &Self, [east, north]: [f64; 2]) -> Self {
         let way = nalgebra::Vector2::new(east, north);
-        Self::from_covariance(&(self.covariance() + way * way.transpose() / CHI2_95))
+        let (own, others) = (self.covariance(), other.covariance());
+        // As wide as the wider of both in every direction.
+        let more = nalgebra::SymmetricEigen::new(others - own);
+        let wider =
+            own + nalgebra::SymmetricEigen { eigenvalues: more.eigenvalues.map(|v| v.max(0.0)), ..more }.recompose();
+        // To the other one's far rim, not to its middle.
+        let rim_m = way.try_normalize(0.0).map_or(0.0, |u| (CHI2_95 * (u.transpose() * others * u)[0]).sqrt());
+        let way = way * (1.0 + rim_m / way.norm().max(f64::MIN_POSITIVE));
+        Self::from_covariance(&(wider + way * way.transpose() / CHI2_95))
     }
 
     /// The covariance over (east, north), square metres.
@@ -58,10 +67,23 @@ mod tests {
     #[test]
     fn widened_for_a_place_it_holds_it_and_is_no_larger_than_that_needs() {
         let e = Ellipse { semi_major_m: 7.0, semi_minor_m: 2.0, bearing_deg: 30.0 };
-        let wide = e.holding([80.0, -60.0]);
-        let way = nalgebra::Vector2::new(80.0, -60.0);
-        let off = (way.transpose() * wide.covariance().try_inverse().unwrap() * way)[0];
-        assert!(off <= CHI2_95 && wide.semi_major_m < 102.0 && wide.semi_minor_m <= 7.0, "{wide:?}");
+        let other = Ellipse { semi_major_m: 9.0, semi_minor_m: 3.0, bearing_deg: 100.0 };
+        let wide = e.holding(&other, [80.0, -60.0]);
+        let information = wide.covariance().try_inverse().unwrap();
+        // Both, all along their rims; a corner of the far one may stick out by a tenth.
+        for (ellipse, middle) in [(e, [0.0, 0.0]), (other, [80.0, -60.0])] {
+            let (s, c) = ellipse.bearing_deg.to_radians().sin_cos();
+            for i in 0..36 {
+                let (a, b) = (f64::from(i) * 10.0).to_radians().sin_cos();
+                let (along, across) = (a * ellipse.semi_major_m, b * ellipse.semi_minor_m);
+                let at = nalgebra::Vector2::new(middle[0] + along * s + across * c, middle[1] + along * c - across * s);
+                let off = (at.transpose() * information * at)[0];
+                assert!(off <= 1.21 * CHI2_95, "{off} at {at:?} of {wide:?}");
+            }
+        }
+        assert!(wide.semi_major_m < 112.0 && wide.semi_minor_m <= 9.0, "{wide:?}");
+        let same = e.holding(&e, [0.0, 0.0]);
+        assert!((same.semi_major_m - 7.0).abs() < 1e-9 && (same.semi_minor_m - 2.0).abs() < 1e-9, "{same:?}");
     }
 
     #[test]

@@ -124,8 +124,12 @@ const UNDULATIONS_M: std::ops::RangeInclusive<f64> = -115.0..=95.0;
 /// Two heights of one camera may differ by this beside the geoid: grids and roundings.
 const HEIGHTS_AGREE_M: f64 = 5.0;
 
-/// By how much an ellipsoidal height and one above the sea contradict each other; without a geoid, by how much more than
-/// the sea lies from the ellipsoid anywhere.
+/// Beyond this nothing is left of a camera's height: drones fly some 100 m above the ground, and mixed-up datums are 30 m
+/// apart in the root mean square over the Earth.
+pub const MAX_CONTRADICTION_M: f64 = 50.0;
+
+/// By how much an ellipsoidal height is more than fits one above the sea, where they contradict each other; without a
+/// geoid, by how much more than the sea lies from the ellipsoid anywhere. Negative where it is less.
 pub fn contradiction_m(heights: &CameraHeights, at: LatLon, geoids: &Geoids) -> Option<f64> {
     let of = |sea: bool| {
         heights.absolute.iter().find(|s| match s.datum {
@@ -136,11 +140,11 @@ pub fn contradiction_m(heights: &CameraHeights, at: LatLon, geoids: &Geoids) -> 
     };
     let (ellipsoid, sea) = of(false).zip(of(true))?;
     let undulation_m = ellipsoid.m - sea.m;
-    let apart_m = match geoids.shift(sea.datum, HeightDatum::Ellipsoid, at) {
-        Some(shift) if !shift.no_geoid => (undulation_m - shift.add_m).abs(),
-        _ => (*UNDULATIONS_M.start() - undulation_m).max(undulation_m - *UNDULATIONS_M.end()),
+    let more_m = match geoids.shift(sea.datum, HeightDatum::Ellipsoid, at) {
+        Some(shift) if !shift.no_geoid => undulation_m - shift.add_m,
+        _ => undulation_m - undulation_m.clamp(*UNDULATIONS_M.start(), *UNDULATIONS_M.end()),
     };
-    (apart_m > HEIGHTS_AGREE_M).then_some(apart_m)
+    (more_m.abs() > HEIGHTS_AGREE_M).then_some(more_m)
 }
 
 /// The model's height under the camera, and one sigma of the ground around it.
@@ -271,6 +275,15 @@ mod tests {
         let got = level(&camera, HERE, &dem(HeightDatum::Ellipsoid), &Geoids::default()).unwrap();
         assert!(got.height_m == 190.0 && got.sigma_m > 100.0, "{got:?}");
         assert_eq!(got.assumed, [Assumed::HeightsContradict]);
+    }
+
+    #[test]
+    fn without_a_geoid_heights_contradict_each_other_where_no_place_on_earth_has_them() {
+        for (sea, more_m) in [(131.0, None), (20.0, None), (-20.0, Some(45.0)), (275.0, Some(-40.0))] {
+            let both = heights(&[(120.0, HeightDatum::Ellipsoid), (sea, HeightDatum::Egm96)], None);
+            assert_eq!(contradiction_m(&both, HERE, &Geoids::default()), more_m, "{sea}");
+        }
+        assert_eq!(contradiction_m(&heights(&[(120.0, HeightDatum::Ellipsoid)], None), HERE, &Geoids::default()), None);
     }
 
     #[test]

@@ -42,7 +42,9 @@ pub struct Subtitles {
     pub unusable: usize,
     /// Blocks that began before the one in front of them.
     pub reversed: usize,
-    /// Times without any fix for more than two seconds.
+    /// Times without a fix, from the end of one to the start of the next, where that is clearly longer than usual in this
+    /// file: more than half a step longer than its median step, and by a tenth of a second at least (at 10 m/s that is a
+    /// metre, less than a fix is sure to).
     pub gaps: Vec<(f64, f64)>,
 }
 
@@ -54,7 +56,9 @@ pub enum SrtError {
     Nothing,
 }
 
-const GAP_S: f64 = 2.0;
+/// How much longer than the usual step from fix to fix a gap is, as a share of it and at least, seconds.
+const GAP_SHARE: f64 = 0.5;
+const GAP_S: f64 = 0.1;
 
 impl Subtitles {
     /// The poses of a video's camera, by seconds from its start: of every fix that tells its height above take-off, with the
@@ -96,13 +100,20 @@ pub fn read(bytes: &[u8]) -> Result<Subtitles, SrtError> {
         return Err(SrtError::Nothing);
     }
     found.fixes.sort_by(|a, b| a.start_s.total_cmp(&b.start_s));
-    found.gaps = found
-        .fixes
-        .windows(2)
-        .filter(|w| w[1].start_s - w[0].end_s > GAP_S)
-        .map(|w| (w[0].end_s, w[1].start_s))
-        .collect();
+    found.gaps = gaps(&found.fixes);
     Ok(found)
+}
+
+fn gaps(fixes: &[Fix]) -> Vec<(f64, f64)> {
+    let step = |pair: &[Fix]| pair[1].start_s - pair[0].start_s;
+    let mut steps: Vec<f64> = fixes.windows(2).map(step).collect();
+    steps.sort_by(f64::total_cmp);
+    let Some(&usual) = steps.get(steps.len().saturating_sub(1) / 2) else {
+        return Vec::new();
+    };
+    let longest = usual + GAP_S.max(GAP_SHARE * usual);
+    let long = fixes.windows(2).filter(|pair| step(pair) > longest);
+    long.map(|pair| (pair[0].end_s.min(pair[1].start_s), pair[1].start_s)).collect()
 }
 
 fn finish(block: Option<((f64, f64), String)>, latest: &mut f64, found: &mut Subtitles) {
@@ -296,6 +307,23 @@ mod tests {
         assert_eq!((found.fixes.len(), found.unusable, found.reversed), (4, 3, 2));
         assert_eq!(found.gaps, [(5.0, 40.0)]);
         assert!(found.fixes.windows(2).all(|w| w[0].start_s <= w[1].start_s));
+    }
+
+    #[test]
+    fn a_gap_is_longer_than_the_files_own_steps_whatever_they_are() {
+        let gaps = |starts: &[f64], step: f64| {
+            let block =
+                |s: &f64| format!("1\n00:00:{s:06.3} --> 00:00:{:06.3}\nGPS (113.0, 23.0, 15), H 85.80m\n\n", s + step);
+            let text: String = starts.iter().map(block).collect();
+            read(text.as_bytes()).unwrap().gaps
+        };
+        let frames: Vec<f64> = (0..20).map(|i| f64::from(i) * 0.033 + if i < 10 { 0.0 } else { 0.27 }).collect();
+        let found = gaps(&frames, 0.033);
+        assert!(found.len() == 1 && (found[0].1 - found[0].0 - 0.27).abs() < 2e-3, "{found:?}");
+        // A frame that was dropped is none, a second that was, where one is told each second, is one.
+        assert_eq!(gaps(&[0.0, 0.016, 0.033, 0.066, 0.083], 0.016), []);
+        assert_eq!(gaps(&[0.0, 1.0, 2.0, 4.0, 5.0], 1.0), [(3.0, 4.0)]);
+        assert_eq!((gaps(&[0.0, 1.0, 2.2, 3.2], 1.0), gaps(&[0.0], 1.0)), (vec![], vec![]));
     }
 
     #[test]

@@ -89,6 +89,31 @@ pub enum Verdict {
     OffTarget,
 }
 
+/// Why a picture is off target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OffTarget {
+    NotAboveGround,
+    NoGround,
+    TooCoarse,
+    TooLow,
+    BesideArea,
+}
+
+impl OffTarget {
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::NotAboveGround => "the camera is not above the ground, by its height above take-off",
+            Self::NoGround => "they look at the sky, or so flat that no ground in them is near enough",
+            Self::TooCoarse => {
+                "a pixel covers too much ground to find anything in it: too high, too wide a lens, or too small a picture"
+            }
+            Self::TooLow => "from so low they show less than a patch of 4 m of the ground",
+            Self::BesideArea => "they show ground outside the area only",
+        }
+    }
+}
+
 /// What share of the area was seen, and how well.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -227,6 +252,26 @@ impl Ledger {
             self.held.pop_first();
         }
         Verdict::Hold
+    }
+
+    /// Why a picture that was [`Verdict::OffTarget`] is.
+    pub fn why_off_target(&mut self, view: View) -> OffTarget {
+        if view.pose.height_m.is_nan() || view.pose.height_m <= 0.0 {
+            return OffTarget::NotAboveGround;
+        }
+        if outline(&view).is_empty() {
+            return OffTarget::NoGround;
+        }
+        let glimpses = self.glimpse(view).glimpses;
+        let coarse = |glimpse: &Glimpse| f64::from(glimpse.gsd_m) > self.rules.coarsest_gsd_m;
+        match glimpses.as_slice() {
+            [] if !self.ring.is_empty() => OffTarget::BesideArea,
+            [] => OffTarget::TooLow,
+            some if some.iter().all(coarse) => OffTarget::TooCoarse,
+            // At their rim or beyond what is near enough.
+            _ if self.ring.is_empty() => OffTarget::TooLow,
+            _ => OffTarget::BesideArea,
+        }
     }
 
     /// A picture was looked at. `camera` is the picture's own, now that its size is known.
@@ -395,9 +440,8 @@ impl Ledger {
         let frame = *self.frame.get_or_insert_with(|| LocalFrame::new(view.pose.at));
         let mut glimpses = Vec::new();
         let (mut full, mut all) = (0.0, 0.0);
-        let reach = (view.pose.height_m * (1.0 + FLATTEST * FLATTEST).sqrt()).max(1.0);
-        let outline = geo::footprint(&view.camera, &view.pose, 0.0, reach).unwrap_or_default();
-        let corners: Vec<[f64; 2]> = outline.into_iter().map(|p| frame.to_enu(p)).collect();
+        let reach = reach(&view);
+        let corners: Vec<[f64; 2]> = outline(&view).into_iter().map(|p| frame.to_enu(p)).collect();
         let index = |v: f64| (v / CELL_M).floor() as i32;
         let low = |axis: usize| index(corners.iter().map(|p| p[axis]).fold(f64::MAX, f64::min));
         let high = |axis: usize| index(corners.iter().map(|p| p[axis]).fold(f64::MIN, f64::max));
@@ -433,6 +477,16 @@ impl Ledger {
         let full = if full > 0.0 { full.max(0.25 * all) } else { 0.0 };
         Offered { view, glimpses, full }
     }
+}
+
+/// As far as a picture is worth a look.
+fn reach(view: &View) -> f64 {
+    (view.pose.height_m * (1.0 + FLATTEST * FLATTEST).sqrt()).max(1.0)
+}
+
+/// The ground that it shows within that.
+fn outline(view: &View) -> Vec<LatLon> {
+    geo::footprint(&view.camera, &view.pose, 0.0, reach(view)).unwrap_or_default()
 }
 
 fn centre((i, j): (i32, i32)) -> [f64; 2] {
@@ -576,6 +630,32 @@ mod tests {
         assert_eq!(ledger.offer(2, tilted(100.0, 60.0, 20.0)), Verdict::OffTarget);
         assert_eq!(ledger.offer(3, view(100.0, 60.0)), Verdict::Look);
         assert_eq!(ledger.survey().off_target, 2);
+    }
+
+    #[test]
+    fn why_a_picture_is_off_target_is_told() {
+        let mut anywhere = Ledger::new(&[], Rules::default());
+        let raised = |height_m: f64| {
+            let mut view = view(100.0, 60.0);
+            view.pose.height_m = height_m;
+            view
+        };
+        for (view, why) in [
+            (raised(0.0), OffTarget::NotAboveGround),
+            (raised(0.3), OffTarget::TooLow),
+            (tilted(100.0, 60.0, 20.0), OffTarget::NoGround),
+        ] {
+            assert_eq!((anywhere.offer(1, view), anywhere.why_off_target(view)), (Verdict::OffTarget, why), "{view:?}");
+        }
+        // Of a small picture from 200 m.
+        let mut small = raised(200.0);
+        small.camera = crate::geo::Camera::from_fov(320, 240, 73.0);
+        assert_eq!(
+            (anywhere.offer(2, small), anywhere.why_off_target(small)),
+            (Verdict::OffTarget, OffTarget::TooCoarse)
+        );
+        let mut ledger = Ledger::new(&area(), Rules::default());
+        assert_eq!(ledger.why_off_target(view(600.0, 60.0)), OffTarget::BesideArea);
     }
 
     #[test]

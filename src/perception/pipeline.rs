@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::decode::Picture;
 use super::detect::{DetectError, Detection, Detector};
-use super::ledger::{Ledger, Rules, Survey, Verdict, View};
+use super::ledger::{Ledger, OffTarget, Rules, Survey, Verdict, View};
 use super::quality::{self, Quality, Unusable};
 use super::sources::live::{Feed, FeedState};
 use super::sources::newest::Taken;
@@ -86,6 +86,9 @@ pub struct Report {
     /// The longest from a frame's coming to its being told.
     pub longest_lag_s: f64,
     pub survey: Option<Survey>,
+    /// Why frames were off target, and how many for each reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub off_target: BTreeMap<OffTarget, u64>,
     pub feed: Option<FeedState>,
 }
 
@@ -255,6 +258,9 @@ impl Conductor {
                 let verdict = ledger.offer(stamp.index, view);
                 // A frame that has gone by does not come back.
                 ledger.forget(stamp.index);
+                if verdict == Verdict::OffTarget {
+                    *self.report.off_target.entry(ledger.why_off_target(view)).or_default() += 1;
+                }
                 verdict == Verdict::Look
             }
             _ => true,

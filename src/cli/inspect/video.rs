@@ -106,6 +106,9 @@ fn fill(
         }
     })?;
     passes.extend(tracker.finish());
+    report
+        .notes
+        .extend(counts.off_target.iter().map(|(why, n)| format!("{n} frames were not looked at: {}", why.text())));
     report.counts = counts;
     for pass in passes {
         let Pass { class, first_s, last_s, looks, best, located, motion } = pass;
@@ -172,12 +175,25 @@ fn poses(
     };
     few(subtitles.reversed, "blocks whose times run backwards: put in order", report);
     few(subtitles.unusable, "blocks without a usable time or position: passed over", report);
-    for (from, to) in subtitles.gaps.iter().take(GAPS_TOLD) {
-        report.notes.push(format!("{}: no position from {from:.1} to {to:.1} s", path.display()));
+    for &(from, to) in subtitles.gaps.iter().take(GAPS_TOLD) {
+        let so = if track.at(f64::midpoint(from, to), BRIDGED_S).is_some() {
+            "places in between are less sure"
+        } else {
+            "frames in between have no place"
+        };
+        report.notes.push(format!("{}: no position from {from:.2} to {to:.2} s: {so}", path.display()));
     }
     few(subtitles.gaps.len().saturating_sub(GAPS_TOLD), "more gaps", report);
     if usable == 0 {
-        report.notes.push("nothing has a place: if it tells no attitude of the camera, give it by --look".to_owned());
+        if subtitles.fixes.iter().all(|fix| fix.above_take_off_m.is_none()) {
+            report.notes.push(
+                "nothing has a place: it tells no height above take-off, and an altitude alone does not say above what"
+                    .to_owned(),
+            );
+        }
+        if looks.is_none() && subtitles.fixes.iter().all(|fix| fix.gimbal.is_none()) {
+            report.notes.push("nothing has a place: it tells no attitude of the camera, give it by --look".to_owned());
+        }
     }
     if args.fov.is_none() {
         report.notes.push("nothing has a place: --fov, the camera's field of view, is missing".to_owned());
@@ -185,6 +201,8 @@ fn poses(
     Ok(Box::new(Telemetry { track, ground_m: args.ground }))
 }
 
+/// Between fixes no further apart a pose is interpolated: they are told once a second, and one may be missing.
+const BRIDGED_S: f64 = 2.5;
 /// Gaps that are told one by one.
 const GAPS_TOLD: usize = 10;
 
@@ -196,8 +214,7 @@ struct Telemetry {
 
 impl Poses for Telemetry {
     fn at(&self, at_s: f64) -> Option<Pose> {
-        // Told once a second, and one may be missing.
-        let pose = self.track.at(at_s, 2.5)?;
+        let pose = self.track.at(at_s, BRIDGED_S)?;
         Some(Pose { height_m: pose.height_m - self.ground_m, ..pose })
     }
 }
@@ -339,7 +356,52 @@ mod tests {
         let untold = poses(&video, None, &args(None), &mut report).unwrap();
         assert_eq!(untold.at(1.5), None);
         assert!(report.notes.iter().any(|note| note.contains("--look")), "{:?}", report.notes);
+        assert!(!report.notes.iter().any(|note| note.contains("above take-off")), "{:?}", report.notes);
         assert!(poses(&video, None, &args(Some("down")), &mut report).is_err_and(|e| e.to_string().contains("--look")));
+    }
+
+    #[test]
+    fn telemetry_without_a_height_above_take_off_is_told_as_that_and_not_as_a_look_that_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let video = folder.path().join("DJI_0003.MP4");
+        let block = "1\n00:00:00,000 --> 00:00:00,016\n[latitude: 41.42] [longitude: 2.16] [altitude: 27.3]\n\n";
+        std::fs::write(folder.path().join("DJI_0003.SRT"), block).unwrap();
+        let notes = |look: Option<&str>| {
+            let args = InspectArgs { look: look.map(str::to_owned), fov: Some(73.0), ..InspectArgs::default() };
+            let mut report = VideoReport::default();
+            poses(&video, None, &args, &mut report).unwrap();
+            report.notes.join("\n")
+        };
+        let given = notes(Some("0,-90"));
+        assert!(given.contains("no height above take-off") && !given.contains("--look"), "{given}");
+        let untold = notes(None);
+        assert!(untold.contains("no height above take-off") && untold.contains("--look"), "{untold}");
+    }
+
+    /// A frame as the pipeline tells of it.
+    fn looked(view: Option<crate::perception::ledger::View>, detections: Vec<Detection>) -> Looked {
+        let quality = crate::perception::quality::Quality { sharpness: 0.7, dark: 0.0, bright: 0.0 };
+        let seen = Seen::Found { detections, quality, width: 400, height: 300, jpeg: None };
+        let stamp = crate::perception::sources::Stamp { index: 7, at_s: 1.5 };
+        Looked { stamp, view, file: None, result: Ok(seen) }
+    }
+
+    #[test]
+    fn a_frame_without_a_pose_says_why_and_one_with_a_pose_has_no_reason() {
+        let out = tempfile::tempdir().unwrap();
+        let address = Address::Video("DJI_0004.MP4".into());
+        let manifest = Manifest::read(&crate::perception::model_dir(None)).unwrap();
+        let thing = || vec![Detection { class: 0, score: 0.9, bbox: [190.0, 140.0, 210.0, 160.0] }];
+        let report = |view| take_up(out.path(), &address, &manifest, looked(view, thing())).unwrap().0.unwrap();
+        let blind = report(None);
+        assert_eq!((blind.status, blind.pose), (Status::NoPose, None));
+        assert!(blind.reason.as_deref().is_some_and(|r| r.contains("gap in the .SRT") && r.contains("--fov")));
+        let camera = crate::geo::Camera::from_fov(400, 300, 73.0);
+        let placed =
+            report(Some(crate::perception::ledger::View { camera, pose: pose("23,113,50,0,-90", 0.0).unwrap() }));
+        assert!(placed.status == Status::Located && placed.reason.is_none() && placed.pose.is_some());
+        // Where nothing was found there is nothing to report.
+        assert!(take_up(out.path(), &address, &manifest, looked(None, Vec::new())).unwrap().0.is_none());
     }
 
     #[test]
@@ -352,12 +414,18 @@ mod tests {
                 at + 1
             )
         };
-        std::fs::write(folder.path().join("DJI_0002.SRT"), [block(2), block(1), block(30)].concat()).unwrap();
+        let text = [block(2), block(1), block(3), block(5), block(6), block(30)].concat();
+        std::fs::write(folder.path().join("DJI_0002.SRT"), text).unwrap();
         let args = InspectArgs { look: Some("0,-90".to_owned()), fov: Some(73.0), ..InspectArgs::default() };
         let mut report = VideoReport::default();
         let told = poses(&video, None, &args, &mut report).unwrap();
         assert_eq!(told.at(15.0), None);
-        for words in ["1 blocks whose times run backwards", "from 3.0 to 30.0 s"] {
+        assert!(told.at(4.0).is_some());
+        for words in [
+            "1 blocks whose times run backwards",
+            "from 4.00 to 5.00 s: places in between are less sure",
+            "from 7.00 to 30.00 s: frames in between have no place",
+        ] {
             assert!(report.notes.iter().any(|note| note.contains(words)), "{:?}", report.notes);
         }
     }

@@ -60,7 +60,7 @@ pub struct LocateArgs {
     pub dem_datum: Option<HeightDatum>,
     /// A geoid grid (PROJ .gtx or GeographicLib .pgm), to compare ellipsoidal heights with those above the sea. Without it
     /// those of the packages proj-data and geographiclib are looked for.
-    #[arg(long, value_name = "FILE", requires = "dem")]
+    #[arg(long, value_name = "FILE")]
     pub geoid: Vec<PathBuf>,
     /// Height of the ground, metres: above the take-off point for photos (0 if not given), in the table's own height
     /// datum for a table.
@@ -99,6 +99,9 @@ pub fn run(args: LocateArgs) -> anyhow::Result<ExitCode> {
         eprintln!(
             "--ground is used only where a table's rows leave the terrain model; elsewhere --dem says the ground"
         );
+    }
+    if !args.geoid.is_empty() && args.dem.is_none() && args.batch.is_none() {
+        eprintln!("--geoid is not used: over flat ground a photo's heights are compared with no other");
     }
     let stdout = std::io::stdout().lock();
     let found = match (&args.image, args.pixel, &args.batch) {
@@ -296,6 +299,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_table_of_text_says_what_it_may_be() {
+        let refused = |bytes: &[u8]| format!("{:#}", batch(bytes, &args(), Vec::new()).unwrap_err());
+        let photo = refused(b"\xff\xd8\xff\xe1\x00\x10Exif\0\0II*\0");
+        assert!(photo.contains("--pixel") && photo.contains("--images"), "{photo}");
+        let gbk = [HEADER.as_bytes(), b"\nok,", GOOD.as_bytes(), b"\n\xb9\xe3\xd6\xdd,", GOOD.as_bytes()].concat();
+        let refused = refused(&gbk);
+        assert!(refused.contains("line 3") && refused.contains("UTF-8"), "{refused}");
+    }
+
+    #[test]
+    fn a_number_that_no_computer_holds_is_called_too_large() {
+        let digits = "9".repeat(309);
+        let rows = table(&[
+            &format!("a,{digits},113.0,120,0,-90,0,400,300,200,200,200,150,20,200,150"),
+            "b,inf,113.0,120,0,-90,0,400,300,200,200,200,150,20,200,150",
+        ]);
+        let status = &rows[1][22];
+        assert!(status.contains("column 2 (cam_lat) is too large a number") && status.len() < 100, "{status}");
+        assert!(rows[2][22].contains("is no number: \"inf\""), "{}", rows[2][22]);
+    }
+
+    #[test]
     fn a_pose_that_was_surveyed_may_say_so() {
         let header = format!("{HEADER},sigma_horizontal_m,sigma_vertical_m,sigma_yaw_deg,sigma_tilt_deg");
         let rows =
@@ -308,13 +333,45 @@ mod tests {
     #[test]
     fn heights_above_ellipsoid_and_sea_that_contradict_each_other_widen_the_ellipse() {
         let header = HEADER.replace("cam_hae_m", "cam_hae_m,cam_alt_egm96_m");
-        // No place on Earth has the sea 400 m from the ellipsoid.
-        let row = |egm: &str| format!("a,{},113.0,120,{egm},0,-60,0,400,300,200,200,200,150,20,200,150", "23.0");
-        let rows = with(&args(), &format!("{header}\n{}\n{}\n", row("131"), row("-280"))).unwrap();
-        assert_eq!(rows[0][23], "ok");
-        assert_eq!(rows[1][23], "ok;heights_contradict");
-        let major = |i: usize| rows[i][20].parse::<f64>().unwrap();
-        assert!(major(1) > 100.0 && major(0) < 20.0, "{rows:?}");
+        // With the sea as high as the ellipsoid everywhere; 30° off the vertical, 100 m above the ground by the first height.
+        let folder = tempfile::tempdir().unwrap();
+        let flat = LocateArgs { geoid: vec![level_geoid(folder.path())], ..args() };
+        let row = |egm: &str| format!("a,23.0,113.0,120,{egm},0,-60,0,400,300,200,200,200,150,20,200,150");
+        let text = [row("122"), row("80"), row("160"), row("60"), row("20")].join("\n");
+        let rows = with(&flat, &format!("{header}\n{text}\n")).unwrap();
+        let status = |i: usize| rows[i][23].as_str();
+        assert_eq!((status(0), status(1), status(2)), ("ok", "ok;heights_contradict", "ok;heights_contradict"));
+        // The other height puts the place 23 m nearer or further along the view, and its own ellipse counts too.
+        for (i, above_m) in [(1, 60.0_f64), (2, 140.0)] {
+            let by_other =
+                with(&flat, &format!("{HEADER}\n{}\n", row("").replace("120,,", &format!("{},", above_m + 20.0))));
+            let other = by_other.unwrap()[0].clone();
+            let number = |v: &str| v.parse::<f64>().unwrap();
+            let way_m = (number(&other[16]) - number(&rows[i][17])).abs() * 110_750.0;
+            assert!((way_m - 40.0 / 3_f64.sqrt()).abs() < 0.1, "{way_m}");
+            let (major_m, others_m) = (number(&rows[i][20]), number(&other[19]));
+            assert!(
+                major_m >= way_m + 0.5 * others_m && major_m < 2.0 * (way_m + others_m),
+                "{major_m} {way_m} {others_m}"
+            );
+        }
+        assert!(rows[0][20].parse::<f64>().unwrap() < 20.0, "{rows:?}");
+        // Further apart than anything is worth, each refused with its reason.
+        for i in [3, 4] {
+            assert!(status(i).starts_with("heights_contradict: ") && rows[i][17].is_empty(), "{}", status(i));
+        }
+        assert!(status(4).contains("100 m apart"), "{}", status(4));
+    }
+
+    /// A geoid that is the ellipsoid.
+    fn level_geoid(folder: &Path) -> PathBuf {
+        let mut bytes = Vec::new();
+        bytes.extend([-90.0_f64, -180.0, 4.5, 4.5].map(f64::to_be_bytes).concat());
+        bytes.extend([41_u32, 80].map(u32::to_be_bytes).concat());
+        bytes.extend([0; 4 * 41 * 80]);
+        let path = folder.join("egm96_level.gtx");
+        std::fs::write(&path, bytes).unwrap();
+        path
     }
 
     #[test]

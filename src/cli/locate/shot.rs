@@ -27,6 +27,8 @@ pub struct Shot {
     pub doubts: Vec<&'static str>,
     /// How it may have looked as well: the ellipse holds where that would put the target.
     pub may_look: Vec<Attitude>,
+    /// How high it may have been as well, by heights that contradict each other; likewise.
+    pub may_stand_m: Vec<f64>,
     /// Places further away are refused.
     pub max_range_m: f64,
 }
@@ -52,6 +54,7 @@ impl Shot {
             edited: false,
             doubts: Vec::new(),
             may_look: Vec::new(),
+            may_stand_m: Vec::new(),
             max_range_m: DEFAULT_MAX_RANGE_M,
         }
     }
@@ -78,6 +81,7 @@ impl Shot {
             edited: false,
             doubts: Vec::new(),
             may_look: Vec::new(),
+            may_stand_m: Vec::new(),
             max_range_m: DEFAULT_MAX_RANGE_M,
         })
     }
@@ -118,12 +122,13 @@ impl Shot {
             max_range_m: self.max_range_m,
         };
         let mut found = look.locate(target)?;
-        for &attitude in &self.may_look {
-            let pose = Pose { attitude, ..self.pose };
+        let looks = self.may_look.iter().map(|&attitude| Pose { attitude, ..self.pose });
+        let stands = self.may_stand_m.iter().map(|&height_m| Pose { height_m, ..self.pose });
+        for pose in looks.chain(stands) {
             let other = Look { pose: &pose, ..look }.locate(target);
             let other = other.map_err(|reason| LocateError::Contradicted { reason: Box::new(reason) })?;
             let way = LocalFrame::new(found.place.at).to_enu(other.place.at);
-            found.place.uncertainty = found.place.uncertainty.holding(way);
+            found.place.uncertainty = found.place.uncertainty.holding(&other.place.uncertainty, way);
         }
         if let Below::Flat { .. } = self.ground {
             // The camera's height is counted from the ground's, so the ground is no better known than that.

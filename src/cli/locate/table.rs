@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 
 use super::csv::{join, quote, split};
 use super::shot::{Below, Shot};
@@ -61,8 +61,14 @@ pub fn batch(table: impl BufRead, args: &LocateArgs, out: impl Write) -> anyhow:
 }
 
 fn rows(table: impl BufRead, args: &LocateArgs, mut around: Surroundings, mut out: impl Write) -> anyhow::Result<bool> {
-    let mut lines = table.lines();
-    let first = lines.next().context("the table is empty; it needs a header")??;
+    let mut lines = table.split(b'\n').enumerate().map(|(i, line)| {
+        let line = line.context("it cannot be read")?;
+        String::from_utf8(line).map_err(|_| anyhow!("line {} is not UTF-8: save it as CSV UTF-8", i + 1))
+    });
+    let first = lines.next().context("the table is empty; it needs a header")?.map_err(|error| {
+        // Nobody writes these into the header of a table.
+        error.context("it is no table of text; a photo is given as IMAGE with --pixel X,Y, or by its name in a column image, with --images DIR")
+    })?;
     let header = split(first.trim_start_matches('\u{feff}'));
     let columns = Columns::new(&header, args)?;
     if columns.tells_several_heights() && around.world.geoids.is_empty() {
@@ -71,7 +77,14 @@ fn rows(table: impl BufRead, args: &LocateArgs, mut around: Surroundings, mut ou
     let world = &around.world;
     writeln!(out, "{},out_lat,out_lon,out_height_m,semi_major_m,semi_minor_m,bearing_deg,status", join(&header))?;
 
-    let mut reader = Reader { header: &header, columns, args, around: &around, photos: HashMap::new() };
+    let mut reader = Reader {
+        header: &header,
+        columns,
+        args,
+        around: &around,
+        photos: HashMap::new(),
+        contradicting: Contradicting::default(),
+    };
     let mut told = Told::default();
     let mut write = |row: &[String], answer: Result<Answer, String>| -> anyhow::Result<()> {
         told.note(&answer);
@@ -124,6 +137,9 @@ fn rows(table: impl BufRead, args: &LocateArgs, mut around: Surroundings, mut ou
     }
     out.flush()?;
     told.say(&datums.into_iter().collect::<Vec<_>>(), &assumed);
+    if let Some(text) = reader.contradicting.text() {
+        eprintln!("{text}");
+    }
     hints.say();
     Ok(told.found > 0)
 }
@@ -194,9 +210,24 @@ impl Told {
         }
     }
 
+    /// Where no row has a place: why most have none.
+    fn nothing_found(&self) -> Option<String> {
+        let rows: usize = self.refused.values().sum();
+        if self.found > 0 {
+            return None;
+        }
+        let most = self.refused.iter().max_by(|a, b| a.1.cmp(b.1).then(b.0.cmp(a.0)));
+        Some(most.map_or("the table has no row below its header".to_owned(), |(status, n)| {
+            format!("no place was found: all {rows} rows are refused, {n} of them as {status}")
+        }))
+    }
+
     fn say(&self, datums: &[&str], assumed: &BTreeSet<Assumed>) {
         if self.found > 0 {
             eprintln!("positions: WGS 84; heights above: {}", datums.join(", "));
+        }
+        if let Some(text) = self.nothing_found() {
+            eprintln!("{text}");
         }
         for assumed in assumed {
             eprintln!("assumed: {}", assumed.text());
@@ -220,6 +251,31 @@ struct Reader<'a> {
     args: &'a LocateArgs,
     around: &'a Surroundings,
     photos: HashMap<String, Result<Shot, String>>,
+    contradicting: Contradicting,
+}
+
+/// Rows whose heights contradict each other.
+#[derive(Default)]
+struct Contradicting {
+    rows: usize,
+    most_m: f64,
+}
+
+impl Contradicting {
+    fn note(&mut self, apart_m: f64) {
+        self.rows += 1;
+        self.most_m = self.most_m.max(apart_m);
+    }
+
+    /// For standard error.
+    fn text(&self) -> Option<String> {
+        (self.rows > 0).then(|| {
+            format!(
+                "warning: in {} rows the heights above the ellipsoid and above the sea contradict each other, by up to {:.0} m beside the geoid: ellipses hold what either says, rows that are more than {:.0} m apart are refused; find which column is wrong, or leave it out",
+                self.rows, self.most_m, level::MAX_CONTRADICTION_M
+            )
+        })
+    }
 }
 
 /// Which column holds what.
@@ -340,8 +396,13 @@ impl Reader<'_> {
         let name = |column: usize| format!("column {} ({})", column + 1, self.header[column].trim());
         let number = |column: usize| {
             let text = fields.get(column).map_or("", |v| v.trim());
-            let number = text.parse().ok().filter(|v: &f64| v.is_finite());
-            number.ok_or_else(|| format!("bad_input: {} is no number: {text:.20?}", name(column)))
+            match text.parse::<f64>() {
+                Ok(number) if number.is_finite() => Ok(number),
+                Ok(number) if number.is_infinite() && text.contains(|c: char| c.is_ascii_digit()) => {
+                    Err(format!("bad_input: {} is too large a number: {}", name(column), short(text)))
+                }
+                _ => Err(format!("bad_input: {} is no number: {}", name(column), short(text))),
+            }
         };
         let text = |column: Option<usize>| column.and_then(|c| fields.get(c)).map_or("", |v| v.trim()).to_owned();
         let columns = &self.columns;
@@ -361,12 +422,21 @@ impl Reader<'_> {
             }
             Source::Rows(c) => {
                 let (camera, mut pose, heights) = c.read(fields, &number, &name)?;
-                // Over terrain the better of two heights is taken by its error, so both bear what they differ by.
-                let apart_m = level::contradiction_m(&heights, pose.at, &self.around.world.geoids);
+                let more_m = level::contradiction_m(&heights, pose.at, &self.around.world.geoids);
+                if let Some(m) = more_m {
+                    self.contradicting.note(m.abs());
+                    if m.abs() > level::MAX_CONTRADICTION_M {
+                        return Err(format!(
+                            "heights_contradict: the heights above the ellipsoid and above the sea are {:.0} m apart beside the geoid",
+                            m.abs()
+                        ));
+                    }
+                }
                 let mut heights = heights;
-                if let Some(m) = apart_m {
-                    pose.sigma.vertical_m = pose.sigma.vertical_m.max(m / 2.0);
-                    heights.absolute.iter_mut().for_each(|stated| stated.sigma_m = stated.sigma_m.max(m / 2.0));
+                // An adjustment knows one height and its error; a single look is tried with both.
+                if let Some(m) = more_m.filter(|_| self.args.adjust) {
+                    pose.sigma.vertical_m = pose.sigma.vertical_m.max(m.abs() / 2.0);
+                    heights.absolute.iter_mut().for_each(|s| s.sigma_m = s.sigma_m.max(m.abs() / 2.0));
                 }
                 let flat_ground = match told_ground {
                     Ok(Some(ground)) => Some(ground),
@@ -374,11 +444,24 @@ impl Reader<'_> {
                 };
                 let (height_m, datum) =
                     heights.absolute.first().map_or((f64::NAN, HeightDatum::Unstated), |s| (s.m, s.datum));
-                let flat = flat_ground.map(|ground| Shot::flat(camera, 0.0, Pose { height_m, ..pose }, ground, datum));
+                let flat = flat_ground.map(|ground| {
+                    let mut flat = Shot::flat(camera, 0.0, Pose { height_m, ..pose }, ground, datum);
+                    // The first is the ellipsoidal one, and so much more than by the other.
+                    flat.may_stand_m.extend(more_m.map(|m| height_m - m));
+                    flat
+                });
                 let (mut shot, flat) = match (&self.around.world.dem, flat) {
                     (Some(dem), flat) => {
-                        let shot = Shot::on_terrain(camera, 0.0, pose, &heights, dem, &self.around.world)
-                            .ok_or("outside_dem")?;
+                        let on = |heights: &CameraHeights| {
+                            Shot::on_terrain(camera, 0.0, pose, heights, dem, &self.around.world)
+                        };
+                        let mut shot = on(&heights).ok_or("outside_dem")?;
+                        if more_m.is_some() {
+                            let each =
+                                heights.absolute.iter().map(|&one| CameraHeights { absolute: vec![one], ..heights });
+                            let each = each.filter_map(|one| on(&one)).map(|shot| shot.pose.height_m);
+                            shot.may_stand_m = each.filter(|&m| m != shot.pose.height_m).collect();
+                        }
                         (shot, flat)
                     }
                     (None, Some(flat)) => {
@@ -387,7 +470,7 @@ impl Reader<'_> {
                     }
                     (None, None) => return Err("bad_input: the height of the ground is no number".to_owned()),
                 };
-                if apart_m.is_some() {
+                if more_m.is_some() {
                     shot.doubts.push("heights_contradict");
                 }
                 (shot, flat)
@@ -468,6 +551,15 @@ impl PoseColumns {
         let height_m = absolute.first().map_or(f64::NAN, |s| s.m);
         let pose = Pose { at, height_m, attitude, sigma };
         Ok((camera, pose, CameraHeights { absolute, above_take_off_m: None }))
+    }
+}
+
+/// The beginning of a field, for a message.
+fn short(text: &str) -> String {
+    if text.chars().count() <= 20 {
+        format!("{text:?}")
+    } else {
+        format!("{:?}…", text.chars().take(20).collect::<String>())
     }
 }
 

@@ -21,6 +21,10 @@ const PANNING: &[&str] = &["FC350", "FC550", "FC65"];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doubt {
     PositionsContradict,
+    /// One of the file's two positions is none.
+    PositionUnusable,
+    /// The picture is smaller than its tags say, by which it may as well be a part cut out as a copy of the whole.
+    Resized,
     HeadingsContradict,
     UpsideDown,
     VehicleOverturned,
@@ -35,6 +39,8 @@ impl Doubt {
     pub fn code(self) -> &'static str {
         match self {
             Self::PositionsContradict => "positions_contradict",
+            Self::PositionUnusable => "position_unusable",
+            Self::Resized => "resized",
             Self::HeadingsContradict => "headings_contradict",
             Self::UpsideDown => "upside_down",
             Self::VehicleOverturned => "vehicle_overturned",
@@ -44,10 +50,10 @@ impl Doubt {
         }
     }
 
-    /// In words; of positions its place says how far they are apart.
+    /// In words; of positions and sizes their place says more.
     pub(super) fn text(self) -> Option<&'static str> {
         Some(match self {
-            Self::PositionsContradict => return None,
+            Self::PositionsContradict | Self::PositionUnusable | Self::Resized => return None,
             Self::HeadingsContradict => {
                 "the gimbal's yaw is far from the vehicle's (FlightYawDegree), and this gimbal cannot pan: the ellipse holds where both look"
             }

@@ -12,7 +12,8 @@ pub(super) struct Fields {
     pub software: Option<String>,
     pub taken: Option<String>,
     pub orientation: Option<u32>,
-    pub position: Option<LatLon>,
+    /// Or which of its tags cannot be used.
+    pub position: Option<Result<LatLon, String>>,
     pub focal_mm: Option<f64>,
     pub focal_35mm: Option<f64>,
     pub digital_zoom: Option<f64>,
@@ -99,31 +100,40 @@ fn number(exif: &Exif, tag: Tag) -> Option<f64> {
     (number.is_finite() && number > 0.0).then_some(number)
 }
 
-fn position(exif: &Exif) -> Option<LatLon> {
+fn position(exif: &Exif) -> Option<Result<LatLon, String>> {
+    field(exif, Tag::GPSLatitude).or(field(exif, Tag::GPSLongitude)).map(|_| told(exif))
+}
+
+fn told(exif: &Exif) -> Result<LatLon, String> {
     // V is "void": the receiver had no fix and the numbers are old or nothing.
     if text(exif, Tag::GPSStatus).as_deref() == Some("V") {
-        return None;
+        return Err("EXIF GPSStatus is V, no fix".to_owned());
     }
-    let degrees = |tag| {
-        let Value::Rational(parts) = &field(exif, tag)?.value else {
-            return None;
-        };
-        let [d, m, s] = parts.get(..3)? else {
-            return None;
-        };
-        let value = d.to_f64() + m.to_f64() / 60.0 + s.to_f64() / 3600.0;
-        value.is_finite().then_some(value)
+    let lat = degrees(exif, "GPSLatitude", [Tag::GPSLatitude, Tag::GPSLatitudeRef], ["N", "S"])?;
+    let lon = degrees(exif, "GPSLongitude", [Tag::GPSLongitude, Tag::GPSLongitudeRef], ["E", "W"])?;
+    Ok(LatLon { lat, lon })
+}
+
+fn degrees(exif: &Exif, name: &str, [tag, reference]: [Tag; 2], [plus, minus]: [&str; 2]) -> Result<f64, String> {
+    let value = &field(exif, tag).ok_or_else(|| format!("EXIF {name} is absent"))?.value;
+    let Value::Rational(parts) = value else {
+        return Err(format!("EXIF {name} is no degrees, minutes and seconds"));
     };
+    let [d, m, s, ..] = parts.as_slice() else {
+        return Err(format!("EXIF {name} has {} parts, not degrees, minutes and seconds", parts.len()));
+    };
+    let [d, m, s] = [d, m, s].map(exif::Rational::to_f64);
+    let value = d + m / 60.0 + s / 3600.0;
+    // 60 by rounding.
+    if !value.is_finite() || m > 60.0 || s > 60.0 {
+        let parts: Vec<String> = parts.iter().take(3).map(|p| format!("{}/{}", p.num, p.denom)).collect();
+        return Err(format!("EXIF {name} is {}, no degrees, minutes and seconds", parts.join(" ")));
+    }
     // Without the hemisphere a position is half a guess, so it is none.
-    let lat = match text(exif, Tag::GPSLatitudeRef)?.as_str() {
-        "N" => degrees(Tag::GPSLatitude)?,
-        "S" => -degrees(Tag::GPSLatitude)?,
-        _ => return None,
-    };
-    let lon = match text(exif, Tag::GPSLongitudeRef)?.as_str() {
-        "E" => degrees(Tag::GPSLongitude)?,
-        "W" => -degrees(Tag::GPSLongitude)?,
-        _ => return None,
-    };
-    Some(LatLon { lat, lon })
+    match text(exif, reference) {
+        Some(side) if side == plus => Ok(value),
+        Some(side) if side == minus => Ok(-value),
+        Some(side) => Err(format!("EXIF {name}Ref is {side:?}, neither {plus} nor {minus}")),
+        None => Err(format!("EXIF {name}Ref is absent")),
+    }
 }

@@ -1,6 +1,7 @@
 //! A photo's camera model from what the photo says of its lens.
 
 use super::exif::Fields;
+use super::size::Size;
 use super::xmp::{Properties, Words};
 use crate::geo::{Camera, Distortion};
 
@@ -55,17 +56,18 @@ const FROM_35MM: f64 = 0.03;
 pub(super) fn lens(
     width_px: u32,
     height_px: u32,
+    size: &Size,
     exif: &Fields,
     xmp: &Properties,
     notes: &mut Vec<String>,
 ) -> Option<Lens> {
     let (w, h) = (f64::from(width_px), f64::from(height_px));
-    let stated = dewarp(w, h, exif, xmp, notes)
-        .or_else(|| skydio(w, h, xmp))
-        .or_else(|| pix4d(w, h, exif, xmp))
+    let stated = dewarp(w, h, size.scale, xmp, notes)
+        .or_else(|| skydio(w, h, size.scale, xmp))
+        .or_else(|| pix4d(w, h, size.scale, exif, xmp))
         .map(|camera| Lens { camera, focal_sigma: CALIBRATED });
     let lens = stated.or_else(|| {
-        let (f, focal_sigma, distortion) = focal_px(w, h, exif, xmp, notes)?;
+        let (f, focal_sigma, distortion) = focal_px(w, h, size.scale, exif, xmp, notes)?;
         let camera = Camera { width_px, height_px, fx: f, fy: f, cx: w / 2.0, cy: h / 2.0, distortion };
         Some(Lens { camera, focal_sigma })
     })?;
@@ -74,11 +76,10 @@ pub(super) fn lens(
 }
 
 /// Skydio's calibration: focal lengths and centre in pixels of the full picture, k1, k2, k3.
-fn skydio(w: f64, h: f64, xmp: &Properties) -> Option<Camera> {
+fn skydio(w: f64, h: f64, scale: f64, xmp: &Properties) -> Option<Camera> {
     let number = |name| xmp.number(Words::Skydio, name);
     let (fx, fy) = (number("CalibratedFocalLength/X")?, number("CalibratedFocalLength/Y")?);
     let (cx, cy) = (number("CalibratedOpticalCenter/X")?, number("CalibratedOpticalCenter/Y")?);
-    let scale = smaller(w / (2.0 * cx))?;
     let distortion = match *xmp.numbers(Words::Skydio, "DewarpData").unwrap_or_default() {
         [k1, k2, k3] => Some(Distortion::Brown([k1, k2, 0.0, 0.0, k3])),
         _ => None,
@@ -94,15 +95,9 @@ fn skydio(w: f64, h: f64, xmp: &Properties) -> Option<Camera> {
     })
 }
 
-/// The scale of a smaller copy of a picture whose centre tells its full size: exactly 1 for the picture itself, whose centre
-/// is a few pixels off the middle, nothing for a larger one.
-fn smaller(scale: f64) -> Option<f64> {
-    if (scale - 1.0).abs() < 0.05 { Some(1.0) } else { (scale > 0.0 && scale < 1.0).then_some(scale) }
-}
-
 /// Pix4D's camera description: lengths in millimetres on the sensor, whose pixels EXIF counts.
-fn pix4d(w: f64, h: f64, exif: &Fields, xmp: &Properties) -> Option<Camera> {
-    let pitch = exif.focal_plane_px_per_mm.filter(|v| *v > 0.0)? * w / full_width(w, exif, xmp);
+fn pix4d(w: f64, h: f64, scale: f64, exif: &Fields, xmp: &Properties) -> Option<Camera> {
+    let pitch = exif.focal_plane_px_per_mm.filter(|v| *v > 0.0)? * scale;
     let text = |name| xmp.text(Words::Camera, name);
     let list = |name| xmp.numbers(Words::Camera, name);
     let (cx, cy) = match *list("PrincipalPoint").unwrap_or_default() {
@@ -117,7 +112,7 @@ fn pix4d(w: f64, h: f64, exif: &Fields, xmp: &Properties) -> Option<Camera> {
         let [_, p1, p2, p3, p4] = *[list("FisheyePolynomial")?, vec![0.0]].concat().get(..5)? else {
             return None;
         };
-        let per_radian = std::f64::consts::FRAC_2_PI * p1 * w / full_width(w, exif, xmp);
+        let per_radian = std::f64::consts::FRAC_2_PI * p1 * scale;
         (c * per_radian, f * per_radian, Distortion::pix4d_fisheye([p2 / p1, p3 / p1, p4 / p1]))
     } else {
         let f = xmp.number(Words::Camera, "PerspectiveFocalLength")? * pitch;
@@ -130,13 +125,12 @@ fn pix4d(w: f64, h: f64, exif: &Fields, xmp: &Properties) -> Option<Camera> {
 }
 
 /// DJI's calibration: "date;fx,fy,cx,cy,k1,k2,p1,p2,k3", the centre counted from the middle of the full picture.
-fn dewarp(w: f64, h: f64, exif: &Fields, xmp: &Properties, notes: &mut Vec<String>) -> Option<Camera> {
+fn dewarp(w: f64, h: f64, scale: f64, xmp: &Properties, notes: &mut Vec<String>) -> Option<Camera> {
     let (_, numbers) = xmp.text(Words::Dji, "DewarpData")?.split_once(';')?;
     let numbers: Vec<f64> = numbers.split(',').map(|v| v.trim().parse().ok()).collect::<Option<_>>()?;
     let &[fx, fy, cx, cy, k1, k2, p1, p2, k3] = numbers.as_slice() else {
         return None;
     };
-    let scale = w / full_width(w, exif, xmp);
     let mut camera = Camera {
         width_px: w as u32,
         height_px: h as u32,
@@ -154,23 +148,18 @@ fn dewarp(w: f64, h: f64, exif: &Fields, xmp: &Properties, notes: &mut Vec<Strin
     Some(camera)
 }
 
-/// The width that a calibration in pixels is meant for: the picture may be a smaller copy.
-fn full_width(w: f64, exif: &Fields, xmp: &Properties) -> f64 {
-    let stated = xmp.number(Words::Dji, "CalibratedOpticalCenterX").map(|cx| 2.0 * cx).or(exif.width_px);
-    stated.filter(|full| *full >= w).unwrap_or(w)
-}
-
 /// Focal length, its relative error, and the distortion of the type of lens where somebody measured it.
 fn focal_px(
     w: f64,
     h: f64,
+    scale: f64,
     exif: &Fields,
     xmp: &Properties,
     notes: &mut Vec<String>,
 ) -> Option<(f64, f64, Option<Distortion>)> {
     let zoom = exif.digital_zoom.filter(|z| *z > 1.0).unwrap_or(1.0);
     let calibrated = xmp.number(Words::Dji, "CalibratedFocalLength").filter(|f| *f > 0.0);
-    let calibrated = calibrated.map(|f| f * w / full_width(w, exif, xmp) * zoom);
+    let calibrated = calibrated.map(|f| f * scale * zoom);
     let model = exif.model.as_deref().unwrap_or("");
     let known = known(model);
     let by_sensor = known.as_ref().zip(exif.focal_mm).map(|(known, mm)| {

@@ -26,8 +26,8 @@ const NADIR_NOISE_DEG: f64 = -5.0;
 /// As far as it was said; what is needed and lacks is named by the caller.
 #[derive(Debug, Clone)]
 pub(super) struct Said {
-    /// From XMP; EXIF's has fewer digits.
-    pub at: Option<LatLon>,
+    /// From XMP; EXIF's has fewer digits. Or which of its tags cannot be used.
+    pub at: Option<Result<LatLon, String>>,
     pub yaw: Option<f64>,
     pub pitch: Option<f64>,
     pub roll: Option<f64>,
@@ -87,10 +87,49 @@ fn exif_datum(exif: &Fields) -> HeightDatum {
     if is(&exif.make, "skydio") || is(&exif.make, "sensefly") { HeightDatum::Egm96 } else { HeightDatum::Unstated }
 }
 
+/// A position out of two tags, of which the longitude has several names.
+fn place(xmp: &Properties, words: Words, latitude: &str, longitudes: &[&str]) -> Option<Result<LatLon, String>> {
+    let longitude = longitudes.iter().find(|name| xmp.text(words, name).is_some()).unwrap_or(&longitudes[0]);
+    let told = [latitude, longitude].map(|name| (name, xmp.text(words, name)));
+    if told.iter().all(|(_, text)| text.is_none()) {
+        return None;
+    }
+    let [lat, lon] = told.map(|(name, text)| match text {
+        None => Err(format!("XMP {name} is absent")),
+        Some(text) => xmp.number(words, name).ok_or_else(|| format!("XMP {name} is {text:.32?}, no number")),
+    });
+    Some(lat.and_then(|lat| Ok(LatLon { lat, lon: lon? })))
+}
+
+/// Tags of a pose whose value cannot be read, in words; positions are told apart.
+pub(super) fn unreadable(xmp: &Properties) -> Vec<String> {
+    const POSE: &[(Words, &[&str])] = &[
+        (
+            Words::Dji,
+            &[
+                "AbsoluteAltitude",
+                "RelativeAltitude",
+                "GimbalRollDegree",
+                "GimbalYawDegree",
+                "GimbalPitchDegree",
+                "CalibratedFocalLength",
+                "CalibratedOpticalCenterX",
+                "CalibratedOpticalCenterY",
+            ],
+        ),
+        (Words::Parrot, &["CameraYawDegree", "CameraPitchDegree", "CameraRollDegree"]),
+        (Words::Skydio, &["AbsoluteAltitude", "CameraOrientationNED/Roll", "CameraPositionFLU/Z"]),
+        (Words::Camera, &["Yaw", "Pitch", "Roll", "AboveGroundAltitude", "GPSAltitude"]),
+    ];
+    let names = POSE.iter().flat_map(|(words, names)| names.iter().map(|name| (*words, *name)));
+    names
+        .filter_map(|(words, name)| Some((name, xmp.text(words, name).filter(|_| xmp.number(words, name).is_none())?)))
+        .map(|(name, text)| format!("XMP {name} is {text:.32?}, no number: left out"))
+        .collect()
+}
+
 fn dji(xmp: &Properties) -> Said {
     let number = |name| xmp.number(Words::Dji, name);
-    // Spelt wrongly by a generation of cameras (Phantom 4 Pro and RTK, among others).
-    let lon = number("GpsLongitude").or_else(|| number("GpsLongtitude"));
     let rtk = number("RtkFlag") == Some(RTK_FIXED);
     let mut sigma = if rtk { SIGMA_RTK } else { SIGMA };
     if rtk && let (Some(east), Some(north)) = (number("RtkStdLon"), number("RtkStdLat")) {
@@ -103,7 +142,8 @@ fn dji(xmp: &Properties) -> Said {
         sigma_m: if rtk { RTK_HEIGHT_SIGMA_M } else { ABSOLUTE_SIGMA_M },
     });
     Said {
-        at: number("GpsLatitude").zip(lon).map(|(lat, lon)| LatLon { lat, lon }),
+        // The second is spelt wrongly by a generation of cameras (Phantom 4 Pro and RTK, among others).
+        at: place(xmp, Words::Dji, "GpsLatitude", &["GpsLongitude", "GpsLongtitude"]),
         yaw: number("GimbalYawDegree"),
         pitch: number("GimbalPitchDegree"),
         roll: number("GimbalRollDegree"),
@@ -133,7 +173,7 @@ fn parrot(xmp: &Properties) -> Said {
 fn skydio(xmp: &Properties) -> Said {
     let number = |name| xmp.number(Words::Skydio, name);
     Said {
-        at: number("Latitude").zip(number("Longitude")).map(|(lat, lon)| LatLon { lat, lon }),
+        at: place(xmp, Words::Skydio, "Latitude", &["Longitude"]),
         yaw: number("CameraOrientationNED/Yaw"),
         pitch: number("CameraOrientationNED/Pitch"),
         roll: number("CameraOrientationNED/Roll"),

@@ -14,13 +14,14 @@ mod edited;
 mod exif;
 mod lens;
 mod makers;
+mod size;
 mod thumbnail;
 mod xmp;
 
 use std::fmt;
 
 use super::level::CameraHeights;
-use super::{Attitude, Camera, CoordinateError, DEFAULT_MAX_RANGE_M, LatLon, Pose, PoseSigma};
+use super::{Attitude, Camera, DEFAULT_MAX_RANGE_M, LatLon, Pose, PoseSigma};
 
 pub use doubts::Doubt;
 
@@ -60,6 +61,8 @@ pub struct Photo {
     pub model: Option<String>,
     /// As in EXIF, in the camera's own time, whose zone the file does not tell.
     pub taken: Option<String>,
+    /// Where it is smaller than its tags say: by how much, as a share.
+    smaller: Option<f64>,
     /// What had to be assumed, in words, for the report.
     pub notes: Vec<String>,
 }
@@ -73,8 +76,8 @@ pub enum PhotoError {
     Xmp(#[from] xmp::XmpError),
     #[error("{}", list(.0))]
     Missing(Vec<Missing>),
-    #[error("the stated position is none: {0}")]
-    Position(CoordinateError),
+    #[error("the stated position is none: {0}; take the file as the drone wrote it")]
+    Position(String),
     #[error(
         "XMP and EXIF positions are {:.0} km apart, and nothing says which is right; take the file as the drone wrote it",
         apart_m / 1e3
@@ -137,7 +140,7 @@ pub fn read(bytes: &[u8]) -> Result<Photo, PhotoError> {
 pub fn read_for_terrain(bytes: &[u8]) -> Result<Photo, PhotoError> {
     let (width_px, height_px) = container::dimensions(bytes).map_err(PhotoError::NotAPicture)?;
     let segments = container::metadata(bytes);
-    let exif = exif::read(segments.exif);
+    let mut exif = exif::read(segments.exif);
     let xmp = match segments.xmp {
         Some(packet) => xmp::read(&packet)?,
         None => xmp::Properties::default(),
@@ -147,18 +150,40 @@ pub fn read_for_terrain(bytes: &[u8]) -> Result<Photo, PhotoError> {
     if let Some((what, degrees)) = Attitude::impossible(said.yaw, said.pitch, said.roll) {
         return Err(PhotoError::Angle { what, degrees });
     }
-    let mut notes = [signs.notes, said.notes.clone()].concat();
+    let mut notes = [signs.notes, said.notes.clone(), makers::unreadable(&xmp)].concat();
     let mut doubts = doubts::of_file(segments.cut, xmp.cut);
     doubts.extend(doubts::drop_impossible_heights(&mut said));
 
-    let from_xmp = said.at.filter(is_a_fix);
-    let from_exif = exif.position.filter(is_a_fix);
+    let (mut unusable, mut no_fix) = (Vec::new(), Vec::new());
+    let mut usable = |told: Option<Result<LatLon, String>>, tags: &str| {
+        match told?.and_then(|at| at.validate().map(|()| at).map_err(|error| format!("{tags}: {error}"))) {
+            Ok(at) if is_a_fix(at) => return Some(at),
+            Ok(_) => no_fix.push(format!("{tags} are 0, 0, no fix")),
+            Err(fault) => unusable.push(fault),
+        }
+        None
+    };
+    let from_xmp = usable(said.at.take(), "XMP latitude and longitude");
+    let from_exif = usable(exif.position.take(), "EXIF GPSLatitude and GPSLongitude");
     let at = from_xmp.or(from_exif);
-    if let Some(at) = at {
-        at.validate().map_err(PhotoError::Position)?;
+    if at.is_some() {
+        unusable.append(&mut no_fix);
+    }
+    if !unusable.is_empty() {
+        let faults = unusable.join("; ");
+        let taken = match (from_xmp, from_exif) {
+            (Some(_), _) => "XMP's",
+            (None, Some(_)) => "EXIF's",
+            (None, None) => return Err(PhotoError::Position(faults)),
+        };
+        doubts.push(Doubt::PositionUnusable);
+        notes.push(format!("{faults}: the position is {taken}, which nothing confirms"));
+        said.sigma.horizontal_m = said.sigma.horizontal_m.max(SIGMA.horizontal_m);
     }
     let height = said.above_take_off_m;
-    let lens = lens::lens(width_px, height_px, &exif, &xmp, &mut notes);
+    let (w, h) = (f64::from(width_px), f64::from(height_px));
+    let size = size::Size::of(w, h, &exif, &xmp);
+    let lens = lens::lens(width_px, height_px, &size, &exif, &xmp, &mut notes);
     let told = height.is_some() || !said.absolute.is_empty();
 
     let (Some(at), true, Some(attitude), Some(lens)) = (at, told, said.attitude(), &lens) else {
@@ -178,9 +203,7 @@ pub fn read_for_terrain(bytes: &[u8]) -> Result<Photo, PhotoError> {
         notes.push("no gimbal roll: taken as level".to_owned());
     }
     let mut sigma = said.sigma;
-    if let (Some(a), Some(b)) = (from_xmp, from_exif)
-        && b.validate().is_ok()
-    {
+    if let (Some(a), Some(b)) = (from_xmp, from_exif) {
         let apart = a.distance_m(b);
         if apart > DEFAULT_MAX_RANGE_M {
             return Err(PhotoError::Apart { apart_m: apart });
@@ -189,6 +212,17 @@ pub fn read_for_terrain(bytes: &[u8]) -> Result<Photo, PhotoError> {
             doubts.push(Doubt::PositionsContradict);
             notes.push(format!("XMP and EXIF positions are {apart:.0} m apart: XMP's is taken, with that much error"));
             sigma.horizontal_m = sigma.horizontal_m.max(apart);
+        }
+    }
+    if let Some([full_w, full_h]) = size.was {
+        let as_what = format!(
+            "the picture has {width_px} × {height_px} pixels, its tags say {full_w:.0} × {full_h:.0}: taken for a copy of the whole"
+        );
+        if size.smaller(w).is_some() {
+            doubts.push(Doubt::Resized);
+            notes.push(format!("{as_what}; were it a part cut out, the place would be wrong"));
+        } else {
+            notes.push(as_what);
         }
     }
     let ranged = xmp.text(xmp::Words::Dji, "LRFStatus").is_some_and(|status| status.eq_ignore_ascii_case("normal"));
@@ -205,12 +239,24 @@ pub fn read_for_terrain(bytes: &[u8]) -> Result<Photo, PhotoError> {
         may_look: Vec::new(),
         model: exif.model,
         taken: exif.taken,
+        smaller: size.smaller(w),
         notes,
     };
     doubts::of_attitude(&mut photo, &xmp);
     photo.notes.extend(photo.doubts.iter().filter_map(|doubt| doubt.text()).map(str::to_owned));
     if signs.edited {
         photo.distrust();
+    }
+    if let (Some(cut), Some([full_w, full_h])) = (size.may_be_cut(w, h), size.cut_from) {
+        photo.notes.push(format!(
+            "{width_px} × {height_px} pixels are no part of the calibrated {full_w:.0} × {full_h:.0} that a camera writes: it may have been cropped"
+        ));
+        photo.distrust();
+        // Anywhere in the frame, and smaller by any share up to what was taken: one sigma of that.
+        let focal_px = photo.camera.fx / size.scale;
+        let sigma = &mut photo.pose.sigma;
+        sigma.tilt_deg = sigma.tilt_deg.max((cut.centre_px / focal_px).atan().to_degrees() / 3_f64.sqrt());
+        photo.focal_sigma = photo.focal_sigma.max(cut.focal_share / 3_f64.sqrt());
     }
     Ok(photo)
 }
@@ -219,8 +265,12 @@ pub fn read_for_terrain(bytes: &[u8]) -> Result<Photo, PhotoError> {
 /// turned round or cut out without a trace in its tags shows here. Costs the decoding of the picture, so it is asked for apart.
 pub fn check_thumbnail(bytes: &[u8], photo: &mut Photo) -> Result<(), PhotoError> {
     let exif = exif::read(container::metadata(bytes).exif);
-    match thumbnail::compare(bytes, exif.thumbnail.as_deref()) {
-        thumbnail::Likeness::Same | thumbnail::Likeness::Unknown => Ok(()),
+    match thumbnail::compare(bytes, exif.thumbnail.as_deref(), photo.smaller) {
+        thumbnail::Likeness::Same => {
+            photo.doubts.retain(|doubt| *doubt != Doubt::Resized);
+            Ok(())
+        }
+        thumbnail::Likeness::Unknown => Ok(()),
         thumbnail::Likeness::Turned => Err(PhotoError::UnlikeThumbnail("turned round or mirrored")),
         thumbnail::Likeness::CutOut => Err(PhotoError::UnlikeThumbnail("cropped")),
         thumbnail::Likeness::Other => {
@@ -246,7 +296,7 @@ impl Photo {
 }
 
 /// Zero, zero is what cameras write without a fix.
-fn is_a_fix(at: &LatLon) -> bool {
+fn is_a_fix(at: LatLon) -> bool {
     !(at.lat == 0.0 && at.lon == 0.0)
 }
 

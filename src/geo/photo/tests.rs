@@ -181,6 +181,11 @@ fn other(namespace: &str, attributes: &str, inside: &str) -> String {
 
 /// EXIF with a position, which some makers write nowhere else: 46° 50' N, 91° 59' W, 198.6 m.
 fn exif_with_position() -> Vec<u8> {
+    exif_at(*b"NW", [(46, 1), (50, 1), (0, 1), (91, 1), (59, 1), (0, 1)])
+}
+
+/// The same elsewhere: the hemispheres' letters, degrees, minutes and seconds of both.
+fn exif_at(sides: [u8; 2], parts: [(u32, u32); 6]) -> Vec<u8> {
     // One IFD with the model, the EXIF IFD and the GPS IFD behind it.
     let mut b = b"II*\0\x08\0\0\0".to_vec();
     let entry = |b: &mut Vec<u8>, tag: u16, kind: u16, count: u32, value: u32| {
@@ -201,13 +206,13 @@ fn exif_with_position() -> Vec<u8> {
     assert_eq!(b.len(), 68);
     let data = 68 + 2 + 5 * 12 + 4;
     b.extend(5_u16.to_le_bytes());
-    entry(&mut b, 1, 2, 2, u32::from(b'N'));
+    entry(&mut b, 1, 2, 2, u32::from(sides[0]));
     entry(&mut b, 2, 5, 3, data);
-    entry(&mut b, 3, 2, 2, u32::from(b'W'));
+    entry(&mut b, 3, 2, 2, u32::from(sides[1]));
     entry(&mut b, 4, 5, 3, data + 24);
     entry(&mut b, 6, 5, 1, data + 48);
     b.extend([0; 4]);
-    for (top, bottom) in [(46, 1), (50, 1), (0, 1), (91, 1), (59, 1), (0, 1), (1986, 10)] {
+    for (top, bottom) in parts.into_iter().chain([(1986, 10)]) {
         b.extend(u32::to_le_bytes(top));
         b.extend(u32::to_le_bytes(bottom));
     }
@@ -238,6 +243,61 @@ fn autels_newer_tags_are_djis_under_another_prefix() {
     let photo = read(&jpeg(400, 300, Some(&mavic_exif()), Some(&packet))).unwrap();
     assert_eq!((photo.pose.attitude.yaw_deg, photo.pose.attitude.pitch_deg), (-150.10, -89.90));
     assert_eq!((photo.pose.at.lon, photo.pose.height_m, photo.camera.fx), (16.47592717, 60.0, 400.5));
+}
+
+#[test]
+fn a_position_that_cannot_be_is_named_by_its_tag_and_the_other_one_taken_or_none() {
+    let good = [(24, 1), (40, 1), (49, 1), (120, 1), (57, 1), (6, 1)];
+    let (lat, lon) = (r#"d:GpsLatitude="+24.68027804""#, r#"d:GpsLongtitude="+120.95170160""#);
+    // XMP's tags; what is told of them; whether EXIF's position is another one.
+    for (tags, told) in [
+        (FULL.replace(lat, r#"d:GpsLatitude="nan""#), "XMP GpsLatitude is \"nan\""),
+        (FULL.replace(lat, r#"d:GpsLatitude="0/0""#), "XMP GpsLatitude is \"0/0\""),
+        (FULL.replace(lat, r#"d:GpsLatitude="""#), "XMP GpsLatitude is \"\""),
+        (FULL.replace(lon, ""), "XMP GpsLongitude is absent"),
+        (FULL.replace(lat, ""), "XMP GpsLatitude is absent"),
+        (FULL.replace(lat, r#"d:GpsLatitude="91""#), "latitude 91"),
+        (FULL.replace(lon, r#"d:GpsLongtitude="190""#), "longitude 190"),
+        (
+            FULL.replace(lat, r#"d:GpsLatitude="0""#).replace(lon, r#"d:GpsLongtitude="0""#),
+            "XMP latitude and longitude are 0, 0",
+        ),
+    ] {
+        let photo = read(&jpeg(400, 300, Some(&exif_at(*b"NE", good)), Some(&packet(&tags)))).unwrap();
+        assert!((photo.pose.at.lat - 24.680_278).abs() < 1e-5, "{told}: {photo:?}");
+        assert_eq!(photo.doubts, [Doubt::PositionUnusable], "{told}");
+        assert!(photo.notes.iter().any(|n| n.contains(told) && n.contains("EXIF's")), "{told}: {:?}", photo.notes);
+        if !told.contains("0, 0") {
+            let refused = read_with(&tags).unwrap_err().to_string();
+            assert!(refused.contains(told) && refused.contains("as the drone wrote it"), "{told}: {refused}");
+        }
+        // Of an RTK fix, too: a place out of EXIF is no better than EXIF.
+        let rtk = jpeg(400, 300, Some(&exif_at(*b"NE", good)), Some(&packet(&format!(r#"{tags} d:RtkFlag="50""#))));
+        assert!(read(&rtk).unwrap().pose.sigma.horizontal_m >= SIGMA.horizontal_m, "{told}");
+    }
+    for (sides, parts, told) in [
+        (*b"NE", [(0, 0), (40, 1), (49, 1), (120, 1), (57, 1), (6, 1)], "EXIF GPSLatitude is 0/0 40/1 49/1"),
+        (*b"NE", [(24, 1), (61, 1), (49, 1), (120, 1), (57, 1), (6, 1)], "EXIF GPSLatitude is 24/1 61/1 49/1"),
+        (*b"NE", [(91, 1), (0, 1), (0, 1), (120, 1), (57, 1), (6, 1)], "latitude 91"),
+        (*b"XE", good, "EXIF GPSLatitudeRef is \"X\""),
+        (*b"N\0", good, "EXIF GPSLongitudeRef is absent"),
+    ] {
+        let exif = exif_at(sides, parts);
+        let photo = read(&jpeg(400, 300, Some(&exif), Some(&packet(FULL)))).unwrap();
+        assert!(photo.doubts == [Doubt::PositionUnusable] && photo.pose.at.lat == 24.68027804, "{told}: {photo:?}");
+        assert!(photo.notes.iter().any(|n| n.contains(told) && n.contains("XMP's")), "{told}: {:?}", photo.notes);
+        let alone = FULL.replace(lat, "").replace(lon, "");
+        let refused = read(&jpeg(400, 300, Some(&exif), Some(&packet(&alone)))).unwrap_err();
+        assert!(matches!(&refused, PhotoError::Position(text) if text.contains(told)), "{told}: {refused}");
+    }
+}
+
+#[test]
+fn a_tag_of_the_pose_that_cannot_be_read_is_named() {
+    let photo = read_with(&FULL.replace("+0.50", "nan").replace("+186.57", "1/0")).unwrap();
+    for told in ["XMP GimbalRollDegree is \"nan\"", "XMP AbsoluteAltitude is \"1/0\""] {
+        assert!(photo.notes.iter().any(|n| n.contains(told)), "{told}: {:?}", photo.notes);
+    }
 }
 
 #[test]
@@ -315,9 +375,15 @@ fn a_picture_that_was_cropped_stretched_or_turned_is_refused() {
         matches!(refuse(300, 400, &mavic_exif()), PhotoError::Reshaped { turned: true, .. }),
         "no camera writes portraits"
     );
-    // A smaller copy of the whole is the same picture.
+    // A smaller copy of the whole is the same picture; that it is one and no part cut out is told to be taken on trust.
     let copy = read(&jpeg(400, 300, Some(&was(4000, 3000)), Some(&packet(FULL)))).unwrap();
     assert!(!copy.edited && (copy.camera.fx - 4.73 / 6.3269 * 400.0).abs() < 1e-9);
+    assert!(copy.doubts.contains(&Doubt::Resized) && copy.notes.iter().any(|n| n.contains("4000 × 3000")), "{copy:?}");
+    // A larger one cannot be a part.
+    let calibrated = format!(r#"{FULL} d:CalibratedFocalLength="150""#);
+    let larger = read(&jpeg(400, 300, Some(&was(200, 150)), Some(&packet(&calibrated)))).unwrap();
+    assert!(!larger.doubts.contains(&Doubt::Resized) && larger.camera.fx == 300.0, "{larger:?}");
+    assert!(larger.notes.iter().any(|n| n.contains("200 × 150")), "{:?}", larger.notes);
     let cropped = format!(r#"{FULL} xmlns:crs="http://ns.adobe.com/camera-raw-settings/1.0/" crs:HasCrop="True""#);
     assert_eq!(read_with(&cropped).unwrap_err(), PhotoError::Cropped);
 }
@@ -337,6 +403,22 @@ fn a_picture_that_an_editor_had_in_hands_is_flagged_and_believed_less() {
         r#"{FULL} xmlns:crs="http://ns.adobe.com/camera-raw-settings/1.0/" crs:HasCrop="False" crs:HasSettings="False" crs:AlreadyApplied="False""#
     );
     assert!(!read_with(&dji).unwrap().edited);
+    // A crop that was set and, by the editor's own word, not applied.
+    let crop = |more: &str| {
+        read_with(&format!(
+            r#"{FULL} xmlns:crs="http://ns.adobe.com/camera-raw-settings/1.0/" crs:HasCrop="True"{more}"#
+        ))
+    };
+    let set = crop(r#" crs:AlreadyApplied="False""#).unwrap();
+    assert!(set.edited && set.notes.iter().any(|n| n.contains("HasCrop")), "{:?}", set.notes);
+    assert_eq!(crop(r#" crs:AlreadyApplied="True""#).unwrap_err(), PhotoError::Cropped);
+    // No part of the calibrated frame that a camera writes: how far the centre may have moved shows in the errors.
+    let cut = read_with(&format!(
+        r#"{FULL} d:CalibratedFocalLength="700" d:CalibratedOpticalCenterX="500" d:CalibratedOpticalCenterY="450""#
+    ))
+    .unwrap();
+    assert!(cut.edited && cut.notes.iter().any(|n| n.contains("cropped")), "{:?}", cut.notes);
+    assert!(cut.pose.sigma.tilt_deg > 15.0 && cut.focal_sigma > 0.5, "{cut:?}");
     let odd = read(&jpeg(400, 260, Some(&mavic_exif()), Some(&packet(FULL)))).unwrap();
     assert!(odd.edited, "no drone camera writes 400 × 260");
 }

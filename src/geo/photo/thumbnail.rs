@@ -31,7 +31,11 @@ const PLAIN: f64 = 6.0;
 /// A decoder's memory for one picture: 100 megapixels.
 const MAX_BYTES: u64 = 400 * 1024 * 1024;
 
-pub(super) fn compare(picture: &[u8], thumbnail: Option<&[u8]>) -> Likeness {
+/// A cut of a known share must fit this much better than the whole, or worse.
+const CLEARLY: f64 = 0.03;
+
+/// `smaller`: where the picture is so much smaller than the camera wrote it, which a copy is as well as a cut.
+pub(super) fn compare(picture: &[u8], thumbnail: Option<&[u8]>, smaller: Option<f64>) -> Likeness {
     let Some(thumbnail) = thumbnail.and_then(decode) else {
         return Likeness::Unknown;
     };
@@ -48,14 +52,26 @@ pub(super) fn compare(picture: &[u8], thumbnail: Option<&[u8]>) -> Likeness {
         return Likeness::Unknown;
     }
     let same = best(&GrayImage::clone);
+    let best_cut = |shares: &[f64]| {
+        let cuts = views.iter().flat_map(|view| cuts(view, shares));
+        cuts.map(|cut| correlation(&large, &shrink(&cut))).fold(f64::NEG_INFINITY, f64::max)
+    };
+    if let Some(share) = smaller {
+        let cut = best_cut(&[share]);
+        if cut >= SAME && cut > same + CLEARLY {
+            return Likeness::CutOut;
+        }
+        if same >= SAME && same <= cut + CLEARLY {
+            return Likeness::Unknown;
+        }
+    }
     if same >= SAME {
         return Likeness::Same;
     }
     let turned = best(&|v| imageops::rotate180(v))
         .max(best(&|v| imageops::flip_horizontal(v)))
         .max(best(&|v| imageops::flip_vertical(v)));
-    let cut =
-        views.iter().flat_map(cuts).map(|cut| correlation(&large, &shrink(&cut))).fold(f64::NEG_INFINITY, f64::max);
+    let cut = best_cut(CUTS);
     if turned >= SAME && turned > same + BETTER && turned >= cut {
         Likeness::Turned
     } else if cut >= SAME && cut > same + BETTER {
@@ -97,10 +113,10 @@ fn window(picture: &GrayImage, x: f64, y: f64, w: f64, h: f64) -> GrayImage {
 }
 
 /// What the thumbnail would show had the picture been cut out of it.
-fn cuts(view: &GrayImage) -> Vec<GrayImage> {
+fn cuts(view: &GrayImage, shares: &[f64]) -> Vec<GrayImage> {
     let (w, h) = (f64::from(view.width()), f64::from(view.height()));
     let mut found = Vec::new();
-    for share in CUTS {
+    for share in shares {
         let (room_x, room_y) = (w * (1.0 - share), h * (1.0 - share));
         for across in 0..5 {
             for down in 0..5 {
@@ -163,20 +179,28 @@ mod tests {
         let mut barred = GrayImage::new(160, 120);
         imageops::replace(&mut barred, &imageops::resize(&whole, 160, 90, FilterType::Triangle), 0, 15);
         for thumbnail in [filled, barred] {
-            let see = |picture: &GrayImage| compare(&jpeg(picture), Some(&jpeg(&thumbnail)));
+            let see = |picture: &GrayImage| compare(&jpeg(picture), Some(&jpeg(&thumbnail)), None);
             assert_eq!(see(&whole), Likeness::Same);
             assert_eq!(see(&imageops::rotate180(&whole)), Likeness::Turned);
             assert_eq!(see(&imageops::flip_horizontal(&whole)), Likeness::Turned);
             assert_eq!(see(&imageops::crop_imm(&whole, 200, 112, 400, 225).to_image()), Likeness::CutOut);
             assert_ne!(see(&imageops::resize(&whole, 400, 225, FilterType::Triangle)), Likeness::CutOut);
+            // Both are half as large as the camera wrote.
+            let half = |picture: &GrayImage| compare(&jpeg(picture), Some(&jpeg(&thumbnail)), Some(0.5));
+            assert_eq!(half(&imageops::resize(&whole, 400, 225, FilterType::Triangle)), Likeness::Same);
+            assert_eq!(half(&imageops::crop_imm(&whole, 400, 225, 400, 225).to_image()), Likeness::CutOut);
+            // And a rim that is gone changes the picture little.
+            let nearly = |picture: &GrayImage| compare(&jpeg(picture), Some(&jpeg(&thumbnail)), Some(0.9));
+            assert_eq!(nearly(&imageops::resize(&whole, 720, 405, FilterType::Triangle)), Likeness::Same);
+            assert_ne!(nearly(&imageops::crop_imm(&whole, 40, 22, 720, 405).to_image()), Likeness::Same);
         }
     }
 
     #[test]
     fn without_a_thumbnail_or_anything_in_it_nothing_is_said() {
         let whole = jpeg(&scene(400, 300));
-        assert_eq!(compare(&whole, None), Likeness::Unknown);
-        assert_eq!(compare(&whole, Some(b"no picture")), Likeness::Unknown);
-        assert_eq!(compare(&whole, Some(&jpeg(&GrayImage::new(160, 120)))), Likeness::Unknown);
+        assert_eq!(compare(&whole, None, None), Likeness::Unknown);
+        assert_eq!(compare(&whole, Some(b"no picture"), None), Likeness::Unknown);
+        assert_eq!(compare(&whole, Some(&jpeg(&GrayImage::new(160, 120))), None), Likeness::Unknown);
     }
 }
