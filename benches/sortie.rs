@@ -203,7 +203,6 @@ impl Flight<'_> {
                 Some(Sighted {
                     kind: Kind::of_class(&s.class)?,
                     score: s.score,
-                    sure: s.sure,
                     threshold: s.threshold,
                     located: s.located,
                     stance: Stance { view, height_m: 0.0, height_sigma_m: 0.3 },

@@ -1,4 +1,6 @@
-//! Carries out commands: what came through the one door is handed to the part that can do it.
+//! Carries out commands: what came through the one door is handed to the part that can do it. [`args`] reads what they say.
+
+pub mod args;
 
 use std::sync::Arc;
 
@@ -7,12 +9,13 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use crate::cases::CaseState;
+use args::{Again, Ask, Judged, Start};
+
 use crate::cases::verdict::{Verdict, VerdictRefused};
 use crate::config::Checked;
 use crate::outbox::Resend;
 use crate::patrol::flight::Order;
-use crate::patrol::holds::{HoldKeeper, Lock};
+use crate::patrol::holds::HoldKeeper;
 use crate::patrol::requests::Wanted;
 use crate::patrol::{Dispatcher, OrderRefused, StartRefused, Trigger};
 use crate::runtime::clock::Trust;
@@ -74,54 +77,41 @@ impl Orders {
         let Some(running) = order.begin().await else { return };
         let envelope = running.envelope.clone();
         let dispatcher = &self.station.dispatcher;
-        let outcome = match envelope.name.as_str() {
-            "patrol.start" => start(dispatcher, &envelope).await,
-            "patrol.cancel" => match dispatcher.cancel().await {
+        let updates = &self.station.updates;
+        let by = envelope.operator.clone();
+        let ask = match Ask::read(&envelope.name, &envelope.args) {
+            Ok(ask) => ask,
+            Err(fault) => return running.finish(Outcome::Refused(fault)),
+        };
+        let outcome = match ask {
+            Ask::Start(args) => start(dispatcher, args, by).await,
+            Ask::Cancel => match dispatcher.cancel().await {
                 Some(sortie) => Outcome::Done(json!({"sortie": sortie})),
                 None => Outcome::Refused("no sortie is under way".to_owned()),
             },
-            "patrol.pause" => tell(dispatcher, Order::Pause, &envelope).await,
-            "patrol.resume" => tell(dispatcher, Order::Resume, &envelope).await,
-            "patrol.return" => tell(dispatcher, Order::Return, &envelope).await,
-            "request" => self.request(&envelope).await,
-            "verdict" => self.verdict(&envelope, &running.scope).await,
-            "station.hold" => hold(&self.holds, Lock::Hold, &envelope).await,
-            "station.release" => lift(&self.holds, Lock::Hold, &envelope).await,
-            "station.maintenance" => hold(&self.holds, Lock::Maintenance, &envelope).await,
-            "station.maintained" => lift(&self.holds, Lock::Maintenance, &envelope).await,
-            "station.diagnostics" => Outcome::Done(self.diagnostics().await),
-            "outbox.resend" => self.resend(&envelope).await,
-            "rules.hint" => self.rules_hint(&envelope),
-            "model.hint" => match self.take_model_hint(&envelope.args) {
+            Ask::Tell(order) => tell(dispatcher, order, by).await,
+            Ask::Request(args) => self.request(&envelope, &args).await,
+            Ask::Verdict(args) => self.verdict(&envelope, args, &running.scope).await,
+            Ask::Hold(lock, reason) => held(self.holds.set(lock, &by, Some(reason)).await),
+            Ask::Lift(lock) => held(self.holds.set(lock, &by, None).await),
+            Ask::Diagnostics => Outcome::Done(self.diagnostics().await),
+            Ask::Resend(again) => self.resend(again).await,
+            Ask::RulesHint(sha256) => self.rules_hint(&sha256),
+            Ask::ModelHint(wanted) => match self.take_model_hint(&wanted) {
                 Ok(data) => Outcome::Done(data),
                 Err(fault) => Outcome::Refused(fault),
             },
-            "model.check" => updated(self.station.updates.check().await),
-            "model.add" => match envelope.args["folder"].as_str() {
-                Some(folder) => updated(self.station.updates.add(folder.into()).await),
-                None => {
-                    Outcome::Refused("args.folder is missing: name a folder of the station's own computer".to_owned())
-                }
-            },
-            "model.promote" => updated(self.station.updates.promote(envelope.operator.clone()).await),
-            "model.rollback" => match envelope.args["reason"].as_str().map(str::trim).filter(|r| !r.is_empty()) {
-                Some(reason) => {
-                    let release = envelope.args["release"].as_str().map(str::to_owned);
-                    let by = envelope.operator.clone();
-                    updated(self.station.updates.roll_back(by, reason.to_owned(), release).await)
-                }
-                None => Outcome::Refused("args.reason is missing: say why, others will read it".to_owned()),
-            },
-            name => {
-                Outcome::Refused(format!("this station knows no command {name:?}; it knows {}", COMMANDS.join(", ")))
-            }
+            Ask::Check => updated(updates.check().await),
+            Ask::Add(folder) => updated(updates.add(folder.into()).await),
+            Ask::Promote(release, to) => updated(updates.promote(by, release, to).await),
+            Ask::RollBack { reason, release } => updated(updates.roll_back(by, reason, release).await),
         };
         running.finish(outcome);
     }
 
-    async fn request(&self, envelope: &Envelope) -> Outcome {
+    async fn request(&self, envelope: &Envelope, args: &Value) -> Outcome {
         let config = &self.station.checked.config;
-        let (args, dock, now) = (&envelope.args, config.station.dock, Timestamp::now());
+        let (dock, now) = (config.station.dock, Timestamp::now());
         let wanted = match Wanted::read(&envelope.id, &envelope.operator, args, &config.requests, dock, now) {
             Ok(wanted) => wanted,
             Err(fault) => return Outcome::Refused(fault),
@@ -137,26 +127,11 @@ impl Orders {
         }
     }
 
-    async fn verdict(&self, envelope: &Envelope, scope: &Scope) -> Outcome {
-        #[derive(serde::Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Args {
-            case: String,
-            verdict: CaseState,
-            reason: String,
-        }
-        let args: Args = match serde_json::from_value(envelope.args.clone()) {
-            Ok(args) => args,
-            Err(error) => return Outcome::Refused(format!("args: {error}")),
-        };
-        let reason = args.reason.trim();
-        if reason.is_empty() || reason.len() > 2000 || reason.chars().any(char::is_control) {
-            return Outcome::Refused("args.reason must be 1 to 2000 bytes of printable text".to_owned());
-        }
+    async fn verdict(&self, envelope: &Envelope, args: Judged, scope: &Scope) -> Outcome {
         let verdict = Verdict {
             verdict: args.verdict,
             operator: envelope.operator.clone(),
-            reason: reason.to_owned(),
+            reason: args.reason,
             at: Timestamp::now(),
             command: envelope.id.clone(),
         };
@@ -169,22 +144,15 @@ impl Orders {
         }
     }
 
-    async fn resend(&self, envelope: &Envelope) -> Outcome {
-        let args = &envelope.args;
-        let which = match (args["since"].as_str(), args["case"].as_str()) {
-            (Some(since), None) => match since.parse() {
-                Ok(since) => Resend::Since(since),
-                Err(_) => {
-                    return Outcome::Refused(format!("args.since {since:?} is no time like 2026-11-24T07:00:00Z"));
-                }
-            },
-            (None, Some(case)) => {
+    async fn resend(&self, again: Again) -> Outcome {
+        let which = match again {
+            Again::Since(since) => Resend::Since(since),
+            Again::Case(case) => {
                 let cases = latest(&self.station.keeper.cases());
                 let evidence = cases.iter().find(|known| known.id == case).map(|known| known.evidence.clone());
                 let ids = evidence.unwrap_or_default().into_iter().map(|digest| format!("evidence/{digest}")).collect();
-                Resend::Stream { key: case.to_owned(), ids }
+                Resend::Stream { key: case, ids }
             }
-            _ => return Outcome::Refused("give either args.since, a time, or args.case, a case's id".to_owned()),
         };
         match self.station.outbox.resend(which).await {
             Ok(records) => Outcome::Done(json!({"records": records})),
@@ -192,14 +160,9 @@ impl Orders {
         }
     }
 
-    fn rules_hint(&self, envelope: &Envelope) -> Outcome {
-        let Some(wanted) = envelope.args["sha256"].as_str().filter(|text| text.len() == 64) else {
-            return Outcome::Refused(
-                "args.sha256 is missing: 64 hexadecimal digits of the rules that are wanted".to_owned(),
-            );
-        };
+    fn rules_hint(&self, wanted: &str) -> Outcome {
         let same = wanted == self.rules;
-        self.hints.send_modify(|hints| hints.rules = (!same).then(|| envelope.args.clone()));
+        self.hints.send_modify(|hints| hints.rules = (!same).then(|| json!({"sha256": wanted})));
         Outcome::Done(json!({"sha256": self.rules, "same": same}))
     }
 
@@ -279,24 +242,12 @@ fn updated(done: Result<String, UpdateError>) -> Outcome {
     }
 }
 
-async fn tell(dispatcher: &Dispatcher, order: Order, envelope: &Envelope) -> Outcome {
-    match dispatcher.order(order, envelope.operator.clone()).await {
+async fn tell(dispatcher: &Dispatcher, order: Order, by: String) -> Outcome {
+    match dispatcher.order(order, by).await {
         Ok(sortie) => Outcome::Done(json!({"sortie": sortie})),
         Err(refused @ OrderRefused::Gone) => Outcome::Failed(refused.to_string()),
         Err(refused) => Outcome::Refused(refused.to_string()),
     }
-}
-
-async fn hold(holds: &HoldKeeper, lock: Lock, envelope: &Envelope) -> Outcome {
-    let reason = envelope.args["reason"].as_str().map(str::trim).filter(|r| !r.is_empty());
-    let Some(reason) = reason else {
-        return Outcome::Refused("args.reason is missing: say why, others will read it".to_owned());
-    };
-    held(holds.set(lock, &envelope.operator, Some(reason.to_owned())).await)
-}
-
-async fn lift(holds: &HoldKeeper, lock: Lock, envelope: &Envelope) -> Outcome {
-    held(holds.set(lock, &envelope.operator, None).await)
 }
 
 fn held(set: Result<crate::patrol::gates::Holds, crate::runtime::store::StoreError>) -> Outcome {
@@ -306,17 +257,13 @@ fn held(set: Result<crate::patrol::gates::Holds, crate::runtime::store::StoreErr
     }
 }
 
-async fn start(dispatcher: &Dispatcher, envelope: &Envelope) -> Outcome {
-    let Some(patrol) = envelope.args["patrol"].as_str() else {
-        return Outcome::Refused("args.patrol is missing: name a patrol of the configuration".to_owned());
-    };
-    let trigger = match envelope.args["via"].as_str() {
+async fn start(dispatcher: &Dispatcher, args: Start, by: String) -> Outcome {
+    let trigger = match args.via.as_deref() {
         Some("page") => Trigger::Page,
         Some("cli") => Trigger::Cli,
         _ => Trigger::Mqtt,
     };
-    let continues = envelope.args["continues"].as_str().map(str::to_owned);
-    match dispatcher.start(patrol, trigger, Some(envelope.operator.clone()), continues).await {
+    match dispatcher.start(&args.patrol, trigger, Some(by), args.continues).await {
         Ok(sortie) => Outcome::Done(json!({"sortie": sortie})),
         Err(refused @ StartRefused::Gone) => Outcome::Failed(refused.to_string()),
         Err(refused) => Outcome::Refused(refused.to_string()),

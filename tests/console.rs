@@ -651,6 +651,10 @@ async fn a_command_signed_at_the_command_line_passes_the_door_of_its_station_alo
     assert!(wrong.status.code() == Some(1) && err(&wrong).contains("not JSON"), "{}", err(&wrong));
     let wrong = aerie(&["command", "sign", "--key", key, "--kid", "k", "--station", "s", "--name", "patrol.strat"]);
     assert!(wrong.status.code() == Some(1) && err(&wrong).contains("patrol.start, patrol.cancel"), "{}", err(&wrong));
+    let sign = ["command", "sign", "--key", key, "--kid", "k", "--station", "s", "--name", "model.rollback", "--args"];
+    let wrong = aerie(&[&sign[..], &["{\"reason\": \"x\", \"relase\": \"town-1.3\"}"]].concat());
+    assert!(wrong.status.code() == Some(1) && err(&wrong).contains("unknown field `relase`"), "{}", err(&wrong));
+    assert!(wrong.stdout.is_empty(), "nothing is signed");
     assert_eq!(aerie(&["command", "sign", "--deadline-s", "999999"]).status.code(), Some(2));
 }
 

@@ -157,7 +157,7 @@ fn a_signed_verdict_and_a_signed_request_reach_a_station_that_flies_and_are_carr
     let dir = tempfile::tempdir().unwrap();
     let (_sim, config) = simulate(dir.path(), &[]);
     let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text.replace("may = [\"patrol.*\"]", "may = [\"patrol.*\", \"verdict\", \"request\"]"))
+    std::fs::write(&config, text.replace("may = [\"patrol.*\", ", "may = [\"patrol.*\", \"verdict\", \"request\", "))
         .unwrap();
     let _ear = listen(&config, &["case/#", "sortie/#", "reply/#"]);
     let _station = run(&config);

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::common::{say, say_json};
 use crate::orders::COMMANDS;
+use crate::orders::args::check;
 use crate::uplink::commands::{self, Envelope};
 
 /// The door takes no command that is good for longer.
@@ -98,6 +99,8 @@ pub fn run(args: CommandArgs) -> anyhow::Result<ExitCode> {
                 COMMANDS.join(", ")
             );
             let issued_at = Timestamp::now();
+            // As the station will read them: better to learn it here.
+            check(&name, &args, issued_at).map_err(|fault| anyhow::anyhow!("--args: {fault}"))?;
             let seconds = i64::try_from(deadline_s).unwrap_or(i64::MAX);
             let envelope = Envelope {
                 id: id.unwrap_or_else(|| ulid::Ulid::generate().to_string()),

@@ -57,6 +57,11 @@ pub fn say_json(value: &Value) -> anyhow::Result<()> {
     Ok(say(&serde_json::to_string_pretty(value)?)?)
 }
 
+/// An error with its causes, each said once.
+pub fn told(error: &anyhow::Error) -> String {
+    crate::runtime::told(&**error)
+}
+
 /// Plain columns: a head, then the rows.
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let head: Vec<String> = head.iter().map(|cell| cell.to_string()).collect();
@@ -111,6 +116,12 @@ pub fn moment(value: &Value) -> String {
     moment_in(value, &TimeZone::system())
 }
 
+/// A time of a JSON answer as the station itself writes it in its texts: RFC 3339, UTC, seconds.
+pub fn moment_utc(value: &Value) -> String {
+    let at: Option<Timestamp> = value.as_str().and_then(|text| text.parse().ok());
+    at.map_or_else(|| text(value), |at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
 /// The same by the clock of a zone; what it is ahead of UTC stands behind.
 pub fn moment_in(value: &Value, zone: &TimeZone) -> String {
     let at: Option<Timestamp> = value.as_str().and_then(|text| text.parse().ok());
@@ -132,6 +143,25 @@ mod tests {
             vec!["s".to_owned(), "South".to_owned(), "y".to_owned()],
         ];
         assert_eq!(table(&["ID", "NAME", "NEXT"], &rows), "ID     NAME   NEXT\nnorth  北片   x\ns      South  y\n");
+    }
+
+    #[test]
+    fn the_words_of_an_error_that_names_its_cause_are_said_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot read /x: {source}; name another")]
+        struct Named {
+            source: std::io::Error,
+        }
+        let absent = || std::io::Error::from_raw_os_error(2);
+        assert_eq!(
+            told(&anyhow::Error::from(Named { source: absent() }).context("step 1")),
+            "step 1: cannot read /x: No such file or directory (os error 2); name another"
+        );
+        assert_eq!(
+            told(&anyhow::Error::from(absent()).context("/x is not there")),
+            "/x is not there: No such file or directory (os error 2)"
+        );
+        assert_eq!(moment_utc(&Value::from("2026-11-24T07:00:00.123456789+00:00")), "2026-11-24T07:00:00Z");
     }
 
     #[test]

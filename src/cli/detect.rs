@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use image::RgbImage;
 use serde_json::{Value, json};
 
-use super::common::{say, say_json};
+use super::common::{say, say_json, told};
 use crate::perception::detect::Detector;
 use crate::perception::families::{Candidate, Shape};
 use crate::perception::graph::{Graph, Options};
@@ -78,13 +78,14 @@ pub fn run(args: DetectArgs) -> anyhow::Result<ExitCode> {
     }
     let dir = model_dir(args.model.as_deref());
     let options = Options { providers: args.execution_provider.clone(), ..Options::default() };
+    let graph = load(&dir, &options, args.threshold)?;
     let mut eye = if args.gsd.is_some() || args.tiled {
-        Eye::Tiles(Box::new(Detector::load(&dir, &options)?), args.gsd)
+        Eye::Tiles(Box::new(Detector::of(graph, &dir)), args.gsd)
     } else {
-        Eye::Whole(Box::new(load(&dir, &options, args.threshold)?))
+        Eye::Whole(Box::new(graph))
     };
     let mut results = Vec::new();
-    let mut failed = 0;
+    let (mut failed, mut empty) = (0, Vec::new());
     for path in &args.images {
         let looked = decode::open_rgb(path).map_err(anyhow::Error::from).and_then(|picture| {
             let found = eye.look(&picture)?;
@@ -93,9 +94,10 @@ pub fn run(args: DetectArgs) -> anyhow::Result<ExitCode> {
         let (size, mut found) = match looked {
             Ok(looked) => looked,
             Err(error) => {
-                eprintln!("aerie: {error:#}");
+                let error = told(&error);
+                eprintln!("aerie: {error}");
                 failed += 1;
-                results.push(json!({"image": path, "error": format!("{error:#}"), "detections": []}));
+                results.push(json!({"image": path, "error": error, "detections": []}));
                 continue;
             }
         };
@@ -103,6 +105,9 @@ pub fn run(args: DetectArgs) -> anyhow::Result<ExitCode> {
         let named = |class: usize| eye.manifest().classes.get(class).map_or("?", |c| c.name.as_str());
         if args.golden {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if found.is_empty() {
+                empty.push(name.to_string());
+            }
             let boxes: Vec<_> = found.iter().map(|c| json!({"class": named(c.class), "box": c.bbox})).collect();
             results.push(json!({"file": name, "gsd_m": args.gsd, "boxes": boxes}));
         } else if args.json {
@@ -119,10 +124,28 @@ pub fn run(args: DetectArgs) -> anyhow::Result<ExitCode> {
     if args.golden {
         anyhow::ensure!(failed == 0, "{failed} pictures cannot be read; take them out of the golden ones");
         say_json(&json!({"pictures": results}))?;
+        let fault = nothing_in(&empty, results.len(), args.threshold);
+        anyhow::ensure!(empty.len() < results.len(), fault.unwrap_or_default());
+        if let Some(fault) = fault {
+            eprintln!("aerie: {fault}");
+        }
     } else if args.json {
         say_json(&Value::from(results))?;
     }
     Ok(if failed < args.images.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What has to be known of a draft in which pictures have no box: it looks like one that is done.
+fn nothing_in(empty: &[String], of: usize, threshold: Option<f32>) -> Option<String> {
+    let least = threshold.map_or_else(|| "the thresholds of its manifest".to_owned(), |t| format!("--threshold {t}"));
+    let wrong = if empty.len() == of { ": no release is made of such a draft" } else { "" };
+    (!empty.is_empty()).then(|| {
+        format!(
+            "at {least} the model finds nothing in {} of {of} pictures ({}){wrong}; check --gsd, or write down by hand what is in them",
+            empty.len(),
+            empty.join(", ")
+        )
+    })
 }
 
 /// The model, with `threshold` for all classes where it is given.
@@ -145,4 +168,18 @@ fn in_json(candidate: &Candidate, class: &str, (width, height): (u32, u32)) -> V
         }
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_golden_draft_says_in_which_pictures_it_has_nothing_and_at_which_threshold() {
+        assert_eq!(nothing_in(&[], 3, None), None);
+        let one = nothing_in(&["a.jpg".to_owned()], 3, None).unwrap();
+        assert!(one.contains("thresholds of its manifest") && one.contains("1 of 3 pictures (a.jpg)"), "{one}");
+        let all = nothing_in(&["a.jpg".to_owned()], 1, Some(0.5)).unwrap();
+        assert!(all.contains("--threshold 0.5") && all.contains("no release"), "{all}");
+    }
 }

@@ -163,7 +163,7 @@ fn end(done: anyhow::Result<ExitCode>) -> ExitCode {
         // The reader of our output went away, as `head` does: that is no fault.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("aerie: {error:#}");
+            eprintln!("aerie: {}", common::told(&error));
             ExitCode::FAILURE
         }
     }

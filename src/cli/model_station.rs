@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::common::{StationArgs, moment, say, say_json, table};
+use super::common::{StationArgs, moment_utc, say, say_json, table};
 use super::patrol::in_path;
 use crate::station::state_dir;
 use crate::update::ledger::Ledger;
@@ -38,9 +38,18 @@ pub enum Command {
         #[command(flatten)]
         station: StationArgs,
     },
-    /// Put the release that looks along in charge, or commit the one on trial, without waiting for the rest
-    #[command(after_help = "Example:\n  aerie model promote")]
+    /// Put the release that looks along in charge, or with --commit commit the one on trial, without waiting for the rest; a tenth
+    /// of the frames there must have been
+    #[command(
+        after_help = "Examples:\n  aerie model promote town-1.3               from the shadow into charge, on trial\n  aerie model promote town-1.3 --commit      from its trial to be the committed one"
+    )]
     Promote {
+        /// NAME-VERSION or digest as `aerie model list` shows them, or a beginning that no other release has
+        #[arg(value_name = "RELEASE")]
+        release: String,
+        /// End its trial
+        #[arg(long)]
+        commit: bool,
         #[command(flatten)]
         station: StationArgs,
     },
@@ -82,7 +91,10 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
             let folder = folder.to_str().context("the folder's name is not UTF-8")?;
             answer(&station.client()?.post(&format!("model/add?folder={}", in_path(folder)))?)?;
         }
-        Command::Promote { station } => answer(&station.client()?.post("model/promote")?)?,
+        Command::Promote { release, commit, station } => {
+            let to = if commit { "committed" } else { "trial" };
+            answer(&station.client()?.post(&format!("model/promote?release={}&to={to}", in_path(&release)))?)?;
+        }
         Command::Rollback { release, reason, station } => {
             let release = release.map(|release| format!("&release={}", in_path(&release))).unwrap_or_default();
             answer(&station.client()?.post(&format!("model/rollback?reason={}{release}", in_path(&reason)))?)?;
@@ -106,7 +118,7 @@ fn trail(config: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
     } else {
         let rows: Vec<_> = entries
             .iter()
-            .map(|e| vec![e.n.to_string(), moment(&e.at.as_str().into()), e.kind.clone(), e.said.clone()])
+            .map(|e| vec![e.n.to_string(), moment_utc(&e.at.as_str().into()), e.kind.clone(), e.said.clone()])
             .collect();
         say(&table(&["n", "at", "kind", "what"], &rows))?;
         match broken {
@@ -146,7 +158,7 @@ fn listed(known: &Value) -> String {
             said.push_str(&format!(
                 "  under way  {release}: {}, since {}\n",
                 text(&under_way["stage"]),
-                moment(&under_way["since"])
+                moment_utc(&under_way["since"])
             ));
         }
         for refused in kind["refused"].as_object().into_iter().flat_map(|r| r.values()) {
@@ -164,7 +176,7 @@ fn listed(known: &Value) -> String {
     ] {
         if update[key].is_string() {
             let value = if key.starts_with("fresh") || key.starts_with("refresh") {
-                moment(&update[key])
+                moment_utc(&update[key])
             } else {
                 text(&update[key]).to_owned()
             };

@@ -140,7 +140,7 @@ fn words(s: &Value) -> String {
     let connected = if u["connected"] == true { "connected" } else { "not connected" };
     let unheard = match u["unheard"].as_u64() {
         None | Some(0) => String::new(),
-        Some(n) => format!(" ({n} to no subscriber, see `aerie outbox check`)"),
+        Some(n) => format!(", {n} of them to no subscriber, see `aerie outbox check`"),
     };
     let sortie = match &s["sortie"] {
         Value::Null => "none yet".to_owned(),
@@ -159,7 +159,14 @@ fn words(s: &Value) -> String {
                 text(&p["restarts"])
             ),
         ),
-        ("uplink", format!("{connected}, {} queued, {} delivered{unheard}", text(&u["queued"]), text(&u["delivered"]))),
+        (
+            "uplink",
+            format!(
+                "{connected}, {} queued, {} delivered since its start{unheard}",
+                text(&u["queued"]),
+                text(&u["delivered"])
+            ),
+        ),
         ("sortie", sortie),
     ];
     out.push('\n');
@@ -213,7 +220,7 @@ mod tests {
             "2 of 3 not open",
             "wind",
             "unknown",
-            "9 delivered (4 to no subscriber",
+            "9 delivered since its start, 4 of them to no subscriber",
         ] {
             assert!(words.contains(wanted), "{wanted} is missing in:\n{words}");
         }

@@ -264,8 +264,10 @@ async fn models(State(api): State<Api>) -> Json<Value> {
 struct ModelQuery {
     folder: Option<String>,
     reason: Option<String>,
-    /// The release to give up; needed where none is under way.
+    /// The release that is meant; needed to promote, and to give up where none is under way.
     release: Option<String>,
+    /// How far to promote: `trial` or `committed`.
+    to: Option<String>,
 }
 
 async fn order_model(
@@ -279,7 +281,9 @@ async fn order_model(
         return Err(no.remedy("check, add, promote or rollback"));
     }
     let (origin, operator) = caller(&headers);
-    let args = json!({"folder": query.folder, "reason": query.reason, "release": query.release});
+    let ModelQuery { folder, reason, release, to } = query;
+    let said = [("folder", folder), ("reason", reason), ("release", release), ("to", to)];
+    let args: Value = said.into_iter().filter_map(|(key, value)| Some((key.to_owned(), Value::from(value?)))).collect();
     let done = command(&api, &format!("model.{order}"), args, origin, operator).await;
     done.map_err(|no| no.remedy("`aerie model list` says where its updates stand"))
 }

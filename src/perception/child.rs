@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::annotate::{self, Box};
 use super::decode::{self, Encoded, Picture};
 use super::detect::{Detection, Detector};
-use super::graph::Options;
+use super::graph::{Options, process_cpu};
 use super::ledger::View;
 use super::manifest::Manifest;
 use super::protocol::{self, Answer, Look, Mark, ModelName, ProtocolError, Request, SeenFrame, Sighting};
@@ -85,12 +85,15 @@ pub fn look_at(detector: &mut Detector, look: &Look) -> Result<(Answer, Vec<u8>)
     if let Some(why) = quality.unusable() {
         return Ok((Answer::Skipped { why }, Vec::new()));
     }
-    let started = Instant::now();
+    // Nothing else runs in this process meanwhile, so its processor time is the look's, in whichever thread.
+    let (started, cpu, fed) = (Instant::now(), process_cpu(), detector.fed_pixels());
     let mut detections = detector.detect_scaled(&scaled.pixels()).map_err(|error| error.to_string())?;
     for detection in &mut detections {
         detection.stretch([width as f32 / to_width as f32, height as f32 / to_height as f32]);
     }
     let detect_ms = started.elapsed().as_secs_f64() * 1e3;
+    let on_processor = detector.chosen().provider.on_processor();
+    let cpu_ms = on_processor.then(|| process_cpu().saturating_sub(cpu).as_secs_f64() * 1e3);
     let view = View { camera, pose: look.pose };
     let sightings: Vec<_> = detections.iter().filter_map(|d| place(detector.manifest(), &view, d)).collect();
     let preview = preview(picture, width, &sightings).map_err(|error| format!("{name}: {error}"))?;
@@ -101,6 +104,8 @@ pub fn look_at(detector: &mut Detector, look: &Look) -> Result<(Answer, Vec<u8>)
         gsd_m,
         decode_ms,
         detect_ms,
+        cpu_ms,
+        fed_mpx: (detector.fed_pixels() - fed) as f64 / 1e6,
         sharpness: quality.sharpness,
         sightings,
     };

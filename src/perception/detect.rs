@@ -58,7 +58,12 @@ pub struct Detector {
 
 impl Detector {
     pub fn load(dir: &Path, options: &Options) -> Result<Detector, DetectError> {
-        Ok(Detector { graph: Graph::load(dir, options)?, dir: dir.to_owned(), floor: 1.0, candidates: Vec::new() })
+        Ok(Detector::of(Graph::load(dir, options)?, dir))
+    }
+
+    /// With a graph that is loaded already; `dir` is where its model lies.
+    pub fn of(graph: Graph, dir: &Path) -> Detector {
+        Detector { graph, dir: dir.to_owned(), floor: 1.0, candidates: Vec::new() }
     }
 
     /// Gives weaker detections too, down to `floor` times their class's threshold: for callers that see a thing several
@@ -80,6 +85,11 @@ impl Detector {
     /// Processor time spent in the graph itself so far.
     pub fn inference_time(&self) -> std::time::Duration {
         self.graph.inference_time()
+    }
+
+    /// Pixels that went into the graph so far, padding included.
+    pub fn fed_pixels(&self) -> u64 {
+        self.graph.fed_pixels()
     }
 
     /// Finds things in `picture`. `gsd_m` is the ground size of one of its pixels; without it the picture is taken

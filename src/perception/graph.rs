@@ -81,6 +81,8 @@ pub struct Graph {
     thresholds: Vec<f32>,
     /// Processor time of this thread in `session.run`, of all runs.
     inference: Duration,
+    /// Pixels that went into all runs, padding included: what the work is in proportion to.
+    fed: u64,
 }
 
 /// The input in the element the graph wants.
@@ -130,6 +132,7 @@ impl Graph {
             laid: None,
             thresholds,
             inference: Duration::ZERO,
+            fed: 0,
         };
         graph.prove()?;
         Ok(graph)
@@ -164,6 +167,11 @@ impl Graph {
         self.inference
     }
 
+    /// Pixels that went into the graph so far, padding included.
+    pub fn fed_pixels(&self) -> u64 {
+        self.fed
+    }
+
     /// Looks at a part of a picture that has the model's scale and fits its input. Appends what reaches `floor` times its
     /// class's threshold, in the part's own pixels; what lies in the padding may reach beyond it.
     pub fn run(&mut self, view: &View<'_>, floor: f32, found: &mut Vec<Candidate>) -> Result<(), GraphError> {
@@ -191,6 +199,7 @@ impl Graph {
         let started = thread_cpu();
         let answers = self.session.run(values).map_err(failed)?;
         self.inference += thread_cpu().saturating_sub(started);
+        self.fed += u64::from(placement.input.0) * u64::from(placement.input.1);
         let mut tensors = Vec::with_capacity(self.outputs.len());
         for name in &self.outputs {
             let value = answers.get(name).ok_or_else(|| GraphError::NoOutput {
@@ -501,6 +510,11 @@ fn environment() -> Result<&'static Environment, GraphError> {
     let built =
         ort::init_from(&path).map_err(|e| unusable(&e))?.with_telemetry(false).build().map_err(|e| unusable(&e))?;
     Ok(ENVIRONMENT.get_or_init(|| built))
+}
+
+/// Processor time of this process, all of its threads. Unlike the clock it stands still while others have the processor.
+pub fn process_cpu() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 
 fn thread_cpu() -> Duration {

@@ -100,7 +100,13 @@ pub struct SeenFrame {
     pub height_px: u32,
     pub gsd_m: f64,
     pub decode_ms: f64,
+    /// By the clock: how late the frame is.
     pub detect_ms: f64,
+    /// Processor time of the same, of all of the child's threads: what the model costs, whoever else wants the processor.
+    /// None where the graph runs on something else.
+    pub cpu_ms: Option<f64>,
+    /// Pixels that went into the graph, 10^6.
+    pub fed_mpx: f64,
     /// 0 to 1, at the model's scale.
     pub sharpness: f32,
     pub sightings: Vec<Sighting>,

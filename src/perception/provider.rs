@@ -59,6 +59,11 @@ impl Provider {
         }
     }
 
+    /// Whether a graph's work is processor time; what an accelerator does meanwhile is none.
+    pub fn on_processor(self) -> bool {
+        matches!(self, Provider::Cpu | Provider::Xnnpack)
+    }
+
     /// Ready to be registered; none for the processor, which is always there. The reason, where this ONNX Runtime was
     /// built without it.
     pub(super) fn dispatch(self) -> Result<Option<ExecutionProviderDispatch>, String> {

@@ -34,6 +34,9 @@ const QUEUE: usize = 1024;
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// A model that failed to load so often is given up; the first time may have been chance.
 const LOADS: u32 = 2;
+/// A humble child's share of a busy processor is this many times smaller, and its patience as much longer: `nice -n 10` weighs
+/// 110 where others weigh 1024.
+const HUMBLE: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -232,6 +235,8 @@ pub(crate) struct Running {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
+    /// How long it may take to answer.
+    patience: Duration,
 }
 
 impl Running {
@@ -496,7 +501,7 @@ impl Keeper {
     }
 }
 
-/// Starts a child and waits until its model is loaded. A humble one leaves the processor to others.
+/// Starts a child and waits until its model is loaded. A humble one leaves the processor to others, and may take longer.
 pub(crate) async fn launch(
     program: &Path,
     model: &Path,
@@ -540,8 +545,9 @@ pub(crate) async fn launch(
     let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
         return Err("the child has no standard streams".to_owned());
     };
-    let mut running = Running { child, input, output: BufReader::new(output) };
-    match timeout(ANSWER_LIMIT, protocol::read::<Answer>(&mut running.output)).await {
+    let patience = if humble { ANSWER_LIMIT * HUMBLE } else { ANSWER_LIMIT };
+    let mut running = Running { child, input, output: BufReader::new(output), patience };
+    match timeout(patience, protocol::read::<Answer>(&mut running.output)).await {
         Ok(Ok((Answer::Ready { model, provider }, _))) => {
             let (pid, on) = (running.child.id(), provider.provider.name());
             tracing::info!(model = model.name, version = model.version, pid, on, "perception ready");
@@ -553,7 +559,7 @@ pub(crate) async fn launch(
             let status = running.child.wait().await.map_or_else(|e| e.to_string(), |status| status.to_string());
             Err(format!("{}: the child ended while loading it ({status}; {error})", file().display()))
         }
-        Err(_) => Err(format!("{}: not loaded within {ANSWER_LIMIT:?}", file().display())),
+        Err(_) => Err(format!("{}: not loaded within {patience:?}", file().display())),
     }
 }
 
@@ -566,15 +572,16 @@ async fn next_loaded(swap: &mut Option<Swap>) -> Result<(Running, ModelName, Cho
 }
 
 pub(crate) async fn ask(running: &mut Running, request: &Request) -> Result<(Answer, Vec<u8>), ProtocolError> {
+    let patience = running.patience;
     let exchange = async {
         protocol::write(&mut running.input, request, &[]).await?;
         protocol::read(&mut running.output).await
     };
-    match timeout(ANSWER_LIMIT, exchange).await {
+    match timeout(patience, exchange).await {
         Ok(answer) => answer,
         Err(_) => Err(ProtocolError::Stream(std::io::Error::new(
             std::io::ErrorKind::TimedOut,
-            format!("no answer within {ANSWER_LIMIT:?}"),
+            format!("no answer within {patience:?}"),
         ))),
     }
 }

@@ -10,6 +10,8 @@ pub mod store;
 pub mod supervisor;
 pub mod tidy;
 
+use std::error::Error;
+
 use tokio::sync::watch;
 
 /// The newest value, copied out.
@@ -18,4 +20,18 @@ use tokio::sync::watch;
 /// value there waits for ever behind a writer that waits for the first. Seen in flight; so nobody holds one.
 pub fn latest<T: Clone>(watched: &watch::Receiver<T>) -> T {
     watched.borrow().clone()
+}
+
+/// An error with its causes. Many name their cause in their own text; what is said already is not said twice.
+pub fn told(error: &(dyn Error + 'static)) -> String {
+    let mut said = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if !said.contains(&text) {
+            said = format!("{said}: {text}");
+        }
+        next = cause.source();
+    }
+    said
 }

@@ -229,7 +229,7 @@ url = "{broker}"
 [[commands.keys]]
 kid = "demo-operator"
 public_key = "{public_key}"
-may = ["patrol.*"]
+may = ["patrol.*", "outbox.resend"]
 
 [[patrols]]
 id = "{PATROL}"

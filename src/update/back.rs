@@ -13,7 +13,10 @@ pub fn rolled_back(
     facts: Facts,
 ) -> Result<String, Refused> {
     let gone = match (release, &next.candidate, &next.committed) {
-        (Some(named), ..) => meant(next, named)?,
+        (Some(named), candidate, committed) => {
+            let candidate = candidate.as_ref().map(|c| &c.release);
+            meant(next, named, &candidate.into_iter().chain(committed).collect::<Vec<_>>())?
+        }
         (None, Some(candidate), _) => candidate.release.digest.clone(),
         (None, None, Some(committed)) => return Err(Refused::Unnamed(Box::new(committed.clone()))),
         (None, None, None) => return Err(Refused::NoWayBack),
@@ -39,15 +42,11 @@ fn charge(record: &Record) -> String {
     format!("in charge now: {}", name(in_charge(record)))
 }
 
-/// The digest of the one release that `named` means: NAME-VERSION, the digest, or a beginning of either that no other
+/// The digest of the one of `those` that `named` means: NAME-VERSION, the digest, or a beginning of either that no other
 /// release known here has. Those that are gone count too: what meant one yesterday must not mean another today.
-fn meant(record: &Record, named: &str) -> Result<Digest, Refused> {
-    let candidate = record.candidate.as_ref().map(|c| &c.release);
-    let to_give_up: BTreeMap<&str, &Release> =
-        candidate.into_iter().chain(&record.committed).map(|r| (r.digest.as_str(), r)).collect();
-    let mut known = to_give_up.clone();
-    let gone = record.refused.values().map(|r| &r.release).chain(&record.previous);
-    known.extend(gone.map(|r| (r.digest.as_str(), r)));
+pub(super) fn meant(record: &Record, named: &str, those: &[&Release]) -> Result<Digest, Refused> {
+    let gone = record.refused.values().map(|r| &r.release).chain(&record.committed).chain(&record.previous);
+    let known: BTreeMap<&str, &Release> = those.iter().copied().chain(gone).map(|r| (r.digest.as_str(), r)).collect();
     let called = |r: &Release| format!("{}-{}", r.name, r.version);
     let whole: Vec<_> = known.values().filter(|r| called(r) == named || r.digest == named).collect();
     let begins = |r: &Release| !named.is_empty() && (called(r).starts_with(named) || r.digest.starts_with(named));
@@ -57,12 +56,13 @@ fn meant(record: &Record, named: &str) -> Result<Digest, Refused> {
         if all.is_empty() { "none".to_owned() } else { all.join(", ") }
     };
     match found[..] {
-        [one] if to_give_up.contains_key(one.digest.as_str()) => Ok(one.digest.clone()),
+        [one] if those.iter().any(|r| r.digest == one.digest) => Ok(one.digest.clone()),
         [one] => Err(match record.refused.get(&one.digest).cloned() {
             Some(Refusal { release, at, reason, .. }) => Refused::Known { release: Box::new(release), at, reason },
+            None if record.committed.as_ref() == Some(*one) => Refused::Committed(Box::new((*one).clone())),
             None => Refused::KeptOnly(Box::new((*one).clone())),
         }),
-        [] => Err(Refused::Unknown { named: named.to_owned(), there: list(&mut to_give_up.values().copied()) }),
+        [] => Err(Refused::Unknown { named: named.to_owned(), there: list(&mut those.iter().copied()) }),
         _ => Err(Refused::Several { named: named.to_owned(), those: list(&mut found.iter().map(|r| **r)) }),
     }
 }

@@ -58,8 +58,7 @@ impl Task {
 
     /// From the shadow into charge, if the signatures are of today.
     pub(super) async fn enter_trial(&mut self, report: String) -> Result<(), UpdateError> {
-        tracing::info!(report, "the shadow was good enough");
-        match self.step(Kind::Model, Event::Loading).await {
+        match self.step(Kind::Model, Event::ShadowPassed { report }).await {
             Ok(_) => {}
             Err(UpdateError::Ledger(LedgerError::Refused(Refused::Expired))) => {
                 self.view.send_modify(|v| v.last_error = Some(Refused::Expired.to_string()));

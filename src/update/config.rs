@@ -34,7 +34,7 @@ pub struct Config {
     pub mb_per_day: Option<u32>,
     /// The largest release that is taken.
     pub largest_mb: u64,
-    /// The longest a look at a golden picture may take, ms.
+    /// The longest a look at a golden picture may take, ms: processor time; by the clock where the model runs on an accelerator.
     pub look_ms: f64,
     /// The most memory that the model's child may use, MB.
     pub memory_mb: u64,

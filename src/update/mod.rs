@@ -11,7 +11,7 @@
 //! - the committed release's files are never touched ([`slots`]); a release that failed is refused from then on;
 //! - expired signatures promote nothing and stop nothing.
 //!
-//! [`states`] with [`back`], [`compare`], [`floor`] and [`release`] are pure; [`trust`] alone knows TUF; [`task`] does. [`publish`] is the
+//! [`states`] with [`back`] and [`promote`], [`compare`], [`floor`] and [`release`] are pure; [`trust`] alone knows TUF; [`task`] does. [`publish`] is the
 //! other side, on the publisher's computer.
 
 mod back;
@@ -27,6 +27,7 @@ mod hear;
 pub mod ledger;
 pub mod origin;
 pub mod probe;
+pub mod promote;
 pub mod publish;
 pub mod release;
 mod search;
@@ -50,6 +51,7 @@ pub use task::spawn;
 
 use ledger::LedgerError;
 use origin::OriginError;
+use promote::Goal;
 use release::{DocumentError, Kind};
 use slots::SlotError;
 use states::Record;
@@ -124,6 +126,8 @@ pub(crate) enum Request {
     },
     Promote {
         by: String,
+        release: String,
+        to: Goal,
         reply: Reply,
     },
     RollBack {
@@ -143,8 +147,9 @@ impl Updates {
         self.ask(|reply| Request::Add { folder, reply }).await
     }
 
-    pub async fn promote(&self, by: String) -> Result<String, UpdateError> {
-        self.ask(|reply| Request::Promote { by, reply }).await
+    /// One step on for the named release, before its stage has seen all of its frames.
+    pub async fn promote(&self, by: String, release: String, to: Goal) -> Result<String, UpdateError> {
+        self.ask(|reply| Request::Promote { by, release, to, reply }).await
     }
 
     /// Gives up the release under way, or the one that is named; a committed one goes by its name alone.

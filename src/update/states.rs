@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::back;
+use super::promote::{Goal, Watched};
+use super::{back, promote};
 
 /// Probes, or shadows, of one release that began and never said how they ended, as after a power cut.
 pub const ATTEMPTS: u32 = 3;
@@ -118,7 +119,11 @@ pub enum Event {
     },
     /// Counted before the second child is started.
     ShadowBegun,
-    /// Counted before the model is loaded in charge: the first time, and at each start of the station.
+    /// Counted before the model is loaded in charge, for the first time.
+    ShadowPassed {
+        report: String,
+    },
+    /// The same at each start of the station, and of what has no shadow.
     Loading,
     TrialPassed {
         report: String,
@@ -136,9 +141,13 @@ pub enum Event {
     Halted {
         reason: String,
     },
-    /// A person wants the next stage without waiting for the rest of this one.
+    /// A person wants the named release one step on without waiting for the rest of this one.
     Promoted {
         by: String,
+        release: String,
+        to: Goal,
+        #[serde(flatten)]
+        watched: Watched,
     },
     /// A person wants a release gone: the named one, committed or under way; the one under way where none is named.
     RolledBack {
@@ -160,7 +169,7 @@ pub struct Facts {
 /// Why an event changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    #[error("release {release} was refused on {at}: {reason}")]
+    #[error("release {release} was refused on {at:.0}: {reason}")]
     Known { release: Box<Release>, at: Timestamp, reason: String },
     #[error("release {0} is committed already")]
     Committed(Box<Release>),
@@ -182,7 +191,17 @@ pub enum Refused {
     Unnamed(Box<Release>),
     #[error("nothing is under way and no release is committed: the station's own model is in use, and stays")]
     NoWayBack,
-    #[error("no release here is called {named:?}; to be given up there is {there}")]
+    #[error("{release} is in charge already, on trial; `aerie model promote {name}-{version} --commit` ends its trial", release = .0, name = .0.name, version = .0.version)]
+    InCharge(Box<Release>),
+    #[error(
+        "{release} is at {at}: only one that looks along is put in charge by a word, and only one on trial is committed; it cannot be {to} now"
+    )]
+    NotThere { release: Box<Release>, at: Stage, to: Goal },
+    #[error(
+        "{release} has looked at {frames} live frames at this stage: at least {least} of the {wanted} are wanted before it is {to} by a word"
+    )]
+    TooSoon { release: Box<Release>, to: Goal, frames: u32, least: u32, wanted: u32 },
+    #[error("no release here is called {named:?}; the order can mean {there}")]
     Unknown { named: String, there: String },
     #[error("{named:?} may be any of {those}; write more of its name and version, or of its digest")]
     Several { named: String, those: String },
@@ -219,6 +238,7 @@ pub fn step(record: &Record, event: &Event, facts: Facts) -> Result<Step, Refuse
         Event::RolledBack { by, reason, release } => {
             back::rolled_back(&mut next, by, reason, release.as_deref(), facts)?
         }
+        Event::Promoted { by, release, to, watched } => promote::promoted(&mut next, by, release, *to, watched, facts)?,
         _ => onward(&mut next, event, facts)?,
     };
     Ok(Step { record: next, said })
@@ -315,21 +335,14 @@ fn onward(next: &mut Record, event: &Event, facts: Facts) -> Result<String, Refu
             go(Stage::Shadow);
             format!("{release} looks along, unheard")
         }
-        (Stage::Shadow, Event::Loading) => {
+        (Stage::Shadow, Event::Loading | Event::ShadowPassed { .. }) => {
             if !facts.fresh {
                 return Err(Refused::Expired);
             }
             candidate.loads = 1;
             go(Stage::Trial);
-            format!("{release} is in charge, on trial")
-        }
-        (Stage::Probed | Stage::Shadow, Event::Promoted { by }) => {
-            if !facts.fresh {
-                return Err(Refused::Expired);
-            }
-            candidate.loads = 1;
-            go(Stage::Trial);
-            format!("{release} is in charge, on trial, by the word of {by}")
+            let report = if let Event::ShadowPassed { report } = event { format!(": {report}") } else { String::new() };
+            format!("{release} is in charge, on trial{report}")
         }
         (Stage::Trial, Event::Loading) => {
             if candidate.loads >= LOADS {
@@ -341,9 +354,6 @@ fn onward(next: &mut Record, event: &Event, facts: Facts) -> Result<String, Refu
         (Stage::Trial, Event::TrialPassed { report }) => {
             commit(next, release, &format!("passed its trial: {report}"), facts)?
         }
-        (Stage::Trial, Event::Promoted { by }) => {
-            commit(next, release, &format!("committed by the word of {by}"), facts)?
-        }
         (_, Event::Failed { reason }) => give_up(next, reason.clone(), facts),
         (_, Event::Halted { reason }) => {
             next.candidate = None;
@@ -354,7 +364,7 @@ fn onward(next: &mut Record, event: &Event, facts: Facts) -> Result<String, Refu
     Ok(said)
 }
 
-fn commit(next: &mut Record, release: Release, why: &str, facts: Facts) -> Result<String, Refused> {
+pub(super) fn commit(next: &mut Record, release: Release, why: &str, facts: Facts) -> Result<String, Refused> {
     if !facts.fresh {
         return Err(Refused::Expired);
     }
@@ -388,6 +398,7 @@ impl Event {
             Event::ProbeBegun => "a probe",
             Event::ProbePassed { .. } => "a passed probe",
             Event::ShadowBegun => "a shadow",
+            Event::ShadowPassed { .. } => "a passed shadow",
             Event::Loading => "a load",
             Event::TrialPassed { .. } => "a passed trial",
             Event::Failed { .. } => "a failure",
@@ -423,7 +434,7 @@ pub(super) mod tests {
             Event::ProbeBegun,
             Event::ProbePassed { report: report() },
             Event::ShadowBegun,
-            Event::Loading,
+            Event::ShadowPassed { report: report() },
             Event::TrialPassed { report: report() },
         ]
     }
@@ -476,12 +487,14 @@ pub(super) mod tests {
     #[test]
     fn expired_metadata_promote_nothing_and_leave_the_running_model_alone() {
         let shadow = run(run(Record::default(), &good('a')), &good('b')[..6]);
-        for event in [Event::Loading, Event::Promoted { by: "x".into() }] {
+        let word = |to| Event::Promoted { by: "x".into(), release: "m-b".into(), to, watched: watched(200) };
+        for event in [Event::Loading, word(Goal::Trial)] {
             assert_eq!(step(&shadow, &event, facts(false)), Err(Refused::Expired));
         }
         let trial = run(shadow.clone(), &[Event::Loading]);
         let passed = Event::TrialPassed { report: String::new() };
         assert_eq!(step(&trial, &passed, facts(false)), Err(Refused::Expired));
+        assert_eq!(step(&trial, &word(Goal::Committed), facts(false)), Err(Refused::Expired));
         assert_eq!(in_charge(&shadow), Some(&release('a')));
         // A station that starts while they are expired goes on with what it has.
         assert!(step(&trial, &Event::Loading, facts(false)).is_ok());
@@ -520,8 +533,13 @@ pub(super) mod tests {
         Event::RolledBack { by: "x".into(), reason: "y".into(), release: release.map(str::to_owned) }
     }
 
+    fn watched(frames: u32) -> Watched {
+        Watched { frames, wanted: 200, so_far: String::new() }
+    }
+
     fn any_event() -> impl Strategy<Value = Event> {
         let letter = prop_oneof![Just('a'), Just('b'), Just('c')];
+        let named = prop_oneof![Just("m-a"), Just("m-b"), Just("m")];
         prop_oneof![
             letter.clone().prop_map(|l| Event::Offered { release: release(l) }),
             Just(Event::FetchBegun),
@@ -530,13 +548,18 @@ pub(super) mod tests {
             Just(Event::ProbePassed { report: String::new() }),
             Just(Event::ShadowBegun),
             Just(Event::Loading),
+            Just(Event::ShadowPassed { report: String::new() }),
             Just(Event::TrialPassed { report: String::new() }),
             Just(Event::Failed { reason: "bad".into() }),
             letter.prop_map(|l| Event::Withdrawn { digest: release(l).digest, reason: "bad".into() }),
             Just(Event::Halted { reason: "wait".into() }),
-            Just(Event::Promoted { by: "x".into() }),
+            (named.clone(), prop_oneof![Just(Goal::Trial), Just(Goal::Committed)], 0..40u32).prop_map(
+                |(r, to, frames)| {
+                    Event::Promoted { by: "x".into(), release: r.into(), to, watched: watched(frames) }
+                }
+            ),
             Just(back(None)),
-            prop_oneof![Just("m-a"), Just("m-b"), Just("m")].prop_map(|r| back(Some(r))),
+            named.prop_map(|r| back(Some(r))),
         ]
     }
 

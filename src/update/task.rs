@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::compare::{Tally, Verdict};
 use super::ledger::{Ledger, LedgerError};
 use super::origin::{Folder, Origin, Web};
+use super::promote::{Goal, Watched};
 use super::release::Kind;
 use super::search::Found;
 use super::start::Prepared;
@@ -169,14 +170,23 @@ impl Task {
                     }
                 }
             },
+            Request::Add { folder, reply } if !folder.join("metadata/timestamp.json").is_file() => {
+                let what = if folder.is_dir() { "holds no metadata/timestamp.json" } else { "is not there" };
+                drop(reply.send(Err(UpdateError::Wrong(format!(
+                    "{} {what}; name a folder that `aerie model publish init` made, on the station's own computer",
+                    folder.display()
+                )))));
+            }
             Request::Add { folder, reply } => {
                 let folder: Arc<dyn Origin> = Arc::new(Folder::new(&folder));
                 if let Err(error) = self.search(Arc::clone(&folder), Some(folder), vec![reply]).await {
                     self.stuck(&error);
                 }
             }
-            Request::Promote { by, reply } => {
-                let done = self.step(Kind::Model, Event::Promoted { by }).await.map(|said| said.1);
+            Request::Promote { by, release, to, reply } => {
+                let watched = self.watched(to);
+                let event = Event::Promoted { by, release, to, watched };
+                let done = self.step(Kind::Model, event).await.map(|said| said.1);
                 if done.is_ok() {
                     self.abandon_watch();
                     self.bring_in_charge().await;
@@ -198,6 +208,18 @@ impl Task {
             }
         }
         self.show().await;
+    }
+
+    /// What the shadow or the trial under way has shown so far.
+    fn watched(&self, to: Goal) -> Watched {
+        let rules = &self.prepared.options.config.watch;
+        let tally = match &self.work {
+            Some(Work::Shadow { so_far, .. }) => latest(so_far),
+            Some(Work::Trial { tally, .. }) => tally.clone(),
+            _ => Tally::default(),
+        };
+        let wanted = if to == Goal::Trial { rules.shadow_frames } else { rules.trial_frames };
+        Watched { frames: tally.frames.saturating_sub(tally.failed), wanted, so_far: tally.so_far() }
     }
 
     fn stuck(&mut self, error: &UpdateError) {
@@ -436,12 +458,21 @@ impl Task {
     /// One step, on the disk when it returns; the record after it, and what is said of it.
     pub(super) async fn step(&mut self, kind: Kind, event: Event) -> Result<(Record, String), UpdateError> {
         let facts = self.facts();
+        // What the last look said of a release is not so any more.
+        let makes_old = matches!(
+            event,
+            Event::Failed { .. } | Event::RolledBack { .. } | Event::Promoted { .. } | Event::TrialPassed { .. }
+        );
         let step = self.with_ledger(move |ledger| {
             let record = ledger.step(kind, &event, facts)?;
             let said = ledger.newest(1)?.pop().map(|e| e.said).unwrap_or_default();
             Ok((record, said))
         });
-        step.await
+        let done = step.await?;
+        if makes_old {
+            self.view.send_modify(|v| v.last_look = None);
+        }
+        Ok(done)
     }
 
     pub(super) async fn with_ledger<T: Send + 'static>(

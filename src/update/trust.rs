@@ -15,6 +15,7 @@ use sigstore_tuf::{MetadataStore, Repository, TargetFile, Updater, UpdaterConfig
 use super::crypto;
 use super::origin::Origin;
 use super::slots::write_durably;
+use crate::runtime::told;
 
 /// Documents and assignments are lists of hashes: a gigabyte of model makes 70 kB.
 const LARGEST_TARGET: u64 = 8_000_000;
@@ -32,13 +33,11 @@ pub enum TrustError {
 }
 
 fn chain(error: &sigstore_tuf::Error) -> String {
-    let mut text = format!("the update's signatures do not hold: {error}");
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
+    match error {
+        // Nothing was signed wrongly: it did not come.
+        sigstore_tuf::Error::Transport { message, .. } => format!("the repository cannot be heard: {message}"),
+        error => format!("the update's signatures do not hold: {}", told(error)),
     }
-    text
 }
 
 /// A directory of verified metadata: every file whole and flushed, or the one before.

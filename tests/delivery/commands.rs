@@ -459,3 +459,54 @@ async fn ten_thousand_hostile_payloads_act_on_nothing_and_stop_nobody() {
     let journal = test.door.list(100).await.unwrap();
     assert_eq!(journal.len(), 3, "forgeries leave no trace: {journal:?}");
 }
+
+/// Where a test's log goes.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn who_is_not_let_in_and_who_is_refused_has_one_line_in_the_log_that_says_which_key_topic_name_and_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let test = DoorTest::open(dir.path());
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _listening = tracing::subscriber::set_default(subscriber);
+    let submit = |topic: &str, token: Vec<u8>| {
+        test.door.submit(Submission::Signed { topic: topic.to_owned(), token, reply_to: ReplyTo::default() })
+    };
+    let lines = || String::from_utf8(std::mem::take(&mut *log.0.lock().unwrap())).unwrap();
+    let one = |wanted: &[&str]| {
+        let text = lines();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(wanted.iter().all(|word| text.contains(word)), "{wanted:?}: {text}");
+    };
+    submit("command/patrol.start", b"junk \x1b[2J\nanother line".to_vec()).await;
+    one(&["WARN", "topic=\"command/patrol.start\"", "bytes=22", "three parts"]);
+    let stranger = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
+    let forged = Envelope { operator: "li\nforged line".into(), ..test.envelope("01F") };
+    submit("command/patrol.start", commands::sign(&forged, &stranger, "ops").into_bytes()).await;
+    one(&["WARN", "kid=\"ops\"", "name=\"patrol.start\"", "id=\"01F\"", "li forged line", "signature does not match"]);
+    let elsewhere = Envelope { station: "s2".into(), ..test.envelope("01G") };
+    submit("command/patrol.start", commands::sign(&elsewhere, &test.key, "ops").into_bytes()).await;
+    one(&["WARN", "id=\"01G\"", "meant for station"]);
+    let other = Envelope { name: "patrol.cancel".into(), ..test.envelope("01H") };
+    assert_eq!(test.send_as(&other, "command/patrol.cancel").await.status, Status::Refused);
+    one(&["WARN", "id=\"01H\"", "name=\"patrol.cancel\"", "origin=\"mqtt:ops\"", "status=\"refused\"", "may not give"]);
+    for _ in 0..1000 {
+        submit("command/patrol.start", b"junk".to_vec()).await;
+    }
+    let flood = lines();
+    assert!(flood.lines().count() <= 10, "{flood}");
+}

@@ -71,6 +71,8 @@ fn a_model_that_fails_its_golden_pictures_is_not_published_and_a_mistyped_group_
     assert!(!done && said.contains("every station would refuse it: blind"), "{said}");
     let (done, said) = type_in(&["add", &blind, "--unproven"]);
     assert!(done && said.contains("release aerie-town-1.0"), "{said}");
+    let (again, said) = type_in(&["add", &blind, "--unproven"]);
+    assert!(again && said.contains("published already, with the same content: nothing was changed"), "{said}");
     let (done, said) = type_in(&["stage", "rofs", "aerie-town-1.0"]);
     assert!(!done && said.contains("no group \"rofs\"; there are roofs"), "{said}");
 }

@@ -174,8 +174,11 @@ async fn child_updates() {
         let _ = station.updates.check().await;
         tokio::time::sleep(Duration::from_millis(700)).await;
         // Somebody is impatient now and then, so that kills come in trials too, and not in the long shadow alone.
-        if rand::random_bool(0.3) {
-            let _ = station.updates.promote("chief".to_owned()).await;
+        if rand::random_bool(0.3)
+            && let Some(candidate) = station.record().candidate
+        {
+            let to = if candidate.stage == Stage::Trial { Goal::Committed } else { Goal::Trial };
+            let _ = station.updates.promote("chief".to_owned(), candidate.release.digest, to).await;
         }
     }
 }

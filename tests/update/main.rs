@@ -23,6 +23,8 @@ use aerie::runtime::clock::Trust;
 use aerie::sim::town::render::Renderer;
 use aerie::sim::town::{Town, TruePose};
 use aerie::update::compare::Rules;
+use aerie::update::ledger::Ledger;
+use aerie::update::promote::Goal;
 use aerie::update::publish::{Days, Done, Keys, Workshop};
 use aerie::update::release::{Demands, Kind};
 use aerie::update::states::{Record, Stage};
@@ -244,7 +246,7 @@ struct Station {
 }
 
 fn rules() -> Rules {
-    Rules { shadow_frames: 8, trial_frames: 8, things: 4, slower: 20.0, ..Rules::default() }
+    Rules { shadow_frames: 8, trial_frames: 8, things: 4, ..Rules::default() }
 }
 
 impl Station {
@@ -345,6 +347,21 @@ impl Station {
         }
     }
 
+    fn print_trail(&self) {
+        let ledger = Ledger::look(self.dir.as_ref().unwrap().path()).unwrap();
+        ledger.newest(100).unwrap().iter().rev().for_each(|entry| println!("{}", entry.said));
+    }
+
+    /// Until the release under way has looked at so many frames.
+    async fn watched(&self, stage: &str, frames: u32) {
+        let view = self.updates.view();
+        let so_far = || -> Option<u32> {
+            let doing = view.borrow().doing.clone()?;
+            doing.strip_prefix(&format!("{stage}: "))?.split(' ').next()?.parse().ok()
+        };
+        self.until(&format!("{frames} frames of the {stage}"), |_| so_far().filter(|n| *n >= frames).map(|_| ())).await;
+    }
+
     async fn committed(&self, version: &str) {
         self.until(&format!("{version} is committed"), |record| {
             record.committed.as_ref().filter(|c| c.version == version).map(|_| ())
@@ -397,6 +414,7 @@ async fn a_release_goes_from_the_publisher_to_charge_and_a_bad_one_comes_back_by
     assert!(said.contains("1.1"), "{said}");
     station.committed("1.1").await;
     assert_eq!(station.running().as_deref(), Some("1.1"));
+    station.print_trail();
 
     // Its publisher was as wrong as the model: golden pictures that fit it, classes that mean something else.
     publisher.publish_with(
@@ -416,7 +434,9 @@ async fn a_release_goes_from_the_publisher_to_charge_and_a_bad_one_comes_back_by
     assert_eq!(station.running().as_deref(), Some("1.1"));
 
     // Refused for good.
-    let said = station.updates.check().await.unwrap();
+    let said = station.updates.check().await.unwrap_err().to_string();
+    assert!(said.contains("was refused"), "{said}");
+    let said = station.updates.add(publisher.repo()).await.unwrap_err().to_string();
     assert!(said.contains("was refused"), "{said}");
     station.assert_no_frame_lost();
     println!("longest gap {:?}", station.longest_gap());
@@ -511,7 +531,9 @@ async fn each_bad_model_is_stopped_at_its_stage_by_itself_and_no_frame_is_lost()
             "dies-in-charge" => drop(publisher.publish_with(version, |_, _| {}, card("crash-in-charge"))),
             other => panic!("{other}"),
         }
-        station.updates.check().await.unwrap();
+        // One that is too large is refused in the same breath.
+        let looked = station.updates.check().await;
+        assert_eq!(looked.is_err(), *version == "too-large", "{version}: {looked:?}");
         let (at, why) = station.refused(version).await;
         println!("{version}: {at:?}: {why}");
         assert_eq!(at, Some(*stage), "{version}: {why}");
@@ -546,7 +568,13 @@ async fn a_stick_brings_a_release_with_the_same_checks_and_a_pulled_one_is_taken
     station.committed("2.0").await;
     // A folder that is no repository.
     let nowhere = tempfile::tempdir().unwrap();
-    assert!(station.updates.add(nowhere.path().to_owned()).await.is_err());
+    let said = station.updates.add(nowhere.path().to_owned()).await.unwrap_err().to_string();
+    assert!(said.contains("holds no metadata/timestamp.json; name a folder that"), "{said}");
+    // The same again is no failure, and what a person gave up is not said to be here any more.
+    let said = station.updates.add(publisher.repo()).await.unwrap();
+    assert!(said.contains("is committed already"), "{said}");
+    station.updates.roll_back("chief".to_owned(), "why not".to_owned(), Some(release)).await.unwrap();
+    assert_eq!(station.updates.view().borrow().last_look, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -556,15 +584,25 @@ async fn a_withdrawn_release_leaves_even_after_it_was_committed_and_a_person_can
     let own = Manifest::read(&model_dir(None)).unwrap().version;
     let station =
         Station::start_with(tempfile::tempdir().unwrap(), &publisher, Some(url), Path::new(AERIE), |config| {
-            (config.watch.shadow_frames, config.watch.trial_frames) = (1_000_000, 1_000_000);
+            (config.watch.shadow_frames, config.watch.trial_frames) = (300, 300);
         })
         .await;
     let release = publisher.publish("3.0", |_, _| {});
     station.updates.check().await.unwrap();
     station.until("it looks along", |r| r.candidate.as_ref().filter(|c| c.stage == Stage::Shadow).map(|_| ())).await;
-    station.updates.promote("chief".to_owned()).await.unwrap();
+    let promote = |to| station.updates.promote("chief".to_owned(), release.clone(), to);
+    let soon = promote(Goal::Trial).await.unwrap_err().to_string();
+    assert!(soon.contains("at least 30 of the 300 are wanted"), "{soon}");
+    station.watched("shadow", 30).await;
+    let said = promote(Goal::Trial).await.unwrap();
+    assert!(said.contains("of 300 live frames"), "{said}");
     station.until("it is in charge", |_| (station.running().as_deref() == Some("3.0")).then_some(())).await;
-    station.updates.promote("chief".to_owned()).await.unwrap();
+    let twice = promote(Goal::Trial).await.unwrap_err().to_string();
+    assert!(twice.contains("in charge already, on trial") && twice.contains("--commit"), "{twice}");
+    let soon = promote(Goal::Committed).await.unwrap_err().to_string();
+    assert!(soon.contains("at least 30 of the 300 are wanted"), "{soon}");
+    station.watched("trial", 30).await;
+    promote(Goal::Committed).await.unwrap();
     station.committed("3.0").await;
     publisher.workshop().halt("roofs", Kind::Model, "eight false cases", Some(&release)).unwrap();
     station.updates.check().await.unwrap();
@@ -575,6 +613,7 @@ async fn a_withdrawn_release_leaves_even_after_it_was_committed_and_a_person_can
     station.assert_no_frame_lost();
 }
 
+mod busy;
 mod commands;
 mod cuts;
 mod full;

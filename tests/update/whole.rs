@@ -68,7 +68,7 @@ async fn a_flying_station_takes_a_release_over_the_air_and_tells_upstream_every_
     let config = dir.path().join("sim/config.toml");
     let mut text = std::fs::read_to_string(&config).unwrap();
     text.push_str(&format!(
-        "\n[update]\nurl = \"{url}\"\nroot = \"{}\"\ngroup = \"roofs\"\n[update.watch]\nshadow_frames = 5\ntrial_frames = 5\nthings = 2\nslower = 50.0\n",
+        "\n[update]\nurl = \"{url}\"\nroot = \"{}\"\ngroup = \"roofs\"\n[update.watch]\nshadow_frames = 5\ntrial_frames = 5\nthings = 2\n",
         path("site/metadata/1.root.json")
     ));
     std::fs::write(&config, text).unwrap();
@@ -113,6 +113,13 @@ async fn a_flying_station_takes_a_release_over_the_air_and_tells_upstream_every_
     assert!(!back && said.contains("aerie model rollback aerie-town-9.0"), "{said}");
     let (back, said) = cli(&["model", "rollback", "aerie-town-9.0", "--reason", "as the test wants"]);
     assert!(back && said.contains("back to the station's own model"), "{said}");
+    // What is refused here is a failure for who asks again, by whichever order.
+    for order in [&["model", "check"][..], &["model", "add", &path("site")], &["model", "promote", "aerie-town-9.0"]] {
+        let (done, said) = cli(order);
+        assert!(!done && said.contains("was refused on") && said.contains("as the test wants"), "{order:?}: {said}");
+    }
+    let (_, said) = cli(&["model", "list"]);
+    assert!(!said.contains("is offered"), "{said}");
     drop(station);
     let (whole, said) = cli(&["model", "trail"]);
     assert!(whole && said.contains("the trail is whole") && said.contains("as the test wants"), "{said}");

@@ -87,6 +87,8 @@ pub struct Workshop {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Done {
     Published(String),
+    /// It was done before, with the same content.
+    There(String),
     /// So many signatures are missing yet.
     Waits {
         role: String,
@@ -98,6 +100,7 @@ impl std::fmt::Display for Done {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Done::Published(what) => write!(f, "published: {what}"),
+            Done::There(what) => write!(f, "{what} is published already, with the same content: nothing was changed"),
             Done::Waits { role, missing } => {
                 write!(
                     f,
@@ -203,6 +206,10 @@ impl Workshop {
         let bytes = serde_json::to_vec_pretty(&document).map_err(|e| PublishError::Wrong(e.to_string()))?;
         Document::read("the release", &bytes)?;
         let target = Document::target(&document.name, &document.version);
+        let name = format!("{}-{}", document.name, document.version);
+        if self.newest("targets")?.1["targets"][&target]["hashes"]["sha256"] == digest(&bytes).as_str() {
+            return Ok((name.clone(), Done::There(name)));
+        }
         let (version, mut signed) = self.drafted("targets")?;
         if let Some(known) = signed["targets"][&target]["hashes"]["sha256"].as_str().filter(|k| *k != digest(&bytes)) {
             return Err(PublishError::Wrong(format!(
@@ -215,7 +222,7 @@ impl Workshop {
         signed["expires"] = json!(self.expires(self.days.targets));
         signed["targets"][&target] = described(&bytes);
         let done = self.propose("targets", signed)?;
-        Ok((format!("{}-{}", document.name, document.version), done))
+        Ok((name, done))
     }
 
     /// Says which release a group's stations run.

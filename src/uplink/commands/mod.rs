@@ -16,6 +16,7 @@
 mod envelope;
 mod journal;
 mod keyfile;
+mod knocks;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ use envelope::{Key, Keyring, Opened};
 pub use journal::Entry;
 use journal::{Journal, Known, Stage};
 pub use keyfile::{KeyFileError, read_key, write_key};
+use knocks::{Claims, Knocks, REASON, SHOWN, shown};
 
 use super::{Answer, Incoming, Uplink};
 use crate::outbox::DatabaseError;
@@ -330,6 +332,8 @@ struct Inner {
     /// Commands in work: a second submission of an id waits here for the reply of the first.
     in_work: Mutex<HashMap<String, watch::Receiver<Option<Reply>>>>,
     clock: Clock,
+    /// Who was not let in.
+    knocks: Mutex<Knocks>,
     /// How far that clock can be trusted; always, where nobody watches it.
     trust: Option<watch::Receiver<Trust>>,
 }
@@ -359,7 +363,8 @@ impl Door {
         let keys = config.keyring()?;
         let (journal, interrupted) = Journal::open(dir, clock())?;
         let (station, in_work) = (station.to_owned(), Mutex::new(HashMap::new()));
-        let inner = Inner { station, keys, journal, executor, in_work, clock, trust };
+        let knocks = Mutex::default();
+        let inner = Inner { station, keys, journal, executor, in_work, clock, knocks, trust };
         Ok((Self(Arc::new(inner)), interrupted))
     }
 
@@ -368,13 +373,7 @@ impl Door {
     pub async fn submit(&self, submission: Submission) -> Reply {
         let (envelope, origin, reply_to) = match self.admit(submission) {
             Ok(admitted) => admitted,
-            Err(refusal) => {
-                // Under a key that is known here, signed with another: somebody's mistake, or an attempt.
-                if matches!(refusal, Refusal::Signature) {
-                    tracing::warn!(%refusal, "a command was not let in");
-                }
-                return refused(None, &refusal);
-            }
+            Err(refusal) => return refused(None, &refusal),
         };
         let id = envelope.id.clone();
         let (claimed, mut reply) = self.claim(&id);
@@ -401,11 +400,13 @@ impl Door {
     fn admit(&self, submission: Submission) -> Result<(Admitted, String, ReplyTo), Refusal> {
         match submission {
             Submission::Signed { topic, token, reply_to } => {
-                let opened = envelope::open(&token, &self.0.keys)?;
+                let opened =
+                    envelope::open(&token, &self.0.keys).inspect_err(|r| self.turned_away(&topic, &token, r))?;
                 let verdict = envelope::authorise(&opened, &self.0.station, &topic, &self.0.keys);
                 if let Err(refusal @ (Refusal::WrongStation(_) | Refusal::WrongName { .. })) = verdict {
                     // Genuine, but not ours to answer for: replayed under another topic or at another station, it
                     // must not spend the id it has where it belongs.
+                    self.turned_away(&topic, &token, &refusal);
                     return Err(refusal);
                 }
                 let Opened { kid, envelope } = opened;
@@ -429,6 +430,26 @@ impl Door {
                 Ok((Admitted { envelope, scope, refusal: None }, origin, ReplyTo::default()))
             }
         }
+    }
+
+    /// A mistake of somebody's, or an attempt: it has no place in the journal, so it gets a line in the log.
+    fn turned_away(&self, topic: &str, token: &[u8], refusal: &Refusal) {
+        let now = (self.0.clock)();
+        let said = self.0.knocks.lock().unwrap_or_else(PoisonError::into_inner).said(now);
+        let Some(left_out) = said else { return };
+        let Claims { kid, name, id, operator } = Claims::of(token);
+        let (topic, reason, bytes) = (shown(topic, SHOWN), shown(&refusal.to_string(), REASON), token.len());
+        tracing::warn!(
+            topic,
+            bytes,
+            kid,
+            name,
+            id,
+            operator,
+            reason,
+            left_out,
+            "a command was not let in; kid, name, id and operator are what it claims"
+        );
     }
 
     /// What was signed elsewhere is as old as two clocks say, and one of them is ours.
@@ -462,7 +483,7 @@ impl Door {
 
     async fn process(&self, admitted: Admitted, origin: &str, reply_to: ReplyTo) -> Reply {
         let Admitted { envelope, scope, refusal } = admitted;
-        let id = envelope.id.clone();
+        let (id, name, operator) = (envelope.id.clone(), shown(&envelope.name, SHOWN), envelope.operator.clone());
         let now = (self.0.clock)();
         let known = {
             let (envelope, origin) = (envelope.clone(), origin.to_owned());
@@ -480,7 +501,11 @@ impl Door {
             Err(refusal) => refused(Some(id.clone()), &refusal),
             Ok(()) => self.execute(envelope, scope, now).await,
         };
-        tracing::info!(id, origin, status = reply.status.name(), reason = reply.reason, "a command has ended");
+        let (status, reason) = (reply.status.name(), reply.reason.as_deref().map(|reason| shown(reason, REASON)));
+        match reply.status {
+            Status::Done => tracing::info!(id, name, origin, operator, status, "a command has ended"),
+            _ => tracing::warn!(id, name, origin, operator, status, reason, "a command has ended"),
+        }
         let ended_at = (self.0.clock)();
         let closing = reply.clone();
         match self.0.blocking(move |journal| journal.close(&id, &closing, ended_at)).await {
