@@ -191,6 +191,7 @@ async fn fly(mut checked: Checked, cancel: CancellationToken) -> anyhow::Result<
         holds: holds.watch(),
         clock: clock.clone(),
         current: Arc::new(current_out),
+        stopping: cancel.clone(),
     };
     let calendar = Calendar { zone: checked.zone.clone(), holidays: checked.holidays.clone() };
     let dispatcher = dispatcher::spawn(crew, current, checked.patrols.clone(), calendar, cancel.clone()).await?;

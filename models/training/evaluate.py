@@ -1,7 +1,7 @@
 """Measure an exported model on the held-out sets: `python models/training/evaluate.py`.
 
-AP50 a class and set, precision and recall at the manifest's thresholds, and, with `--choose`,
-the thresholds that reach the wanted precision. Only classes that a set labels are scored on it.
+AP50 a class and set, precision and recall at the manifest's thresholds, and the calibration error of the scores.
+Only classes that a set labels are scored on it.
 Runs whole pictures at 0.10 m a pixel through ONNX Runtime; tiling and merging are the engine's and
 are measured there.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import time
 import tomllib
@@ -115,9 +114,17 @@ def at_threshold(scores, precision, recall, t: float) -> tuple[float, float]:
     return (float(precision[n - 1]), float(recall[n - 1])) if n else (1.0, 0.0)
 
 
-def lowest_with_precision(scores, precision, wanted: float) -> float | None:
-    ok = np.flatnonzero(precision >= wanted)
-    return float(scores[ok[-1]]) if len(ok) else None
+def reliability(scores: np.ndarray, hits: np.ndarray, bins: int = 10, lowest: float = 0.1) -> tuple[float, list]:
+    """Expected calibration error, and for each tenth of score that has boxes: how many, their mean score, the share that
+    is right. Boxes below `lowest`, which nobody is shown, are left out."""
+    rows, error, total = [], 0.0, int((scores >= lowest).sum())
+    for k in range(bins):
+        inside = (scores >= max(lowest, k / bins)) & (scores < (k + 1) / bins + (k == bins - 1))
+        if n := int(inside.sum()):
+            mean, right = float(scores[inside].mean()), float(hits[inside].mean())
+            rows.append([n, round(mean, 3), round(right, 3)])
+            error += n / total * abs(mean - right)
+    return error, rows
 
 
 def evaluate_set(model: Model, cache: Cache, classes, thresholds: list[float]) -> dict:
@@ -138,10 +145,8 @@ def evaluate_set(model: Model, cache: Cache, classes, thresholds: list[float]) -
         ap, scores, precision, recall = curve(np.concatenate(s), np.concatenate(h).astype(bool), n)
         p, r = at_threshold(scores, precision, recall, thresholds[c])
         out[CLASSES[c]] = {"boxes": n, "ap50": round(ap, 3), "threshold": thresholds[c], "precision": round(p, 3), "recall": round(r, 3)}
-        for wanted in (0.9, 0.95):
-            t = lowest_with_precision(scores, precision, wanted)
-            if t is not None:
-                out[CLASSES[c]][f"p{round(100 * wanted)}"] = [round(t, 3), round(at_threshold(scores, precision, recall, t)[1], 3)]
+        error, tenths = reliability(scores, np.concatenate(h).astype(bool)[np.argsort(-np.concatenate(s), kind="stable")])
+        out[CLASSES[c]] |= {"ece": round(error, 3), "tenths": tenths}
     out["cpu_ms_per_640_tile"] = round(1000 * cpu / pixels * 640 * 640, 1)
     return out
 
@@ -179,21 +184,6 @@ def draw(image: np.ndarray, found: np.ndarray, truth: np.ndarray, path: Path) ->
     cv2.imwrite(str(path), bgr)
 
 
-def choose(figures: dict, manifest: Path) -> None:
-    """Lowest threshold with precision 0.95 on generated towns; vehicles also with 0.90 on Minsk, whose
-    labels leave some cars out. Kept within 0.30 to 0.70: outside it a handful of boxes would decide."""
-    text = manifest.read_text()
-    for name in CLASSES:
-        wanted = [figures.get("towns", {}).get(name, {}).get("p95")]
-        if name == "vehicle":
-            wanted.append(figures.get("minsk", {}).get(name, {}).get("p90"))
-        have = [w[0] for w in wanted if w]
-        t = min(0.70, max([0.30, *have])) if have else 0.60
-        text = re.sub(rf'(name = "{name}"\nthreshold = )[\d.]+', rf"\g<1>{t:.2f}", text)
-        print(f"threshold {name} {t:.2f}")
-    manifest.write_text(text)
-
-
 def main(argv=None) -> int:
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--model", type=Path, default=REPO / "models" / "default" / "model.onnx")
@@ -202,7 +192,6 @@ def main(argv=None) -> int:
     ap.add_argument("--photos", type=Path, default=DEFAULT_DETECT.parent / "photos", help="a check on real drone photos; never trained on")
     ap.add_argument("--draw", type=Path, help="write annotated pictures here")
     ap.add_argument("--draw-count", type=int, default=6)
-    ap.add_argument("--choose", action="store_true", help="write thresholds into the manifest (see `choose`)")
     ap.add_argument("--threads", type=int, default=1)
     ap.add_argument("--json", type=Path, help="write the figures here too")
     a = ap.parse_args(argv)
@@ -222,7 +211,7 @@ def main(argv=None) -> int:
         for c, v in figures[name].items():
             if isinstance(v, dict):
                 print(f"  {c:16} {v['boxes']:5} boxes  AP50 {v['ap50']:.3f}  at {v['threshold']:.2f}: precision {v['precision']:.3f} recall {v['recall']:.3f}"
-                      f"   [threshold, recall] for precision 0.90 {v.get('p90')} 0.95 {v.get('p95')}", flush=True)
+                      f"   ECE {v['ece']:.3f}: " + " ".join(f"{n}x{m:.2f}={r:.2f}" for n, m, r in v["tenths"]), flush=True)
         if a.draw:
             for k in np.linspace(0, len(cache) - 1, min(a.draw_count, len(cache))).astype(int):
                 image = np.ascontiguousarray(cache.image(k))
@@ -233,8 +222,6 @@ def main(argv=None) -> int:
         figures["photos"] = photos(model, a.photos, thresholds, a.draw and a.draw / "photos")
         for n, v in figures["photos"].items():
             print(f"  {n}: {v['found']} of {v['marked']} marked vehicles found, {v['unmarked']} other vehicle boxes, other classes {v['other']}")
-    if a.choose:
-        choose(figures, manifest)
     if a.json:
         a.json.write_text(json.dumps(figures, indent=1))
     return 0

@@ -184,7 +184,7 @@ READERS = {"towns": towns, "banepa": banepa, "kampala": kampala, "minsk": minsk,
 def main() -> int:
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--detect", type=Path, default=DEFAULT_DETECT, help="real sets")
-    ap.add_argument("--towns", type=Path, default=DEFAULT_TOWNS, help="generated towns: {train,val}/{images,labels}")
+    ap.add_argument("--towns", type=Path, default=DEFAULT_TOWNS, help="generated towns: {train,val,calibration}/{images,labels}")
     ap.add_argument("--cache", type=Path, default=DEFAULT_CACHE)
     ap.add_argument("--only", nargs="*", choices=sorted(READERS), help="only these sets")
     args = ap.parse_args()
@@ -193,7 +193,7 @@ def main() -> int:
     if not args.only or "banepa" in args.only:
         write_blue_labels(args.detect, args.cache / "blue_roof_labels")
     for name in args.only or READERS:
-        for split in ("train", "val"):
+        for split in ("train", "val", "calibration")[: 3 if name == "towns" else 2]:
             out = CacheWriter(args.cache, f"{name}-{split}")
             READERS[name](args.towns if name == "towns" else args.detect, split, out)
             if out.items:

@@ -30,6 +30,7 @@ from data import ALL, DEFAULT_CACHE, DEFAULT_TOWNS, REPO, Cache
 from evaluate import Model, evaluate_set
 
 MOST_LOST = 0.01
+MOST_PICTURES = 60
 
 
 def tail(model: onnx.ModelProto) -> list[str]:
@@ -94,12 +95,13 @@ def main(argv=None) -> int:
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--model", type=Path, default=REPO / "models" / "default" / "model.onnx")
     ap.add_argument("--calibration", type=Path, default=DEFAULT_TOWNS / "calibration" / "images",
-                    help="generated pictures: town_dataset target/towns/calibration 6000 20 5 plain")
+                    help="generated pictures: town_dataset target/towns/calibration 6000 180 5 plain")
     ap.add_argument("--cache", type=Path, default=DEFAULT_CACHE)
     ap.add_argument("--set", default="towns-val")
     ap.add_argument("--out", type=Path, default=REPO / "target" / "training" / "int8")
     a = ap.parse_args(argv)
     pictures = sorted(a.calibration.glob("*.jpg"))
+    pictures = pictures[:: max(1, len(pictures) // MOST_PICTURES)][:MOST_PICTURES]
     if len(pictures) < 16:
         print(f"{a.calibration}: {len(pictures)} pictures, at least 16 are needed: {ap._option_string_actions['--calibration'].help}")
         return 1

@@ -1,7 +1,7 @@
 """The whole road in under a minute: `python models/training/smoke.py`.
 
 Draws a few dozen tiny pictures with coloured squares as the eight classes, writes them as a towns
-folder, then prepares, trains a few steps, resumes, exports and evaluates, all in a temporary folder.
+folder, then prepares, trains a few steps, resumes, exports, calibrates and evaluates, all in a temporary folder.
 It proves that the commands fit together, and that the loss falls; it proves nothing about quality.
 """
 
@@ -49,13 +49,14 @@ def main() -> int:
     a = ap.parse_args()
     with tempfile.TemporaryDirectory() as d:
         root = Path(d)
-        draw_towns(root / "towns", {"train": 24, "val": 4})
+        draw_towns(root / "towns", {"train": 24, "val": 4, "calibration": 4})
         step("prepare.py", "--towns", root / "towns", "--detect", root / "none", "--cache", root / "cache")
         common = ("--cache", root / "cache", "--run", root / "run", "--batch", 4, "--size", 160, "--workers", 1, "--warmup", 5, "--by-geometry", 30, "--save-every", 25)
         step("train.py", *common, "--steps", 50)
         step("train.py", *common, "--steps", 100)  # goes on where the first stopped
         model = (a.out or root / "model") / "model.onnx"
         step("export.py", "--checkpoint", root / "run" / "last.pt", "--out", model)
+        step("calibrate.py", "--model", model, "--cache", root / "cache")
         step("evaluate.py", "--model", model, "--cache", root / "cache", "--photos", root / "none")
         losses = [float(x) for x in re.findall(r"^\d+ loss (\S+)", (root / "run" / "log.txt").read_text(), re.M)]
         if not (len(losses) == 2 and losses[1] < losses[0]):

@@ -111,7 +111,6 @@ mod tests {
                 looks[thing].push(Sighted {
                     kind: Kind::Garbage,
                     score: 0.9,
-                    sure: true,
                     threshold: 0.5,
                     located: geo::locate(&camera, &stated, [x, y], 0.0, 0.3).unwrap(),
                     stance: Stance { view: View { camera, pose: stated }, height_m: 0.0, height_sigma_m: 0.3 },

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use super::adjust;
+use super::belief::{self, Belief};
 use super::kinds::Kind;
 use super::place::Stance;
 use super::register::Register;
@@ -17,20 +18,8 @@ use super::verdict::{Peace, Verdict};
 use crate::geo::{self, LatLon, Located};
 pub use crate::perception::ledger::View;
 
-/// A thing is believed after so many frames have shown it, one of them surely, or two where more frames than that looked …
-const LOOKS_NEEDED: usize = 2;
-/// … or one, when no other could and the model was this sure.
-const SINGLE_LOOK_SCORE: f32 = 0.8;
-/// … and when at least this share of the frames that could have shown it did.
-const SHARE_NEEDED: f64 = 0.5;
-/// … or none surely, but so many frames, nearly all that could, and all in all nearly surely: what is a little too weak in one
-/// picture and steady in many is there.
-const STEADY_LOOKS: usize = 5;
-const STEADY_SHARE: f64 = 0.8;
-/// The mean score in parts of the threshold.
-const STEADY_STRENGTH: f32 = 0.88;
 /// A thing that one look showed surely, and the others did not yet confirm, is looked at so often before it is let go;
-/// one that no look showed surely, so often.
+/// one that no look showed surely, so often; what is less than an even chance is not looked at for its own sake.
 const LOOKS_IN_DOUBT: usize = 5;
 const LOOKS_AT_WEAK: usize = 3;
 
@@ -39,8 +28,7 @@ const LOOKS_AT_WEAK: usize = 3;
 pub struct Sighted {
     pub kind: Kind,
     pub score: f32,
-    /// The score reaches the model's threshold for this class.
-    pub sure: bool,
+    /// The model's for this class.
     pub threshold: f32,
     pub located: Located,
     pub stance: Stance,
@@ -50,6 +38,13 @@ pub struct Sighted {
     pub frame: u64,
     pub bbox: [f32; 4],
     pub taken_at: Timestamp,
+}
+
+impl Sighted {
+    /// The score in parts of the threshold.
+    pub(super) fn strength(&self) -> f32 {
+        self.score / self.threshold
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,17 +108,6 @@ pub struct Best {
     pub taken_at: Timestamp,
     /// Of the newest look, which is the one that led to the finding.
     pub newest: Timestamp,
-}
-
-/// A thing that was not believed: how well its best look showed it, and how many looks did, surely or at all, of those that could.
-#[derive(Debug, Clone, PartialEq)]
-struct LetGo {
-    kind: Kind,
-    at: LatLon,
-    score: f32,
-    looks: usize,
-    sure: usize,
-    could: usize,
 }
 
 struct Thing {
@@ -231,24 +215,15 @@ impl Book {
         let doubtful = self.things.iter().filter(|thing| thing.case.is_none()).filter_map(|thing| {
             let at = position(&thing.looks).at;
             let looks = self.views.iter().filter(|view| view.shows(at)).count();
-            let most = if thing.looks.iter().any(|l| l.sure) { LOOKS_IN_DOUBT } else { LOOKS_AT_WEAK };
+            let strongest = thing.looks.iter().map(Sighted::strength).fold(0.0, f32::max);
+            let most = match strongest {
+                s if s >= 1.0 => LOOKS_IN_DOUBT,
+                s if s >= belief::BREAK_EVEN => LOOKS_AT_WEAK,
+                _ => 0,
+            };
             (looks < most).then_some((at, looks + 1))
         });
         doubtful.collect()
-    }
-
-    /// What was seen in this sortie and is no case yet, the most probable first: the ground on which thresholds are tuned.
-    fn let_go(&self) -> Vec<LetGo> {
-        let open = self.things.iter().filter(|thing| thing.is_open()).map(|thing| {
-            let best = best(&thing.looks);
-            let at = position(&thing.looks).at;
-            let could = self.views.iter().filter(|view| view.shows(at)).count();
-            let sure = thing.looks.iter().filter(|l| l.sure).count();
-            LetGo { kind: kind_of(&thing.looks), at, score: best.score, looks: thing.looks.len(), sure, could }
-        });
-        let mut all: Vec<LetGo> = open.collect();
-        all.sort_by(|a, b| b.score.total_cmp(&a.score));
-        all
     }
 
     /// Takes up one frame. `new_id` names a case that is opened.
@@ -304,8 +279,11 @@ impl Book {
                 findings.push(Finding::Refined { case, best: best(&self.things[index].looks) });
             }
         }
-        for thing in self.let_go() {
-            tracing::debug!(?thing, "seen, and no case");
+        for thing in &self.things {
+            // The ground on which the rule of belief and the thresholds are tuned.
+            let (at, case) = (thing.located().at, thing.case.is_some());
+            let belief = Belief::of(&thing.looks, at, &self.views);
+            tracing::debug!(kind = ?kind_of(&thing.looks), lat = at.lat, lon = at.lon, case, ?belief, "seen");
         }
         self.things.clear();
         self.views.clear();
@@ -341,28 +319,12 @@ impl Book {
         }
     }
 
+    /// `last_word`: no further look is to come.
     fn believed(&self, thing: &Thing, last_word: bool) -> bool {
-        let mut frames: Vec<u64> = thing.looks.iter().map(|l| l.frame).collect();
-        frames.sort_unstable();
-        frames.dedup();
-        let whole = thing.looks.iter().any(|l| !l.at_edge);
-        let mut sure: Vec<u64> = thing.looks.iter().filter(|l| l.sure).map(|l| l.frame).collect();
-        sure.sort_unstable();
-        sure.dedup();
         let at = position(&thing.looks).at;
-        let could = self.views.iter().filter(|view| view.shows(at)).count().max(1);
-        let share = frames.len() as f64 / could as f64;
-        let strength = thing.looks.iter().map(|l| l.score / l.threshold).sum::<f32>() / thing.looks.len() as f32;
-        let steady = frames.len() >= STEADY_LOOKS && share >= STEADY_SHARE && strength >= STEADY_STRENGTH;
-        let surely = if could > LOOKS_NEEDED { 2 } else { 1 };
-        if sure.len() < surely && !steady {
-            return false;
-        }
-        if frames.len() >= LOOKS_NEEDED {
-            return whole && share >= SHARE_NEEDED;
-        }
-        let no_other = could == 1 && !self.expected.values().any(|view| view.shows(at));
-        last_word && whole && no_other && best(&thing.looks).score >= SINGLE_LOOK_SCORE
+        let belief = Belief::of(&thing.looks, at, &self.views);
+        let only_look = last_word && belief.could <= 1 && !self.expected.values().any(|view| view.shows(at));
+        belief.holds(only_look)
     }
 
     /// Gives a believed thing its case.
@@ -539,7 +501,6 @@ mod tests {
         Sighted {
             kind,
             score,
-            sure: score >= 0.5,
             threshold: 0.5,
             located: Located {
                 at: place,
@@ -678,48 +639,6 @@ mod tests {
         }
         assert_eq!(book.finish(&mut id), []);
         assert!(book.cases().is_empty());
-    }
-
-    #[test]
-    fn a_few_weak_looks_support_sure_ones_but_make_no_case_alone() {
-        let (mut book, mut id) = (Book::default(), ids());
-        book.begin("s");
-        let mut look =
-            |frame, score| book.frame(view(), vec![sighted(Kind::Garbage, frame, at(5.0, 5.0), score)], &mut id);
-        for frame in 0..3 {
-            assert!(look(frame, 0.4).is_empty());
-        }
-        assert!(look(3, 0.6).is_empty(), "one sure look of four is too little");
-        let opened = look(4, 0.6);
-        assert!(matches!(opened[..], [Finding::Opened { case: 0, .. }]), "{opened:?}");
-    }
-
-    #[test]
-    fn what_is_weak_but_steady_in_many_frames_is_believed_and_what_comes_and_goes_is_not() {
-        let weak = |seen: &[bool], score| {
-            let (mut book, mut id) = (Book::default(), ids());
-            book.begin("s");
-            let mut opened = 0;
-            for (frame, seen) in seen.iter().enumerate() {
-                let sighted = sighted(Kind::HeavyMachine, frame as u64, at(5.0, 5.0), score);
-                opened += book.frame(view(), if *seen { vec![sighted] } else { vec![] }, &mut id).len();
-            }
-            opened
-        };
-        assert_eq!(weak(&[true; 4], 0.45), 0, "four are too few");
-        assert_eq!(weak(&[true; 5], 0.45), 1);
-        assert_eq!(weak(&[true; 5], 0.4), 0, "too weak all the time");
-        assert_eq!(weak(&[false, true, true, true, true, true], 0.45), 1, "five of six");
-        assert_eq!(weak(&[false, true, false, true, true, true, true], 0.45), 0, "five of seven");
-    }
-
-    #[test]
-    fn of_two_looks_one_may_be_weak() {
-        let (mut book, mut id) = (Book::default(), ids());
-        book.begin("s");
-        book.frame(view(), vec![sighted(Kind::Garbage, 0, at(5.0, 5.0), 0.4)], &mut id);
-        let opened = book.frame(view(), vec![sighted(Kind::Garbage, 1, at(5.0, 5.0), 0.6)], &mut id);
-        assert!(matches!(opened[..], [Finding::Opened { case: 0, .. }]), "{opened:?}");
     }
 
     #[test]

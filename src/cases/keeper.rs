@@ -175,6 +175,28 @@ impl CaseKeeper {
     }
 }
 
+#[cfg(test)]
+impl CaseKeeper {
+    /// Looks at nothing: for tests of what goes on around it.
+    pub(crate) fn idle() -> CaseKeeper {
+        let (requests, mut inbox) = mpsc::channel(256);
+        let (cases_out, cases) = watch::channel(Arc::default());
+        let (harvest_out, harvest) = watch::channel(Harvest::default());
+        let (alive_out, alive) = watch::channel(Instant::now());
+        tokio::spawn(async move {
+            while let Some(request) = inbox.recv().await {
+                match request {
+                    Request::Begin { reply, .. } => drop(reply.send(None)),
+                    Request::Finish { reply } => drop(reply.send(Harvest::default())),
+                    Request::Picture(_) | Request::Verdict { .. } => {}
+                }
+            }
+            drop((cases_out, harvest_out, alive_out));
+        });
+        CaseKeeper { requests, cases, harvest, alive }
+    }
+}
+
 /// Loads the known cases, makes again the events that a crash may have kept from the outbox, and starts the task.
 pub async fn spawn(
     options: Options,
@@ -419,7 +441,6 @@ impl Task {
                         Some(Sighted {
                             kind,
                             score: s.score,
-                            sure: s.sure,
                             threshold: s.threshold,
                             located,
                             stance,

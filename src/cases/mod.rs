@@ -4,6 +4,7 @@
 //! [`keeper`] is the task between perception and the outbox.
 
 mod adjust;
+mod belief;
 pub mod book;
 pub mod event;
 pub mod keeper;

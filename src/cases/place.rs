@@ -63,7 +63,6 @@ mod tests {
         let sighting = Sighting {
             class: "garbage".to_owned(),
             score: 0.9,
-            sure: true,
             threshold: 0.5,
             bbox: [490.0, 490.0, 510.0, 510.0],
             at_edge: false,
@@ -71,6 +70,7 @@ mod tests {
             centre_height_m: 0.0,
             centre_height_sigma_m: 0.3,
             experimental: false,
+            sure: true,
         };
         let east = |l: &Located| LocalFrame::new(HERE).to_enu(l.at)[0];
         let (located, stance, on) = place(Some(&terrain), &sighting, &view).unwrap();

@@ -97,6 +97,8 @@ async fn adopted_flight(
     let mut follow = Follow::new(crew, sortie, &mission, SPARE_TIME, true);
     if matches!(next, State::Returning | State::Landing) {
         follow.turned_unseen();
+    } else {
+        follow.call_again(&now).await?;
     }
     follow.recalling(first_unknown).run(reins).await
 }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::airspace::{self, Approval, Use};
 use super::config::{Identification, Patrol};
@@ -17,13 +18,16 @@ use super::requests::RequestConfig;
 use super::states::Sortie;
 use super::sun;
 use crate::cases::keeper::CaseKeeper;
-use crate::geo::LatLon;
+use crate::geo::{LatLon, distance_m};
 use crate::outbox::Outbox;
 use crate::runtime::clock::Trust;
 use crate::runtime::store::Store;
 use crate::runtime::{disk, latest};
 use crate::vehicle::mission;
 use crate::vehicle::{Dock, Exclusion, Hatch, LandedState, Mission, Telemetry, Vehicle, Weather};
+
+/// A drone in its dock believes to be nearer than this, also between walls.
+const ELSEWHERE_M: f64 = 25.0;
 
 #[derive(Clone)]
 pub struct Crew {
@@ -51,6 +55,8 @@ pub struct Crew {
     pub clock: watch::Receiver<Trust>,
     /// The sortie under way, for everyone who shows it.
     pub current: Arc<watch::Sender<Option<Sortie>>>,
+    /// The station stops.
+    pub stopping: CancellationToken,
 }
 
 impl Crew {
@@ -61,6 +67,22 @@ impl Crew {
     /// The newest sortie, under way or ended.
     pub fn current_sortie(&self) -> watch::Receiver<Option<Sortie>> {
         self.current.subscribe()
+    }
+
+    /// Whether a part that a flight works with has ended, or is about to: by the station's stop, or by a fault for which
+    /// the station is stopped within a second. What such parts do not say any more is no word about the drone or the dock.
+    pub fn is_falling_apart(&self) -> bool {
+        self.stopping.is_cancelled()
+            || self.vehicle.telemetry().has_changed().is_err()
+            || self.dock.state().has_changed().is_err()
+            || self.keeper.harvest().has_changed().is_err()
+    }
+
+    /// Down and disarmed, and nowhere else by what it believes: a dock without a sensor has no more than the drone's word
+    /// for that it is in it.
+    pub fn may_be_in_dock(&self, drone: &Telemetry) -> bool {
+        let elsewhere = drone.position.is_some_and(|fix| distance_m(fix.at, self.dock_at) > ELSEWHERE_M);
+        drone.is_down_and_disarmed() && !elsewhere
     }
 
     /// The station's gates as they stand now.

@@ -177,8 +177,8 @@ pub async fn spawn(
         due.insert(patrol.config.id.clone(), handled.unwrap_or_else(Timestamp::now));
     }
     let wanted: Vec<Wanted> = crew.store.beginning(Table::Requests, "").await?;
-    let unfinished =
-        crew.store.newest::<Sortie>(Table::Sorties, 20).await?.into_iter().find(|s| !s.state.is_terminal());
+    let mut unfinished = crew.store.newest::<Sortie>(Table::Sorties, 20).await?;
+    unfinished.retain(|sortie| !sortie.state.is_terminal());
     let (next_out, next_due) = watch::channel(BTreeMap::new());
     let (alive, heard_alive) = watch::channel(Instant::now());
     let task = Task {
@@ -253,9 +253,13 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Request>, unfinished: Option<Sortie>) {
-        if let Some(sortie) = unfinished {
-            self.adopt(sortie);
+    /// `unfinished`: the newest first.
+    async fn run(mut self, mut inbox: mpsc::Receiver<Request>, mut unfinished: Vec<Sortie>) {
+        for older in unfinished.iter_mut().skip(1) {
+            flight::give_up(&self.crew, older, "another sortie was flown after it").await;
+        }
+        if let Some(newest) = unfinished.into_iter().next() {
+            self.adopt(newest);
         }
         let mut tick = interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -366,7 +370,10 @@ impl Task {
         // A fault of ours must not leave a drone without anybody who follows it, nor a record without an end.
         self.fallen += 1;
         match self.crew.store.get::<Sortie>(Table::Sorties, &flying.sortie).await {
-            Ok(Some(sortie)) if !sortie.state.is_terminal() && self.fallen <= MOST_FALLS => self.adopt(sortie),
+            Ok(Some(sortie)) if sortie.state.is_terminal() => {}
+            Ok(Some(sortie)) if self.fallen <= MOST_FALLS => self.adopt(sortie),
+            // If its drone is in the air, it is found there.
+            Ok(Some(mut sortie)) => flight::give_up(&self.crew, &mut sortie, "its task failed too often").await,
             _ => {}
         }
     }

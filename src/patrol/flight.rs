@@ -19,7 +19,7 @@ use crate::outbox::{Class, Outbox, OutboxError, Payload, Record};
 use crate::runtime::latest;
 use crate::runtime::store::{Store, StoreError, Table};
 use crate::uplink::cloudevents;
-use crate::vehicle::{LandedState, Mission, Telemetry, VehicleError, Waypoint};
+use crate::vehicle::{LandedState, Mission, VehicleError, Waypoint};
 
 /// From arming to the first word that it is in the air.
 const TAKEOFF_LIMIT: Duration = Duration::from_secs(60);
@@ -79,19 +79,21 @@ pub async fn fly(
 /// Whatever went wrong, the record ends in a terminal state.
 pub(super) async fn wind_up(crew: &Crew, mut sortie: Sortie, outcome: Result<(), FlightError>) -> Sortie {
     if let Err(error) = outcome {
-        tracing::error!(%error, sortie = sortie.id, "the sortie ended by a fault");
-        let reason = error.to_string();
-        for end in [State::Refused, State::Aborted, State::Lost] {
-            if sortie.state.may_become(end) {
-                if let Err(error) = crew.step(&mut sortie, end, &reason).await {
-                    tracing::error!(%error, "the end of the sortie could not be recorded");
-                }
-                break;
-            }
-        }
+        give_up(crew, &mut sortie, &error.to_string()).await;
     }
     crew.current.send_replace(Some(sortie.clone()));
     sortie
+}
+
+/// Ends a record that nobody can bring to its own end any more.
+pub(super) async fn give_up(crew: &Crew, sortie: &mut Sortie, reason: &str) {
+    tracing::error!(reason, sortie = sortie.id, "the sortie ended by a fault");
+    let ends = [State::Refused, State::Aborted, State::Lost];
+    if let Some(end) = ends.into_iter().find(|end| sortie.state.may_become(*end))
+        && let Err(error) = crew.step(sortie, end, reason).await
+    {
+        tracing::error!(%error, "the end of the sortie could not be recorded");
+    }
 }
 
 async fn whole_flight(
@@ -141,7 +143,9 @@ async fn whole_flight(
         return crew.close(sortie, State::Refused, &reason).await;
     }
     sortie.first_picture = latest(&crew.vehicle.telemetry()).pictures;
-    crew.step(sortie, State::Arming, "dock open, gates still open").await?;
+    if let Err(error) = crew.step(sortie, State::Arming, "dock open, gates still open").await {
+        return crew.close(sortie, State::Refused, &error.to_string()).await;
+    }
     crew.keeper.begin(sortie.id.clone(), patrol.area().to_vec(), patrol.shown()).await?;
     let rose = crew.take_off().await;
     if let Err(error) = &rose {
@@ -164,8 +168,13 @@ async fn whole_flight(
 }
 
 impl Crew {
-    /// Records the step, then lets the world know; only then may it be acted on.
+    /// Records the step, then lets the world know; only then may it be acted on. A station that stops takes none any more:
+    /// its flight ends with its task, as after a power cut, and the next start goes on from what is recorded.
     pub(super) async fn step(&self, sortie: &mut Sortie, state: State, reason: &str) -> Result<(), FlightError> {
+        if self.is_falling_apart() {
+            tracing::info!(sortie = sortie.id, ?state, reason, "left to the station's next start");
+            return std::future::pending().await;
+        }
         sortie.become_(state, reason, Timestamp::now())?;
         tracing::info!(sortie = sortie.id, ?state, reason, "sortie");
         self.record(sortie).await
@@ -176,8 +185,8 @@ impl Crew {
         self.current.send_replace(Some(sortie.clone()));
         match recorded {
             // A full disk grounds a drone; it must not leave one in the air without anybody who follows it.
-            Err(error) if sortie.steps.iter().any(|s| s.state == State::Arming || s.state == State::Adopted) => {
-                tracing::error!(%error, sortie = sortie.id, "a step in the air could not be recorded");
+            Err(error) if !sortie.state.waits_for_its_record() => {
+                tracing::error!(%error, sortie = sortie.id, "a step could not be recorded");
                 Ok(())
             }
             recorded => recorded,
@@ -237,7 +246,7 @@ impl Crew {
     pub(super) async fn close_again(&self, sortie: &mut Sortie, end: State, reason: &str) -> Result<(), FlightError> {
         // Right after a restart the drone has not spoken yet.
         let mut telemetry = self.vehicle.telemetry();
-        let down = telemetry.wait_for(Telemetry::is_down_and_disarmed);
+        let down = telemetry.wait_for(|drone| self.may_be_in_dock(drone));
         let down = matches!(tokio::time::timeout(Duration::from_secs(20), down).await, Ok(Ok(_)));
         match self.dock.close(down).await {
             Ok(()) => self.step(sortie, end, reason).await,

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +26,8 @@ const FRESH: Duration = Duration::from_secs(3);
 const LATE_PICTURES: Duration = Duration::from_secs(15);
 /// PX4 may turn for home at its mission's end before it has said that it was there.
 const LATE_ITEM: Duration = Duration::from_secs(2);
+/// A drone that was started and is on the ground after so long does not rise any more.
+const NEVER_ROSE: Duration = Duration::from_secs(90);
 
 /// From the air to the closed dock.
 pub(super) struct Follow<'a> {
@@ -34,6 +35,7 @@ pub(super) struct Follow<'a> {
     sortie: &'a mut Sortie,
     mission: Mission,
     monitor: Monitor,
+    began: Instant,
     until: Instant,
     /// Until it was up, "on the ground" may be the past.
     was_up: bool,
@@ -46,6 +48,7 @@ pub(super) struct Follow<'a> {
     holds: Option<Instant>,
     /// To land where it is.
     ordered_down: Option<Instant>,
+    ordered_off: Option<Instant>,
     /// That it is carried away was said.
     blown_away: bool,
     dock_asked: Option<Instant>,
@@ -69,6 +72,7 @@ impl<'a> Follow<'a> {
             sortie,
             mission: mission.clone(),
             monitor,
+            began: now,
             until: now + limit,
             was_up,
             said: now,
@@ -77,6 +81,7 @@ impl<'a> Follow<'a> {
             returned: false,
             holds: None,
             ordered_down: None,
+            ordered_off: None,
             blown_away: false,
             dock_asked: None,
             shots: crew.vehicle.shots(),
@@ -95,6 +100,22 @@ impl<'a> Follow<'a> {
     pub fn turned_unseen(&mut self) {
         if !self.flown_whole() {
             self.sortie.early.get_or_insert_with(|| "it turned for home while the station was away".to_owned());
+        }
+    }
+
+    /// It was called home before the restart, or came by itself, and does not come now: whether it heard the call nobody
+    /// knows.
+    pub async fn call_again(&mut self, now: &Telemetry) -> Result<(), FlightError> {
+        let Some(reason) = self.sortie.early.clone() else { return Ok(()) };
+        match now.mode {
+            Some(FlightMode::Auto | FlightMode::Guided) => self.go_home(&reason).await,
+            Some(FlightMode::Hold) => {
+                // As if it had been ordered just now: it may be making up its mind.
+                (self.returned, self.ordered_home) = (true, Some(Instant::now()));
+                self.crew.step(self.sortie, State::Returning, &reason).await
+            }
+            // A pilot's hand.
+            _ => Ok(()),
         }
     }
 
@@ -130,12 +151,12 @@ impl<'a> Follow<'a> {
             if self.was_up && now.is_down_and_disarmed() {
                 return self.landed().await;
             }
-            if !self.was_up
-                && self.sortie.started_at.is_some_and(|at| Timestamp::now().duration_since(at).as_secs() > 90)
-                && now.is_down_and_disarmed()
-            {
-                self.sortie.early = Some("it never left the ground".to_owned());
-                return self.landed().await;
+            if !self.was_up && self.began.elapsed() > NEVER_ROSE {
+                if now.is_down_and_disarmed() {
+                    self.sortie.early = Some("it never left the ground".to_owned());
+                    return self.landed().await;
+                }
+                self.stand_down(&now).await;
             }
             if Instant::now() > self.until && !now.linked {
                 self.crew.reap(self.sortie).await;
@@ -233,8 +254,10 @@ impl<'a> Follow<'a> {
         }
         if let Err(error) = self.crew.vehicle.return_home().await {
             tracing::error!(%error, "the drone did not take the order to return; its own failsafes remain");
-            // Without a position it cannot find home; it can still come down.
-            if !latest(&self.crew.vehicle.telemetry()).has_3d_fix()
+            // Without a position it cannot find home; it can still come down. Right after a restart nobody knows yet.
+            let drone = latest(&self.crew.vehicle.telemetry());
+            if drone.gps_fix.is_some()
+                && !drone.has_3d_fix()
                 && let Err(error) = self.crew.vehicle.land().await
             {
                 tracing::error!(%error, "the drone did not take the order to land");
@@ -251,7 +274,11 @@ impl<'a> Follow<'a> {
             self.holds = None;
         }
         let decides = self.holds.is_some_and(|at| at.elapsed() < MAKES_UP_ITS_MIND);
-        let due = self.ordered_home.is_some_and(|at| at.elapsed() >= AGAIN) && !decides;
+        let due = match self.ordered_home {
+            Some(at) => at.elapsed() >= AGAIN && !decides,
+            // It had turned for home by itself and flies its mission again, over which nobody watches any more.
+            None => self.sortie.early.is_some() && now.linked && now.mode == Some(FlightMode::Auto),
+        };
         let flies_on =
             !now.linked || matches!(now.mode, Some(FlightMode::Auto | FlightMode::Guided | FlightMode::Hold));
         if self.sortie.state == State::Returning && due && flies_on && !now.is_down_and_disarmed() {
@@ -265,6 +292,18 @@ impl<'a> Follow<'a> {
         if self.sortie.state == State::Landing && due && flies_on && now.linked && !now.is_down_and_disarmed() {
             tracing::warn!(mode = ?now.mode, "the drone does not land yet; ordering it again");
             self.order_down().await;
+        }
+    }
+
+    /// Armed, and never rose. In the air an autopilot refuses this.
+    async fn stand_down(&mut self, now: &Telemetry) {
+        let due = self.ordered_off.is_none_or(|at| at.elapsed() >= AGAIN);
+        if due && now.linked && now.landed == LandedState::OnGround && now.armed == Some(true) {
+            self.ordered_off = Some(Instant::now());
+            tracing::warn!("the drone is armed and does not rise; disarming it");
+            if let Err(error) = self.crew.vehicle.disarm().await {
+                tracing::error!(%error, "the drone does not disarm");
+            }
         }
     }
 

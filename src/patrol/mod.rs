@@ -22,6 +22,8 @@ pub mod requests;
 pub mod schedule;
 pub mod states;
 pub mod sun;
+#[cfg(test)]
+mod tests;
 
 pub use config::PatrolConfig;
 pub use dispatcher::{Dispatcher, OrderRefused, StartRefused};

@@ -69,6 +69,13 @@ impl State {
         matches!(self, Arming | Airborne | Paused | Adopted | Returning | Landing)
     }
 
+    /// Nothing begins that is not on the disk. What has begun is brought to its end whatever the disk does: a drone in the
+    /// air is followed, an open hatch closed.
+    pub fn waits_for_its_record(self) -> bool {
+        use State::*;
+        matches!(self, Planned | Gating | DockOpening | Arming)
+    }
+
     /// What may follow.
     pub fn may_become(self, next: State) -> bool {
         use State::*;
@@ -262,6 +269,14 @@ mod tests {
         for from in State::ALL {
             assert_eq!(from.may_become(State::Arming), from == State::DockOpening, "{from:?}");
             assert_eq!(from.may_become(State::DockOpening), from == State::Gating, "{from:?}");
+        }
+    }
+
+    #[test]
+    fn what_opens_the_dock_or_arms_waits_for_its_record_and_what_ends_a_flight_never_does() {
+        for state in State::ALL {
+            let begins = matches!(state, State::Planned | State::Gating | State::DockOpening | State::Arming);
+            assert_eq!(state.waits_for_its_record(), begins, "{state:?}");
         }
     }
 

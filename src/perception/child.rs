@@ -17,8 +17,8 @@ use crate::geo;
 
 /// Width of the preview that goes with each frame; about 60 kB.
 const PREVIEW_WIDTH: u32 = 960;
-/// A thing that one look shows surely may be shown less surely by the others.
-pub const SUPPORT: f32 = 0.75;
+/// In parts of a class's threshold: what is weaker is not even told to the book of cases, where many looks are weighed together.
+pub const SUPPORT: f32 = 0.5;
 /// Width of an evidence picture; a 4K frame stays readable at a few hundred kB.
 const EVIDENCE_WIDTH: u32 = 1920;
 

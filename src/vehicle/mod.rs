@@ -352,4 +352,4 @@ impl Vehicle {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -460,4 +460,4 @@ mod devices {
 
 // ---- the link, over channels and on paused time --------------------------------------------------------------------
 
-mod wire;
+pub(crate) mod wire;

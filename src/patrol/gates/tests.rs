@@ -109,8 +109,8 @@ fn all_green_is_open() {
     assert_eq!(closed(&all(&green(), &strict(), &needs())), None);
 }
 
-#[test]
-fn each_red_fact_closes_its_own_gate_and_no_other() {
+/// Facts of which each closes one gate.
+fn red_facts() -> Vec<(&'static str, Facts)> {
     let air = |change: &dyn Fn(&mut Air)| {
         let mut air = air();
         change(&mut air);
@@ -121,7 +121,7 @@ fn each_red_fact_closes_its_own_gate_and_no_other() {
         change(&mut dock);
         Facts { dock: fresh(dock), ..green() }
     };
-    let table = [
+    vec![
         ("wind", air(&|a| a.wind_m_s = 10.1)),
         ("wind", air(&|a| a.wind_m_s = f64::NAN)),
         ("gust", air(&|a| a.gust_m_s = 14.1)),
@@ -155,29 +155,38 @@ fn each_red_fact_closes_its_own_gate_and_no_other() {
         ("maintenance", Facts { holds: Holds { maintenance: hold(), hold: None }, ..green() }),
         ("hold", Facts { holds: Holds { hold: hold(), maintenance: None }, ..green() }),
         ("daylight", Facts { sun_deg: -5.0, ..green() }),
-    ];
-    for (gate, facts) in table {
+    ]
+}
+
+/// Needs of which each closes one gate.
+fn red_needs() -> [(&'static str, Needs); 4] {
+    [
+        ("energy", Needs { energy_pct: Some(76.0), ..needs() }),
+        ("energy", Needs { energy_pct: None, ..needs() }),
+        ("airspace", Needs { airspace: Err("no approval".into()), ..needs() }),
+        ("route", Needs { route: Err("point 3 lies outside".into()), ..needs() }),
+    ]
+}
+
+#[test]
+fn each_red_fact_closes_its_own_gate_and_no_other() {
+    for (gate, facts) in red_facts() {
         assert_eq!(not_open(&facts, &strict(), &needs()), [(gate.to_owned(), Some(false))]);
     }
     // Charge is judged twice: against the limit, and against what this flight takes.
     let low = Facts { battery_pct: fresh(59.0), ..green() };
     let shut: Vec<_> = not_open(&low, &strict(), &needs()).into_iter().map(|(gate, _)| gate).collect();
     assert_eq!(shut, ["battery", "energy"]);
-    for (gate, needs) in [
-        ("energy", Needs { energy_pct: Some(76.0), ..needs() }),
-        ("energy", Needs { energy_pct: None, ..needs() }),
-        ("airspace", Needs { airspace: Err("no approval".into()), ..needs() }),
-        ("route", Needs { route: Err("point 3 lies outside".into()), ..needs() }),
-    ] {
+    for (gate, needs) in red_needs() {
         assert_eq!(not_open(&green(), &strict(), &needs), [(gate.to_owned(), Some(false))]);
     }
 }
 
-#[test]
-fn stale_and_never_heard_are_unknown_and_unknown_is_not_passed() {
+/// Gates, with the facts that make them stale and those that make them unknown.
+fn unknown_facts() -> [(&'static [&'static str], Facts, Facts); 13] {
     let without = Air { visibility_m: None, ..air() };
-    let battery: &[&str] = &["battery", "energy"];
-    let table: [(&[&str], Facts, Facts); 13] = [
+    let battery = &["battery", "energy"];
+    [
         (
             &["wind", "gust", "rain", "temperature", "visibility"],
             Facts { air: old(air()), ..green() },
@@ -207,18 +216,26 @@ fn stale_and_never_heard_are_unknown_and_unknown_is_not_passed() {
             Facts { identification: Some(None), ..green() },
         ),
         (&["dock"], Facts { dock: old(dock()), ..green() }, Facts { dock: None, ..green() }),
-    ];
-    for (gates, stale, unknown) in table {
+    ]
+}
+
+/// Read at the moment of asking, so never stale; but they can be unknown.
+fn unreadable_facts() -> [(&'static str, Facts); 3] {
+    [
+        ("storage", Facts { storage_free_mb: None, ..green() }),
+        ("clock", Facts { clock: Some(Trust::Unsynced), ..green() }),
+        ("clock", Facts { clock: None, ..green() }),
+    ]
+}
+
+#[test]
+fn stale_and_never_heard_are_unknown_and_unknown_is_not_passed() {
+    for (gates, stale, unknown) in unknown_facts() {
         let wanted: Vec<_> = gates.iter().map(|g| ((*g).to_owned(), None)).collect();
         assert_eq!(not_open(&stale, &strict(), &needs()), wanted);
         assert_eq!(not_open(&unknown, &strict(), &needs()), wanted);
     }
-    // Read at the moment of asking, so never stale; but they can be unknown.
-    for (gate, facts) in [
-        ("storage", Facts { storage_free_mb: None, ..green() }),
-        ("clock", Facts { clock: Some(Trust::Unsynced), ..green() }),
-        ("clock", Facts { clock: None, ..green() }),
-    ] {
+    for (gate, facts) in unreadable_facts() {
         assert_eq!(not_open(&facts, &strict(), &needs()), [(gate.to_owned(), None)]);
     }
 }
@@ -265,4 +282,21 @@ fn every_gate_names_itself_once() {
     names.sort();
     names.dedup();
     assert_eq!((names.len(), count), (24, 24));
+}
+
+/// Who adds a gate adds it to the tables above.
+#[test]
+fn no_gate_is_without_its_tests() {
+    let all: Vec<String> = all(&green(), &strict(), &needs()).into_iter().map(|g| g.gate).collect();
+    let facts = red_facts().into_iter().map(|(gate, _)| gate);
+    let needs = red_needs().into_iter().map(|(gate, _)| gate);
+    let red: Vec<&str> = facts.chain(needs).chain(["battery"]).collect();
+    // A drone that is not heard is not known to be anything.
+    let missing: Vec<_> = all.iter().filter(|gate| !red.contains(&gate.as_str())).collect();
+    assert_eq!(missing, ["link"], "no fact makes these red");
+    let stale = unknown_facts().into_iter().flat_map(|(gates, ..)| gates);
+    let unknown: Vec<&str> = stale.copied().chain(unreadable_facts().map(|(gate, _)| gate)).collect();
+    // The station's own words and reckonings: they are there or the station is not.
+    let missing: Vec<_> = all.iter().filter(|gate| !unknown.contains(&gate.as_str())).collect();
+    assert_eq!(missing, ["maintenance", "hold", "daylight", "airspace", "route"], "nothing makes these unknown");
 }

@@ -107,7 +107,7 @@ pub enum Objection {
 }
 
 /// Whether a movement may begin. Not knowing is not allowed, but for the presence sensor, which many docks lack: there the
-/// caller's word stands, and a sensor that denies it outweighs the caller.
+/// caller's word stands (a person's: after a flight the station itself goes by the sensor), and a sensor that denies it outweighs it.
 pub fn may_begin(motion: Motion, drone_in_dock: bool, seen: &Seen) -> Result<(), Objection> {
     if motion == Motion::Close && (!drone_in_dock || seen.drone_present == Some(false)) {
         return Err(Objection::DroneNotInDock);

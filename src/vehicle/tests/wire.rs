@@ -15,7 +15,7 @@ use super::super::transport::{Received, Wire};
 use super::*;
 
 /// The drone's end of a wire.
-struct Far {
+pub(crate) struct Far {
     to_vehicle: mpsc::Sender<Received>,
     from_vehicle: mpsc::Receiver<Vec<u8>>,
     splitter: Splitter,
@@ -28,14 +28,20 @@ fn wired() -> (Vehicle, Far, DropGuard) {
 }
 
 fn wired_with(extras: Extras) -> (Vehicle, Far, DropGuard) {
+    let cancel = CancellationToken::new();
+    let (vehicle, far) = wired_until(extras, cancel.clone());
+    (vehicle, far, cancel.drop_guard())
+}
+
+/// The same, to go with the station's other parts.
+pub(crate) fn wired_until(extras: Extras, cancel: CancellationToken) -> (Vehicle, Far) {
     let (to_vehicle, received) = mpsc::channel(256);
     let (send, from_vehicle) = mpsc::channel(64);
     let (peer, _) = watch::channel(None);
-    let cancel = CancellationToken::new();
     let wire = Wire { received, send, peer, local: None };
-    let vehicle = link::spawn(Config::at("udpin:0.0.0.0:14550"), wire, extras, cancel.clone());
+    let vehicle = link::spawn(Config::at("udpin:0.0.0.0:14550"), wire, extras, cancel);
     let far = Far { to_vehicle, from_vehicle, splitter: Splitter::default(), encoders: Default::default() };
-    (vehicle, far, cancel.drop_guard())
+    (vehicle, far)
 }
 
 fn heartbeat() -> MavMessage {
@@ -50,7 +56,7 @@ fn heartbeat() -> MavMessage {
 }
 
 impl Far {
-    async fn say(&self, system: u8, port: u16, message: &MavMessage) {
+    pub(crate) async fn say(&self, system: u8, port: u16, message: &MavMessage) {
         self.say_as((system, 1), port, message).await;
     }
 
@@ -63,7 +69,7 @@ impl Far {
         self.to_vehicle.send(Received { from, bytes }).await.unwrap();
     }
 
-    async fn hear(&mut self) -> MavMessage {
+    pub(crate) async fn hear(&mut self) -> MavMessage {
         loop {
             let bytes = self.from_vehicle.recv().await.unwrap();
             if let Some(frame) = self.splitter.datagram(&bytes).pop() {
@@ -85,7 +91,7 @@ impl Far {
         }
     }
 
-    async fn answer(&self, command: MavCmd, result: MavResult) {
+    pub(crate) async fn answer(&self, command: MavCmd, result: MavResult) {
         let ack = MavMessage::COMMAND_ACK(COMMAND_ACK_DATA { command, result, ..Default::default() });
         self.say(1, 1, &ack).await;
     }
