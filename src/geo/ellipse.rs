@@ -30,10 +30,24 @@ impl Ellipse {
         let more = nalgebra::SymmetricEigen::new(others - own);
         let wider =
             own + nalgebra::SymmetricEigen { eigenvalues: more.eigenvalues.map(|v| v.max(0.0)), ..more }.recompose();
-        // To the other one's far rim, not to its middle.
-        let rim_m = way.try_normalize(0.0).map_or(0.0, |u| (CHI2_95 * (u.transpose() * others * u)[0]).sqrt());
-        let way = way * (1.0 + rim_m / way.norm().max(f64::MIN_POSITIVE));
-        Self::from_covariance(&(wider + way * way.transpose() / CHI2_95))
+        let both = wider + way * way.transpose() / CHI2_95;
+        // That reaches to the other one's middle; its rim sticks out by so much.
+        let out = both.try_inverse().map_or(1.0, |information| {
+            let rim = other.rim().map(|p| ((p + way).transpose() * information * (p + way))[0] / CHI2_95);
+            rim.fold(1.0, f64::max)
+        });
+        Self::from_covariance(&(both * out))
+    }
+
+    /// Points all along it, east and north of its middle.
+    fn rim(&self) -> impl Iterator<Item = nalgebra::Vector2<f64>> + use<> {
+        let (s, c) = self.bearing_deg.to_radians().sin_cos();
+        let (major_m, minor_m) = (self.semi_major_m, self.semi_minor_m);
+        (0..72).map(move |i| {
+            let (a, b) = (f64::from(i) * 5.0).to_radians().sin_cos();
+            let (along, across) = (a * major_m, b * minor_m);
+            nalgebra::Vector2::new(along * s + across * c, along * c - across * s)
+        })
     }
 
     /// The covariance over (east, north), square metres.
@@ -70,18 +84,18 @@ mod tests {
         let other = Ellipse { semi_major_m: 9.0, semi_minor_m: 3.0, bearing_deg: 100.0 };
         let wide = e.holding(&other, [80.0, -60.0]);
         let information = wide.covariance().try_inverse().unwrap();
-        // Both, all along their rims; a corner of the far one may stick out by a tenth.
         for (ellipse, middle) in [(e, [0.0, 0.0]), (other, [80.0, -60.0])] {
-            let (s, c) = ellipse.bearing_deg.to_radians().sin_cos();
-            for i in 0..36 {
-                let (a, b) = (f64::from(i) * 10.0).to_radians().sin_cos();
-                let (along, across) = (a * ellipse.semi_major_m, b * ellipse.semi_minor_m);
-                let at = nalgebra::Vector2::new(middle[0] + along * s + across * c, middle[1] + along * c - across * s);
+            for p in ellipse.rim() {
+                let at = p + nalgebra::Vector2::from(middle);
                 let off = (at.transpose() * information * at)[0];
-                assert!(off <= 1.21 * CHI2_95, "{off} at {at:?} of {wide:?}");
+                assert!(off <= CHI2_95 + 1e-6, "{off} at {at:?} of {wide:?}");
             }
         }
-        assert!(wide.semi_major_m < 112.0 && wide.semi_minor_m <= 9.0, "{wide:?}");
+        for p in wide.rim() {
+            let off = (p.transpose() * information * p)[0];
+            assert!((off - CHI2_95).abs() < 1e-6, "a rim is where it should be: {off}");
+        }
+        assert!(wide.semi_major_m < 112.0 && wide.semi_minor_m < 10.0, "{wide:?}");
         let same = e.holding(&e, [0.0, 0.0]);
         assert!((same.semi_major_m - 7.0).abs() < 1e-9 && (same.semi_minor_m - 2.0).abs() < 1e-9, "{same:?}");
     }
