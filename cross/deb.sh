@@ -33,7 +33,7 @@ $strip --strip-unneeded --remove-section=.comment "$stage/usr/bin/aerie" "$stage
 # Flight must neither hold nor wait for what only perception needs. libopencv_core alone stays: initialisers of the bindings.
 if readelf -d "$stage/usr/lib/aerie/aerie-station" | grep -q 'NEEDED.*opencv_[^c]'; then die "aerie-station was linked with what reads pictures"; fi
 put 644 "$runtime/libonnxruntime.so" usr/lib/aerie/libonnxruntime.so
-for file in manifest.toml model.onnx CARD.md; do put 644 models/default/$file usr/share/aerie/models/default/$file; done
+for file in manifest.toml model.onnx CARD.md CARD.zh-CN.md; do put 644 models/default/$file usr/share/aerie/models/default/$file; done
 put 644 systemd/aerie.service usr/lib/systemd/system/aerie.service
 put 644 systemd/aerie.sysusers usr/lib/sysusers.d/aerie.conf
 put 644 systemd/aerie.tmpfiles usr/lib/tmpfiles.d/aerie.conf
