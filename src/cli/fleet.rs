@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Subcommand;
 
 use super::common::{say, say_json};
@@ -40,7 +40,7 @@ struct SimulateArgs {
     #[arg(long, default_value_t = 30.0, value_name = "X")]
     speed: f64,
     /// How long
-    #[arg(long, default_value_t = 60, value_name = "S")]
+    #[arg(long, default_value_t = 60, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
     /// A station's sorties a day
     #[arg(long, default_value_t = 8.0, value_name = "N")]
@@ -60,6 +60,7 @@ struct SimulateArgs {
 
 pub fn run(args: FleetArgs) -> anyhow::Result<ExitCode> {
     let Command::Simulate(args) = args.command;
+    ensure!(args.speed > 0.0 && args.speed.is_finite(), "--speed {}: a number above 0 is wanted", args.speed);
     let runtime = tokio::runtime::Runtime::new()?;
     let report = runtime.block_on(simulate(&args))?;
     if args.json {
@@ -67,6 +68,10 @@ pub fn run(args: FleetArgs) -> anyhow::Result<ExitCode> {
     } else {
         say(&words(&report))?
     }
+    ensure!(
+        report.accepted > 0,
+        "no station accepted a record, so nothing was measured: more --seconds, --speed or --cases"
+    );
     Ok(if report.delivered == report.accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
