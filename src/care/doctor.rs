@@ -210,11 +210,7 @@ async fn broker(checked: &Checked) -> Finding {
     let config = &checked.config.uplink;
     match timeout(PATIENCE * 2, uplink::probe(config, &checked.config.station.id)).await {
         Ok(Ok(())) => ok("broker", format!("{} took the connection", secrets::urls_without(&config.url))),
-        Ok(Err(error)) => {
-            let remedy =
-                "check the network, uplink.url, the password and the certificates; what is found meanwhile is kept";
-            bad("broker", Grade::Fail, error, remedy)
-        }
+        Ok(Err(error)) => bad("broker", Grade::Fail, error.why, error.remedy),
         Err(_) => bad("broker", Grade::Fail, "no answer in time", "check the network and uplink.url"),
     }
 }

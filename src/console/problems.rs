@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use super::snapshot::Snapshot;
+use crate::uplink;
 use crate::vehicle::Hatch;
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -71,8 +72,9 @@ pub fn of(now: &Snapshot) -> Vec<Problem> {
             Some(error) => format!("not connected to the broker: {error}"),
             None => "not connected to the broker yet".to_owned(),
         };
-        let remedy = "check the network and uplink.url; what is found meanwhile is kept and sent later";
-        found.push(problem("uplink", message, remedy));
+        let remedy = if now.uplink.stranger { uplink::STRANGER } else { "check the network and uplink.url" };
+        let remedy = format!("{remedy}; what is found meanwhile is kept and sent later");
+        found.push(problem("uplink", message, &remedy));
     }
     if now.outbox.quarantined > 0 {
         let message = format!("{} broken outbox database(s) were moved aside", now.outbox.quarantined);
@@ -142,6 +144,16 @@ mod tests {
             assert!(found[0].message.contains(words), "{}", found[0].message);
             assert!(found[0].remedy.is_some());
         }
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_does_not_know_the_station_is_no_matter_of_the_network() {
+        let mut now = at_rest();
+        now.uplink.connected = false;
+        now.uplink.stranger = true;
+        let remedy = of(&now)[0].remedy.clone().unwrap();
+        assert!(remedy.contains("uplink.username") && remedy.contains("uplink.password_file"), "{remedy}");
+        assert!(!remedy.contains("network"), "{remedy}");
     }
 
     #[tokio::test]

@@ -121,6 +121,7 @@ pub mod tests {
                 connected: true,
                 since: time,
                 last_error: None,
+                stranger: false,
                 delivered: 4,
                 unheard: 0,
                 refused: 0,

@@ -92,7 +92,7 @@ fn way_in(config: &Config, client: &str) -> Result<MqttOptions, UplinkError> {
 }
 
 /// Connects as nobody's session, under a name of its own so that a running station is not thrown out, and hangs up.
-pub(super) async fn probe(config: &Config, station: &str) -> Result<(), String> {
+pub(super) async fn probe(config: &Config, station: &str) -> Result<(), Ended> {
     let mut options = way_in(config, &format!("{station}-doctor")).map_err(|error| describe(&error))?;
     options.set_clean_start(true);
     let (client, mut eventloop) = open(options, 1)?;
@@ -100,7 +100,7 @@ pub(super) async fn probe(config: &Config, station: &str) -> Result<(), String> 
         match eventloop.poll().await {
             Ok(Event::Incoming(Packet::ConnAck(_))) => break,
             Ok(_) => {}
-            Err(error) => return Err(describe(&error)),
+            Err(error) => return Err(Ended::by(&error)),
         }
     }
     // Said so that the broker does not log a broken connection; if it is not, nothing is lost.
@@ -221,11 +221,13 @@ pub(super) struct Ended {
     pub why: String,
     /// Asking again at once cannot help: somebody has to change something.
     pub refused: bool,
+    /// It does not know us: name and password, or the certificate, are not the ones it has.
+    pub stranger: bool,
 }
 
 impl From<String> for Ended {
     fn from(why: String) -> Self {
-        Self { why, refused: false }
+        Self { why, refused: false, stranger: false }
     }
 }
 
@@ -263,8 +265,27 @@ pub(super) async fn poll(
                 }
             }
             Ok(_) => {}
-            Err(error) => return Ended { why: describe(&error), refused: is_refusal(&error) },
+            Err(error) => return Ended::by(&error),
         }
+    }
+}
+
+impl Ended {
+    fn by(error: &ConnectionError) -> Ended {
+        Ended { why: describe(error), refused: is_refusal(error), stranger: is_stranger(error) }
+    }
+}
+
+fn is_stranger(error: &ConnectionError) -> bool {
+    use ConnectReturnCode::{BadAuthenticationMethod, BadUserNamePassword, NotAuthorized};
+    match error {
+        ConnectionError::ConnectionRefused(reason) | ConnectionError::MqttState(StateError::ConnFail { reason }) => {
+            matches!(reason, BadAuthenticationMethod | BadUserNamePassword | NotAuthorized)
+        }
+        ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) => {
+            matches!(reason_code, DisconnectReasonCode::NotAuthorized)
+        }
+        _ => false,
     }
 }
 
@@ -336,6 +357,16 @@ pub(super) fn open(options: MqttOptions, capacity: usize) -> Result<(AsyncClient
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wrong_password_is_told_from_a_broker_that_is_not_reached() {
+        let by = |code| Ended::by(&ConnectionError::ConnectionRefused(code));
+        for code in [ConnectReturnCode::NotAuthorized, ConnectReturnCode::BadUserNamePassword] {
+            assert!(by(code).stranger && by(code).refused);
+        }
+        assert!(!by(ConnectReturnCode::ServerUnavailable).stranger);
+        assert!(!Ended::by(&ConnectionError::RequestsDone).stranger);
+    }
 
     #[test]
     fn a_url_names_host_port_and_whether_tls_is_wanted() {

@@ -156,6 +156,8 @@ pub struct UplinkState {
     pub since: Timestamp,
     /// Kept until the next success, so that the reason of an outage can be read while it lasts.
     pub last_error: Option<String>,
+    /// That reason is that upstream does not know us: the name, the password, the certificate or the secret is another.
+    pub stranger: bool,
     /// Records acknowledged by this process's sessions.
     pub delivered: u64,
     /// Of these, how many the broker took although nobody is subscribed to them.
@@ -212,6 +214,7 @@ pub fn spawn(
         connected: false,
         since: Timestamp::now(),
         last_error: None,
+        stranger: false,
         delivered: 0,
         unheard: 0,
         refused: 0,
@@ -301,8 +304,21 @@ impl Uplink {
 }
 
 /// Whether the broker takes a connection with what the configuration has; why not, in words.
-pub async fn probe(config: &Config, station: &str) -> Result<(), String> {
-    link::probe(config, station).await
+pub async fn probe(config: &Config, station: &str) -> Result<(), Unreached> {
+    link::probe(config, station).await.map_err(|ended| Unreached {
+        remedy: if ended.stranger { STRANGER } else { "check the network, uplink.url and the certificates" },
+        why: ended.why,
+    })
+}
+
+/// What to do about a broker that does not know us.
+pub const STRANGER: &str = "correct uplink.username and the content of uplink.password_file, or uplink.client_cert_file with its key, or let the broker know them";
+
+/// Why the broker was not reached.
+#[derive(Debug)]
+pub struct Unreached {
+    pub why: String,
+    pub remedy: &'static str,
 }
 
 /// Every topic of a station starts with this.

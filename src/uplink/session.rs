@@ -103,7 +103,7 @@ impl Task {
             }
             // A fleet that lost its broker must not come back all at once.
             let wait = backoff.mul_f64(0.5 + rand::random::<f64>() * 0.5);
-            let Ended { why, refused } = ended;
+            let Ended { why, refused, stranger } = ended;
             tracing::warn!(%why, refused, retry_in = ?wait, "the uplink is down");
             self.state.send_modify(|state| {
                 if state.connected {
@@ -111,6 +111,7 @@ impl Task {
                     state.since = Timestamp::now();
                 }
                 state.last_error = Some(why);
+                state.stranger = stranger;
             });
             backoff = (backoff * 2).min(LONGEST_BACKOFF);
             tokio::select! {
