@@ -69,19 +69,28 @@ impl Kinds {
 }
 
 impl Kind {
+    pub const ALL: [Kind; 8] = [
+        Kind::NewBuilding,
+        Kind::BlueRoof,
+        Kind::Earthwork,
+        Kind::HeavyMachine,
+        Kind::Garbage,
+        Kind::Rubble,
+        Kind::FloatingDebris,
+        Kind::Burning,
+    ];
+
     /// The kind that a model's class leads to; none for vehicles, which are never an alert.
     pub fn of_class(class: &str) -> Option<Kind> {
-        Some(match class {
-            "building" => Kind::NewBuilding,
-            "blue_roof" => Kind::BlueRoof,
-            "earthwork" => Kind::Earthwork,
-            "heavy_machine" => Kind::HeavyMachine,
-            "garbage" => Kind::Garbage,
-            "rubble" => Kind::Rubble,
-            "floating_debris" => Kind::FloatingDebris,
-            "burning" => Kind::Burning,
-            _ => return None,
-        })
+        Kind::ALL.into_iter().find(|kind| kind.class() == class)
+    }
+
+    /// How models call it.
+    pub fn class(self) -> &'static str {
+        match self {
+            Kind::NewBuilding => "building",
+            other => other.name(),
+        }
     }
 
     pub fn name(self) -> &'static str {
@@ -119,5 +128,35 @@ impl Kind {
             Kind::NewBuilding | Kind::BlueRoof => 8.0,
             Kind::HeavyMachine | Kind::Garbage | Kind::Rubble => 7.0,
         }
+    }
+}
+
+/// That no case can come of a model of these classes, where that is so.
+pub fn no_case_of<'a>(mut classes: impl Iterator<Item = &'a str>) -> Option<String> {
+    classes.all(|class| Kind::of_class(class).is_none()).then(|| {
+        format!(
+            "none of the model's classes is one that a station makes cases of ({}); name them so in manifest.toml, classes[].name",
+            Kind::ALL.map(Kind::class).join(", ")
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_of_which_no_case_can_come_is_told_the_classes_there_are() {
+        assert_eq!(no_case_of(["car", "building"].into_iter()), None);
+        let warning = no_case_of(["zebra", "car"].into_iter()).unwrap();
+        assert!(Kind::ALL.into_iter().all(|kind| warning.contains(kind.class())), "{warning}");
+    }
+
+    #[test]
+    fn each_kind_has_a_class_of_its_own() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::of_class(kind.class()), Some(kind));
+        }
+        assert_eq!(Kind::of_class("new_building"), None);
     }
 }

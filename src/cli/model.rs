@@ -10,6 +10,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::common::{say, say_json};
+use crate::cases::kinds::no_case_of;
 use crate::perception::describe::{self, Description, Given, Normalise, Note, names};
 use crate::perception::graph::{Graph, Options};
 use crate::perception::manifest::{Activation, Background, BoxFormat, Color, Family, Fit, Interpolation, Unit};
@@ -295,6 +296,7 @@ fn probe(args: ProbeArgs) -> anyhow::Result<ExitCode> {
             "dir": dir, "name": m.name, "version": m.version, "sha256": m.sha256, "family": m.family.name(),
             "classes": m.classes.len(), "width": width, "height": height, "dynamic": m.input.dynamic,
             "gsd_m": m.gsd_m, "execution_provider": chosen, "load_ms": load_ms, "run_ms": times[1],
+            "warning": no_case_of(m.classes.iter().map(|c| c.name.as_str())),
         }))?;
     } else {
         let mut text = format!(
@@ -309,6 +311,9 @@ fn probe(args: ProbeArgs) -> anyhow::Result<ExitCode> {
         text.push_str(&format!("scale     {gsd}\n"));
         text.push_str(&format!("runs on   {}\n", chosen.provider.name()));
         chosen.refused.iter().for_each(|refused| text.push_str(&format!("not on    {refused}\n")));
+        if let Some(warning) = no_case_of(m.classes.iter().map(|c| c.name.as_str())) {
+            text.push_str(&format!("warning   {warning}\n"));
+        }
         text.push_str(&format!("time      loaded in {load_ms:.0} ms, one run {:.0} ms\n", times[1]));
         say(&text)?;
     }

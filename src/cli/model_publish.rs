@@ -8,6 +8,8 @@ use clap::Subcommand;
 use jiff::Timestamp;
 
 use super::common::say;
+use crate::cases::kinds::no_case_of;
+use crate::perception::Manifest;
 use crate::perception::provider::Provider;
 use crate::update::probe;
 use crate::update::publish::{Days, Done, Keys, Workshop};
@@ -36,17 +38,22 @@ struct At {
     #[arg(long, value_name = "DIR")]
     keys: PathBuf,
     /// Days that a root holds
-    #[arg(long, default_value_t = Days::default().root)]
+    #[arg(long, default_value_t = Days::default().root, value_parser = days())]
     root_days: u32,
     /// Days that lists of releases and assignments hold
-    #[arg(long, default_value_t = Days::default().targets)]
+    #[arg(long, default_value_t = Days::default().targets, value_parser = days())]
     targets_days: u32,
     /// Days that a snapshot holds
-    #[arg(long, default_value_t = Days::default().snapshot)]
+    #[arg(long, default_value_t = Days::default().snapshot, value_parser = days())]
     snapshot_days: u32,
     /// Days that a timestamp holds: so long may a station be shown an old state without noticing
-    #[arg(long, default_value_t = Days::default().timestamp)]
+    #[arg(long, default_value_t = Days::default().timestamp, value_parser = days())]
     timestamp_days: u32,
+}
+
+/// With none at all it would be expired as it is published.
+fn days() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
 }
 
 impl At {
@@ -185,6 +192,11 @@ pub fn run(args: PublishArgs) -> anyhow::Result<ExitCode> {
             if kind == Kind::Model && !unproven {
                 let golden = golden.clone().unwrap_or_else(|| from.join("golden"));
                 say(&prove(&from, &golden, &demands)?)?;
+            }
+            if kind == Kind::Model
+                && let Some(warning) = no_case_of(Manifest::read(&from)?.classes.iter().map(|c| c.name.as_str()))
+            {
+                eprintln!("warning: {warning}");
             }
             let (release, done) = at.open()?.add(kind, &from, golden.as_deref(), demands)?;
             say(&format!("release {release}"))?;

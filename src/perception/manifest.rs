@@ -377,6 +377,12 @@ impl Manifest {
             return say("classes", "at least one class is needed");
         }
         for (index, class) in self.classes.iter().enumerate() {
+            if let Some(first) = self.classes[..index].iter().position(|other| other.name == class.name) {
+                return say(
+                    &format!("classes[{index}].name"),
+                    &format!("{:?} is the name of classes[{first}] already; every class needs its own", class.name),
+                );
+            }
             if !(class.threshold > 0.0 && class.threshold < 1.0) {
                 return say(&format!("classes[{index}].threshold"), "must lie between 0 and 1");
             }
@@ -423,6 +429,15 @@ mod tests {
         assert!(matches!(manifest.model_bytes(dir.path()), Err(ManifestError::Hash { .. })));
         manifest.sha256 = hex::encode(Sha256::digest(b"not the model"));
         assert_eq!(manifest.model_bytes(dir.path()).unwrap(), b"not the model");
+    }
+
+    #[test]
+    fn two_classes_of_one_name_are_refused() {
+        let mut manifest = Manifest::read(&crate::perception::model_dir(None)).unwrap();
+        manifest.classes.push(manifest.classes[0].clone());
+        let (key, fault) = manifest.fault().unwrap();
+        assert_eq!(key, format!("classes[{}].name", manifest.classes.len() - 1));
+        assert!(fault.contains("classes[0]"), "{fault}");
     }
 
     #[test]

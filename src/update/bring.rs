@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::origin::Origin;
+use super::fetch::FetchError;
+use super::origin::{Origin, OriginError};
 use super::slots::Slots;
 use super::{UpdateError, config, fetch};
 use crate::runtime::disk;
@@ -76,6 +77,29 @@ fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
+/// Why a release does not come: a block that is not as it was signed stays named when the next try fails at what came of
+/// it, as at a server that cannot give the block alone.
+#[derive(Debug, Default)]
+pub struct Trouble {
+    /// Of which release, and the block in words.
+    block: Option<(String, String)>,
+}
+
+impl Trouble {
+    pub fn told(&mut self, digest: &str, error: &UpdateError) -> String {
+        match (error, &self.block) {
+            (UpdateError::Fetch(FetchError::False { .. }), _) => {
+                self.block = Some((digest.to_owned(), error.to_string()));
+                error.to_string()
+            }
+            (UpdateError::Fetch(FetchError::Origin(OriginError::Range { .. })), Some((of, block))) if of == digest => {
+                format!("{block}; it cannot be asked for again: {error}")
+            }
+            _ => error.to_string(),
+        }
+    }
+}
+
 /// Blocks. What is here already, and as it was signed, is not asked for.
 pub fn all(
     origin: &dyn Origin,
@@ -111,8 +135,7 @@ pub fn all(
         }
         let had = std::fs::metadata(&to).map_or(0, |m| m.len().min(file.length));
         progress.here.fetch_add(had, Ordering::Relaxed);
-        let fetched = fetch::file(origin, file, &to, &mut came, &mut |bytes| leave.ask(bytes));
-        fetched.map_err(|e| UpdateError::Wrong(e.to_string()))?;
+        fetch::file(origin, file, &to, &mut came, &mut |bytes| leave.ask(bytes))?;
     }
     slots.install(digest)?;
     tracing::info!(bytes = came.bytes, of = document.length(), "a release was fetched");
@@ -129,6 +152,29 @@ mod tests {
     use jiff::civil::{DateTime, date};
 
     use super::*;
+
+    #[test]
+    fn a_false_block_stays_named_while_its_release_cannot_get_it_anew() {
+        let falsely = UpdateError::Fetch(FetchError::False {
+            path: "model.onnx".to_owned(),
+            at: "http://site/files/ab".to_owned(),
+            from: 65_536,
+            to: 131_072,
+        });
+        let range = UpdateError::Fetch(FetchError::Origin(OriginError::Range {
+            at: "http://site/files/ab".to_owned(),
+            wanted: 65_536,
+            length: 200_000,
+            said: "200, the whole file".to_owned(),
+        }));
+        let mut trouble = Trouble::default();
+        assert!(!trouble.told("d1", &range).contains("altered"));
+        let block = "the block at byte 65536 of http://site/files/ab (model.onnx) does not have the signed content";
+        assert!(trouble.told("d1", &falsely).starts_with(block));
+        let later = trouble.told("d1", &range);
+        assert!(later.starts_with(block) && later.contains("does ranges"), "{later}");
+        assert!(!trouble.told("d2", &range).contains("block"), "of another release");
+    }
 
     fn leave() -> Leave {
         Leave {

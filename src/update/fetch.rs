@@ -18,8 +18,10 @@ pub enum FetchError {
     Origin(#[from] OriginError),
     #[error("the line was cut after {had} of {length} bytes: {why}")]
     Cut { had: u64, length: u64, why: String },
-    #[error("bytes {from} to {to} of {path} are not what was signed; the server's copy is damaged or false")]
-    False { path: String, from: u64, to: u64 },
+    #[error(
+        "the block at byte {from} of {at} ({path}) does not have the signed content: the file was altered or damaged on the server or on the way"
+    )]
+    False { path: String, at: String, from: u64, to: u64 },
     #[error("{} cannot be written: {source}; free some space", path.display())]
     Disk { path: PathBuf, source: std::io::Error },
     #[error("paused: {0}")]
@@ -82,7 +84,8 @@ fn rest(
                 if file.chunks.get((here.good / CHUNK) as usize) != Some(&release::digest(&here.chunk)) {
                     here.forget()?;
                     let (from, to) = (here.good, here.good + size);
-                    return Err(FetchError::False { path: file.path.clone(), from, to });
+                    let at = origin.at(&format!("files/{}", file.sha256));
+                    return Err(FetchError::False { path: file.path.clone(), at, from, to });
                 }
                 here.keep()?;
                 here.good += size;
@@ -178,6 +181,10 @@ mod tests {
     }
 
     impl Origin for Line {
+        fn at(&self, path: &str) -> String {
+            path.to_owned()
+        }
+
         fn small(&self, _: &str, _: u64) -> Result<Option<Vec<u8>>, OriginError> {
             Ok(None)
         }

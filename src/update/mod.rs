@@ -39,7 +39,7 @@ mod task;
 mod tell;
 pub mod trust;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -49,6 +49,7 @@ pub use config::Config;
 pub use start::{Options, Prepared};
 pub use task::spawn;
 
+use fetch::FetchError;
 use ledger::LedgerError;
 use origin::OriginError;
 use promote::Goal;
@@ -68,6 +69,8 @@ pub enum UpdateError {
     #[error(transparent)]
     Origin(#[from] OriginError),
     #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error(transparent)]
     Document(#[from] DocumentError),
     #[error("update.root is not set; name the 1.root.json of your publisher in the configuration")]
     NoRoot,
@@ -77,6 +80,17 @@ pub enum UpdateError {
     Wrong(String),
     #[error("the update's task has stopped")]
     Gone,
+}
+
+/// What a station does with rules or a register before they are in use, and a publisher before they are signed.
+pub fn readable(kind: Kind, dir: &Path) -> Result<(), String> {
+    match kind {
+        Kind::Model => Ok(()),
+        Kind::Rules => crate::config::kinds_of(&dir.join("cases.toml")).map(|_| ()),
+        Kind::Register => crate::cases::Register::read(&dir.join("register.geojson"))
+            .map(|_| ())
+            .map_err(|error| crate::runtime::told(&error)),
+    }
 }
 
 /// What the station says of its updates.

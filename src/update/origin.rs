@@ -43,6 +43,9 @@ pub struct Opened {
 }
 
 pub trait Origin: Send + Sync {
+    /// Where `path` is, as people look for it.
+    fn at(&self, path: &str) -> String;
+
     /// `path` whole, at most `most` bytes; none where it is not there.
     fn small(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>, OriginError>;
 
@@ -87,10 +90,6 @@ impl Web {
         Ok(Web { agent: config.into(), base: url.trim_end_matches('/').to_owned(), rangeless: AtomicBool::new(false) })
     }
 
-    fn at(&self, path: &str) -> String {
-        format!("{}/{path}", self.base)
-    }
-
     fn no_ranges(&self) -> String {
         format!(
             "{} gives no ranges (no Accept-Ranges: bytes): a fetch that is cut cannot go on; use a server that does",
@@ -118,6 +117,10 @@ fn certificates(ca_file: Option<&Path>) -> Result<Vec<Certificate<'static>>, Ori
 }
 
 impl Origin for Web {
+    fn at(&self, path: &str) -> String {
+        format!("{}/{path}", self.base)
+    }
+
     fn small(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>, OriginError> {
         let at = self.at(path);
         let unreachable = |why: String| OriginError::Unreachable { at: at.clone(), why };
@@ -208,6 +211,10 @@ impl Folder {
 }
 
 impl Origin for Folder {
+    fn at(&self, path: &str) -> String {
+        self.dir.join(path).display().to_string()
+    }
+
     fn small(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>, OriginError> {
         let file = match self.file(path) {
             Err(OriginError::Absent { .. }) if self.dir.is_dir() => return Ok(None),

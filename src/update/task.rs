@@ -24,7 +24,6 @@ use super::search::Found;
 use super::start::Prepared;
 use super::states::{Candidate, Event, Facts, Record, Refused, Release, Stage};
 use super::{Reply, Request, UpdateError, Updates, View, bring, floor, probe};
-use crate::cases::Register;
 use crate::outbox::Outbox;
 use crate::perception::Perception;
 use crate::perception::supervise::Tapped;
@@ -82,6 +81,7 @@ pub(super) struct Task {
     /// After a failure that is nobody's fault, when to try again.
     pub(super) not_before: Instant,
     pub(super) failures: u32,
+    pub(super) trouble: bring::Trouble,
     pub(super) spent: Arc<Mutex<(String, u64)>>,
     pub(super) view: watch::Sender<View>,
 }
@@ -126,6 +126,7 @@ pub fn spawn(
         next_search: Instant::now() + first,
         not_before: Instant::now(),
         failures: 0,
+        trouble: bring::Trouble::default(),
         spent: Arc::new(Mutex::new(spent.unwrap_or_default())),
         view: view_out,
     };
@@ -202,6 +203,10 @@ impl Task {
                     if !same || matches!(self.work, Some(Work::Shadow { .. })) {
                         self.abandon_watch();
                     }
+                    if !same {
+                        // It was the trouble of the one that was given up.
+                        self.forget_trouble();
+                    }
                     self.bring_in_charge().await;
                 }
                 let _ = reply.send(done.map(|(_, said)| said));
@@ -220,6 +225,13 @@ impl Task {
         };
         let wanted = if to == Goal::Trial { rules.shadow_frames } else { rules.trial_frames };
         Watched { frames: tally.frames.saturating_sub(tally.failed), wanted, so_far: tally.so_far() }
+    }
+
+    fn forget_trouble(&mut self) {
+        self.failures = 0;
+        self.trouble = bring::Trouble::default();
+        self.not_before = Instant::now();
+        self.view.send_modify(|v| v.last_error = None);
     }
 
     fn stuck(&mut self, error: &UpdateError) {
@@ -346,13 +358,9 @@ impl Task {
                     probe::judge(&report, &document.demands, &limits)?;
                     Ok(report.to_string())
                 }
-                Kind::Register => {
-                    Register::read(&dir.join("register.geojson")).map_err(|e| e.to_string())?;
+                Kind::Register | Kind::Rules => {
+                    super::readable(kind, &dir)?;
                     Ok("it can be read".to_owned())
-                }
-                Kind::Rules => {
-                    crate::config::kinds_of(&dir.join("cases.toml"))?;
-                    Ok("they can be read".to_owned())
                 }
             }
         })
@@ -406,8 +414,7 @@ impl Task {
                 self.with_ledger(move |ledger| ledger.note("spent", &format!("{} {}", spent.0, spent.1))).await?;
                 match fetched {
                     Ok(()) => {
-                        self.failures = 0;
-                        self.view.send_modify(|v| v.last_error = None);
+                        self.forget_trouble();
                         self.step(kind, Event::Fetched).await.map(|_| ())
                     }
                     Err(error) => {
@@ -416,7 +423,9 @@ impl Task {
                         let pause = Duration::from_secs(1 << self.failures.min(9));
                         self.not_before = Instant::now() + pause;
                         tracing::warn!(%error, again_in = ?pause, "the fetch of a release stopped");
-                        self.view.send_modify(|v| v.last_error = Some(error.to_string()));
+                        let digest = self.record(kind).await?.candidate.map(|c| c.release.digest).unwrap_or_default();
+                        let said = self.trouble.told(&digest, &error);
+                        self.view.send_modify(|v| v.last_error = Some(said));
                         Ok(())
                     }
                 }

@@ -98,3 +98,33 @@ async fn what_a_station_has_of_an_earlier_release_is_not_fetched_again_and_who_i
     let seen = station.updates.view().borrow().last_look.clone().unwrap();
     assert!(seen.contains("goes to 0 % of the stations, not to this one"), "{seen}");
 }
+
+/// What was said to a command that must fail.
+fn refused(dir: &Path, line: &str) -> String {
+    let done = Command::new(AERIE).args(line.split(' ')).current_dir(dir).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(!done.status.success(), "{line}: {said}");
+    said
+}
+
+#[test]
+fn what_every_station_would_refuse_and_what_is_expired_at_once_is_not_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = dir.path();
+    sh(desk, &["aerie model publish init --repo site --keys keys --group roofs"]);
+    let before = std::fs::read(desk.join("site/metadata/timestamp.json")).unwrap();
+    for (kind, file, content) in [("rules", "cases.toml", "[kinds.blue_roof"), ("register", "register.geojson", "{}")] {
+        std::fs::create_dir(desk.join(kind)).unwrap();
+        std::fs::write(desk.join(kind).join(file), content).unwrap();
+        let said = refused(desk, &format!("model publish add {kind} --kind {kind} --repo site --keys keys"));
+        assert!(said.contains("every station would refuse it") && said.contains(file), "{said}");
+    }
+    let said = refused(desk, "model publish renew --repo site --keys keys --timestamp-days 0");
+    assert!(said.contains("--timestamp-days"), "{said}");
+    let said = refused(desk, "model publish halt roofs --reason x --repo site --keys nokeys");
+    assert!(said.contains("--keys: nokeys is not there"), "{said}");
+    assert_eq!(std::fs::read(desk.join("site/metadata/timestamp.json")).unwrap(), before);
+    std::fs::write(desk.join("rules/cases.toml"), "code_system = \"own\"\n").unwrap();
+    let said = sh(desk, &["aerie model publish add rules --kind rules --repo site --keys keys"]);
+    assert!(said.contains("published"), "{said}");
+}

@@ -69,6 +69,10 @@ impl Read for CountedBody {
 }
 
 impl Origin for Counted {
+    fn at(&self, path: &str) -> String {
+        self.0.at(path)
+    }
+
     fn small(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>, OriginError> {
         self.0.small(path, most)
     }

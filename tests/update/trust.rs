@@ -324,3 +324,26 @@ async fn a_server_that_knows_no_ranges_or_lies_about_them_is_refused_and_what_wa
     assert!(done.is_ok() && came == file.length - had);
     assert!(served.answers.load(Ordering::SeqCst) >= 4);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_altered_block_is_named_also_where_the_server_gives_no_ranges_until_its_release_is_given_up() {
+    let publisher = Publisher::new();
+    let release = publisher.publish("3.0", |_, _| {});
+    let model = Manifest::read(&model_dir(None)).unwrap().sha256;
+    let path = publisher.repo().join("files").join(model);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[(1 << 16) + 5] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let (url, served) = serve(&publisher.repo()).await;
+    served.manners.lock().unwrap().ignores_ranges = true;
+    let dir = tempfile::tempdir().unwrap();
+    let station = Station::start(dir, &publisher, Some(url), Path::new(super::AERIE)).await;
+    station.updates.check().await.unwrap();
+    let trouble = || station.updates.view().borrow().last_error.clone();
+    let block = "the block at byte 65536 of http://";
+    station.until("the block is named", |_| trouble().filter(|t| t.contains(block)).map(|_| ())).await;
+    let twice = |said: &String| said.contains(block) && said.contains("does ranges");
+    station.until("also beside the ranges", |_| trouble().filter(twice).map(|_| ())).await;
+    station.updates.roll_back("chief".to_owned(), "altered".to_owned(), Some(release)).await.unwrap();
+    assert_eq!(trouble(), None);
+}

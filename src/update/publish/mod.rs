@@ -34,7 +34,11 @@ pub enum PublishError {
     Manifest(#[from] ManifestError),
     #[error(transparent)]
     Document(#[from] DocumentError),
-    #[error("{} holds no keys; `aerie model publish init` makes them, --keys names their directory", .0.display())]
+    #[error(
+        "--keys: {} {}; `aerie model publish init` makes keys",
+        .0.display(),
+        if .0.is_dir() { "holds no keys" } else { "is not there" }
+    )]
     NoKeys(PathBuf),
     #[error("{} is no repository: {what}; `aerie model publish init` makes one", dir.display())]
     NoRepository { dir: PathBuf, what: String },
@@ -116,6 +120,10 @@ impl Workshop {
     pub fn open(dir: &Path, keys: &Path, days: Days, now: Timestamp) -> Result<Workshop, PublishError> {
         let workshop = Workshop { dir: dir.to_owned(), ring: Ring::open(keys)?, days, now };
         workshop.newest("root")?;
+        // With the keys of other roles a change waits; with none at all the directory is the wrong one.
+        if workshop.ring.keys.is_empty() {
+            return Err(PublishError::NoKeys(keys.to_owned()));
+        }
         Ok(workshop)
     }
 
@@ -187,6 +195,9 @@ impl Workshop {
             }
             Kind::Rules | Kind::Register => {
                 let name = if kind == Kind::Rules { "cases.toml" } else { "register.geojson" };
+                super::readable(kind, from).map_err(|why| {
+                    PublishError::Wrong(format!("every station would refuse it: {why}; correct it first"))
+                })?;
                 let digest = sha256_of(&from.join(name)).map_err(disk("read", &from.join(name)))?;
                 (kind.name().to_owned(), digest[..12].to_owned(), vec![(name.to_owned(), from.join(name))])
             }
