@@ -266,6 +266,7 @@ async fn start(dispatcher: &Dispatcher, args: Start, by: String) -> Outcome {
     match dispatcher.start(&args.patrol, trigger, Some(by), args.continues).await {
         Ok(sortie) => Outcome::Done(json!({"sortie": sortie})),
         Err(refused @ StartRefused::Gone) => Outcome::Failed(refused.to_string()),
+        Err(StartRefused::Gates { reason, .. }) => Outcome::Gated(reason),
         Err(refused) => Outcome::Refused(refused.to_string()),
     }
 }

@@ -659,6 +659,47 @@ async fn a_command_signed_at_the_command_line_passes_the_door_of_its_station_alo
 }
 
 #[test]
+fn a_command_that_no_station_could_take_is_not_signed() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("officer.key");
+    let key = key.to_str().unwrap();
+    assert!(aerie(&["command", "keygen", "--out", key]).status.success());
+    let sign = |more: &[&str]| {
+        let given = ["command", "sign", "--key", key, "--kid", "officer", "--name", "patrol.cancel"];
+        aerie(&[&given[..], more].concat())
+    };
+    let good = ["--station", "danzao-01", "--operator", "li"];
+    assert!(sign(&good).status.success());
+    for (option, value) in
+        [("--station", ""), ("--station", "a/b"), ("--id", ""), ("--operator", ""), ("--args", "[]"), ("--args", "3")]
+    {
+        let mut typed = vec!["--station", "danzao-01", "--operator", "li"];
+        match typed.iter().position(|known| *known == option) {
+            Some(at) => typed[at + 1] = value,
+            None => typed.extend([option, value]),
+        }
+        let refused = sign(&typed);
+        assert!(!refused.status.success() && err(&refused).contains(option), "{typed:?}: {}", err(&refused));
+    }
+}
+
+#[test]
+fn a_configuration_reaches_its_own_station_alone_also_where_another_has_the_same_id() {
+    let station = start();
+    let other = place(station.console, |text| text);
+    let file = other.path().join("station.toml");
+    for command in [["service", "status"], ["patrol", "list"], ["patrol", "cancel"], ["service", "release"]] {
+        let asked = aerie(&[&command[..], &["--config", file.to_str().unwrap()]].concat());
+        assert_eq!(asked.status.code(), Some(1));
+        assert!(err(&asked).contains("another station answers at"), "{}", err(&asked));
+    }
+    let own = aerie(&["patrol", "list", "--config", station.config().to_str().unwrap()]);
+    assert!(own.status.success() && out(&own).contains("北片巡查"), "{}", err(&own));
+    let idle = aerie(&["patrol", "cancel", "--config", station.config().to_str().unwrap()]);
+    assert!(err(&idle).contains("no sortie is under way") && !err(&idle).contains("gates"), "{}", err(&idle));
+}
+
+#[test]
 fn every_command_has_help_with_an_example() {
     for command in [
         "patrol list",

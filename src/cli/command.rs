@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use anyhow::{Context, ensure};
 use clap::Subcommand;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::common::{say, say_json};
+use crate::config::is_station_id;
 use crate::orders::COMMANDS;
 use crate::orders::args::check;
-use crate::uplink::commands::{self, Envelope};
+use crate::uplink::commands::{self, Envelope, check_id, check_operator};
 
 /// The door takes no command that is good for longer.
 const LONGEST_S: u64 = 24 * 3600;
@@ -91,19 +92,25 @@ pub fn run(args: CommandArgs) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Sign { key, kid, station, name, args, deadline_s, id, operator, json } => {
+            // As the station will read them: better to learn it here.
+            ensure!(is_station_id(&station), "--station {station:?}: an id is 1 to 40 letters, digits or hyphens");
+            ensure!(!kid.is_empty(), "--kid: the name of the key in the station's configuration is wanted");
+            let id = id.unwrap_or_else(|| ulid::Ulid::generate().to_string());
+            check_id(&id).map_err(|fault| anyhow::anyhow!("--id {id:?}: {fault}"))?;
+            check_operator(&operator).map_err(|fault| anyhow::anyhow!("--operator {operator:?}: {fault}"))?;
             let key = commands::read_key(&key)?;
-            let args = serde_json::from_str(&args).with_context(|| format!("--args {args:?} is not JSON"))?;
+            let args: Value = serde_json::from_str(&args).with_context(|| format!("--args {args:?} is not JSON"))?;
+            ensure!(args.is_object(), "--args {args}: a JSON object is wanted, as '{{\"patrol\": \"north\"}}'");
             ensure!(
                 COMMANDS.contains(&name.as_str()),
                 "--name {name:?}: no station knows it; there are {}",
                 COMMANDS.join(", ")
             );
             let issued_at = Timestamp::now();
-            // As the station will read them: better to learn it here.
             check(&name, &args, issued_at).map_err(|fault| anyhow::anyhow!("--args: {fault}"))?;
             let seconds = i64::try_from(deadline_s).unwrap_or(i64::MAX);
             let envelope = Envelope {
-                id: id.unwrap_or_else(|| ulid::Ulid::generate().to_string()),
+                id,
                 station,
                 name,
                 args,

@@ -173,6 +173,16 @@ pub fn in_path(id: &str) -> String {
         .collect()
 }
 
+fn zone_of(patrol: &Value) -> TimeZone {
+    patrol["timezone"].as_str().and_then(|name| TimeZone::get(name).ok()).unwrap_or(TimeZone::UTC)
+}
+
+/// That a patrol is due and cannot start yet, and why.
+pub fn waits_words(patrol: &Value) -> Option<String> {
+    let waits = patrol.get("waits").filter(|waits| !waits.is_null())?;
+    Some(format!("waits until {}: {}", moment_in(&waits["until"], &zone_of(patrol)), text(&waits["why"])))
+}
+
 fn patrol_table(patrols: &Value) -> String {
     let rows: Vec<Vec<String>> = list(patrols)
         .iter()
@@ -182,8 +192,9 @@ fn patrol_table(patrols: &Value) -> String {
                 last => format!("{} {}", moment(&last["ended_at"]), text(&last["state"])),
             };
             // The schedule is in the station's time, so its next turn is too.
-            let zone = p["timezone"].as_str().and_then(|name| TimeZone::get(name).ok()).unwrap_or(TimeZone::UTC);
-            vec![text(&p["id"]), text(&p["name"]), text(&p["schedule"]), moment_in(&p["next_at"], &zone), last]
+            let zone = zone_of(p);
+            let next = waits_words(p).unwrap_or_else(|| moment_in(&p["next_at"], &zone));
+            vec![text(&p["id"]), text(&p["name"]), text(&p["schedule"]), next, last]
         })
         .collect();
     if rows.is_empty() {

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use super::common::{StationArgs, list, number, say, say_json, table, text};
-use super::patrol::{in_path, vehicle_words};
+use super::patrol::{in_path, vehicle_words, waits_words};
 
 #[derive(clap::Args)]
 #[command(
@@ -66,18 +66,20 @@ pub fn run(args: ServiceArgs) -> anyhow::Result<ExitCode> {
         Command::Maintenance { station, reason } => return order(&station, "maintenance", Some(&reason)),
         Command::Maintained { station } => return order(&station, "maintained", None),
     };
-    let status = station.client()?.get("status")?;
+    let client = station.client()?;
+    let status = client.get("status")?;
     if json {
         say_json(&status)?
     } else {
-        say(&words(&status))?
+        say(&(words(&status) + &waiting(&client.get("patrols")?)))?
     }
     Ok(if status["state"] == "ok" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn order(station: &StationArgs, order: &str, reason: Option<&str>) -> anyhow::Result<ExitCode> {
     let why = reason.map(|reason| format!("?reason={}", in_path(reason))).unwrap_or_default();
-    let holds = station.client()?.post(&format!("station/{order}{why}"))?["holds"].take();
+    let client = station.client()?;
+    let holds = client.post(&format!("station/{order}{why}"))?["holds"].take();
     let mut said = false;
     for (what, name) in [("hold", "held"), ("maintenance", "in maintenance")] {
         let hold = &holds[what];
@@ -86,10 +88,35 @@ fn order(station: &StationArgs, order: &str, reason: Option<&str>) -> anyhow::Re
             say(&format!("the station is {name} by {}: {}", text(&hold["by"]), text(&hold["reason"])))?;
         }
     }
+    if order == "maintenance"
+        && let Some(warning) = out(&client.get("status")?)
+    {
+        say(&warning)?;
+    }
     if !said {
         say("nothing holds the station on the ground")?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// That whoever works at the dock is not alone there.
+fn out(status: &Value) -> Option<String> {
+    let sortie = &status["sortie"];
+    let under_way = !sortie.is_null() && sortie["ended_at"].is_null();
+    under_way.then(|| {
+        format!(
+            "CAREFUL: sortie {} is under way ({}): the drone will land in the dock and the hatch will move; keep away until `aerie service status` says that it has ended, or call it back first with `aerie patrol return`",
+            text(&sortie["id"]),
+            text(&sortie["state"])
+        )
+    })
+}
+
+/// The scheduled patrols that are due and cannot start yet.
+fn waiting(patrols: &Value) -> String {
+    let waits =
+        list(patrols).iter().filter_map(|p| Some(format!("\npatrol    {} {}\n", text(&p["id"]), waits_words(p)?)));
+    waits.collect()
 }
 
 fn words(s: &Value) -> String {
@@ -196,6 +223,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_patrol_that_waits_and_a_drone_that_is_out_are_said() {
+        let patrols = json!([
+            {"id": "north", "timezone": "Asia/Shanghai", "waits": {"until": "2026-11-24T01:21:00Z", "why": "wind: 12 m/s"}},
+            {"id": "south", "timezone": "Asia/Shanghai", "next_at": "2026-11-24T01:21:00Z", "waits": null},
+        ]);
+        assert_eq!(waiting(&patrols), "\npatrol    north waits until 2026-11-24 09:21:00+08:00: wind: 12 m/s\n");
+        let with = |sortie: Value| json!({"sortie": sortie});
+        let warning = out(&with(json!({"id": "s1", "state": "flying", "ended_at": null}))).unwrap();
+        assert!(warning.contains("s1") && warning.contains("hatch"), "{warning}");
+        assert_eq!(out(&with(json!({"id": "s1", "state": "done", "ended_at": "2026-11-24T01:21:00Z"}))), None);
+        assert_eq!(out(&with(Value::Null)), None);
+    }
 
     #[test]
     fn problems_and_closed_gates_are_said_and_open_ones_only_counted() {

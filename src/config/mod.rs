@@ -104,7 +104,7 @@ pub struct Station {
     pub simulated: bool,
 }
 
-fn default_state_dir() -> PathBuf {
+pub fn default_state_dir() -> PathBuf {
     PathBuf::from("/var/lib/aerie")
 }
 
@@ -286,6 +286,11 @@ fn read_terrain(config: &TerrainConfig, dock: LatLon) -> Result<Terrain, (&'stat
     Terrain::new(dem, dock, above).map_err(|error| ("model", format!("{shown}: {error}")))
 }
 
+/// It stands in MQTT topics.
+pub fn is_station_id(id: &str) -> bool {
+    !id.is_empty() && id.len() <= 40 && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+}
+
 /// What the types cannot say.
 fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
     let base = path.parent().map(Path::to_owned).unwrap_or_default();
@@ -293,7 +298,7 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
     let c = &mut config;
 
     let id = &c.station.id;
-    if id.is_empty() || id.len() > 40 || !id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+    if !is_station_id(id) {
         faults
             .add("station.id", format!("{id:?} must be 1 to 40 letters, digits or hyphens: it stands in MQTT topics"));
     }

@@ -34,7 +34,9 @@ struct Api {
 /// Also starts the task that watches the station for news; it ends with `cancel`.
 pub fn router(station: Station, cancel: CancellationToken) -> Router {
     let console = &station.checked.config.console;
-    let guarded = Arc::new(Guard::new(&console.listen, console.token_file.clone()));
+    let own = &station.checked.config.station;
+    let guarded = Guard::new(&console.listen, console.token_file.clone()).of_station(&own.id, &own.state_dir);
+    let guarded = Arc::new(guarded);
     let now = Snapshot::take(&station);
     let hub = Hub::new(&view::status(&now, &problems::of(&now)), cancel);
     tokio::spawn(events::watch(station.clone(), Arc::clone(&hub)));
@@ -101,7 +103,7 @@ async fn patrols(State(api): State<Api>) -> Result<Json<Value>, No> {
     let shown = dispatcher.patrols().iter().map(|patrol| {
         let id = &patrol.config.id;
         let last = stored.iter().find(|s| s.patrol == *id && s.state.is_terminal());
-        view::patrol(patrol, zone, dispatcher.next_due(id), last)
+        view::patrol(patrol, zone, dispatcher.turn(id), last)
     });
     Ok(Json(shown.collect()))
 }
@@ -301,7 +303,7 @@ async fn command(api: &Api, name: &str, args: Value, origin: &str, operator: Str
     // Before the command makes a sortie of its own, which may be refused and not yet be over.
     let busy = latest(&api.station.dispatcher.current()).is_some_and(|s| !s.state.is_terminal());
     let reply = api.station.door.submit(submission).await;
-    answer(reply, busy)
+    answer(reply, name == "patrol.start" && busy)
 }
 
 fn answer(reply: Reply, busy: bool) -> Result<Response, No> {
@@ -315,12 +317,12 @@ fn answer(reply: Reply, busy: bool) -> Result<Response, No> {
             Ok((StatusCode::ACCEPTED, Json(body)).into_response())
         }
         Status::Refused => {
-            let remedy = if busy {
-                "wait for the sortie under way to end, or call it back"
-            } else {
-                "see the gates: each says what it needs"
-            };
-            Err(No::new(StatusCode::CONFLICT, "refused", reason).remedy(remedy))
+            let no = No::new(StatusCode::CONFLICT, "refused", reason);
+            Err(match reply.data["by"].as_str() {
+                Some("gates") => no.remedy("see the gates: each says what it needs"),
+                _ if busy => no.remedy("wait for the sortie under way to end, or call it back"),
+                _ => no,
+            })
         }
         Status::Failed => {
             Err(No::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", reason).remedy("see the station's log"))
@@ -352,8 +354,13 @@ mod tests {
         for (status, code) in [(Status::Refused, 409), (Status::Failed, 500), (Status::Expired, 503)] {
             let no = answer(reply(status), false).unwrap_err();
             assert_eq!((no.status.as_u16(), no.reason.as_str()), (code, "wind: 12 m/s"));
-            assert!(no.remedy.is_some());
         }
+        let remedy = |data: Value, busy| {
+            answer(Reply { data, ..reply(Status::Refused) }, busy).unwrap_err().remedy.unwrap_or_default()
+        };
+        assert!(remedy(json!({"by": "gates"}), false).contains("gates"));
+        assert!(remedy(Value::Null, true).contains("sortie under way"));
+        assert_eq!(remedy(Value::Null, false), "", "no gate was meant");
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::identity::{self, Identity};
+
 /// Where a console is unless told otherwise.
 pub const DEFAULT_URL: &str = "http://127.0.0.1:8480";
 /// A start waits for the gates, and a command stays good for a minute.
@@ -38,10 +40,6 @@ pub enum ClientError {
     },
     #[error("{}: {why}", path.display())]
     Config { path: PathBuf, why: String },
-    #[error(
-        "at {url} answers station {found:?}, the configuration is of {wanted:?}; nothing was asked of it. Is the right station running, and console.listen its own?"
-    )]
-    OtherStation { url: String, found: String, wanted: String },
 }
 
 /// One station's console.
@@ -50,8 +48,8 @@ pub struct Client {
     url: String,
     token: Option<String>,
     operator: String,
-    /// Whose console it must be; another's is asked nothing.
-    station: Option<String>,
+    /// Whose console it must be; another's does nothing and says so.
+    station: Option<Identity>,
 }
 
 /// What a configuration says of its console.
@@ -59,7 +57,7 @@ pub struct Client {
 pub struct Named {
     pub url: String,
     pub token: Option<String>,
-    pub station: Option<String>,
+    pub station: Option<Identity>,
 }
 
 impl Client {
@@ -80,24 +78,15 @@ impl Client {
     }
 
     /// Asks nothing of any other station: two on one machine may have come to want the same port.
-    pub fn of_station(mut self, station: Option<String>) -> Client {
+    pub fn of_station(mut self, station: Option<Identity>) -> Client {
         self.station = station;
         self
     }
 
-    fn is_the_right_one(&self) -> Result<(), ClientError> {
-        let Some(wanted) = &self.station else { return Ok(()) };
-        let url = format!("{}/api/v1/status", self.url);
-        let status = self.answer(&url, self.agent.get(&url).header("Accept", "application/json").call())?;
-        match status["station"].as_str() {
-            // A station whose configuration has faults does not know who it is.
-            None | Some("") => Ok(()),
-            Some(found) if found == wanted => Ok(()),
-            Some(found) => Err(ClientError::OtherStation {
-                url: self.url.clone(),
-                found: found.to_owned(),
-                wanted: wanted.clone(),
-            }),
+    fn named<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.station {
+            Some(station) => request.header(identity::HEADER, station.to_header()),
+            None => request,
         }
     }
 
@@ -107,16 +96,15 @@ impl Client {
 
     /// `path` below `/api/v1/`.
     pub fn get(&self, path: &str) -> Result<Value, ClientError> {
-        self.is_the_right_one()?;
         let url = format!("{}/api/v1/{path}", self.url);
-        let request = self.agent.get(&url).header("Accept", "application/json");
+        let request = self.named(self.agent.get(&url)).header("Accept", "application/json");
         self.answer(&url, request.call())
     }
 
     pub fn post(&self, path: &str) -> Result<Value, ClientError> {
-        self.is_the_right_one()?;
         let url = format!("{}/api/v1/{path}", self.url);
-        let mut request = self.agent.post(&url).header("X-Aerie-Console", "1").header("X-Aerie-Origin", "cli");
+        let mut request =
+            self.named(self.agent.post(&url)).header("X-Aerie-Console", "1").header("X-Aerie-Origin", "cli");
         if let Ok(operator) = ureq::http::HeaderValue::from_bytes(self.operator.as_bytes()) {
             request = request.header("X-Aerie-Operator", operator);
         }
@@ -177,7 +165,10 @@ pub fn from_config(path: &Path) -> Result<Named, ClientError> {
         None => None,
         Some(file) => Some(read_token("console.token_file", &path.parent().unwrap_or(Path::new("")).join(file))?),
     };
-    let station = value.get("station").and_then(|s| s.get("id")).and_then(toml::Value::as_str).map(str::to_owned);
+    let of_station = |key: &str| value.get("station").and_then(|s| s.get(key)).and_then(toml::Value::as_str);
+    let state_dir = of_station("state_dir").map_or_else(crate::config::default_state_dir, PathBuf::from);
+    let state_dir = path.parent().unwrap_or(Path::new("")).join(state_dir);
+    let station = of_station("id").map(|id| Identity::new(id, &state_dir));
     Ok(Named { url, token, station })
 }
 
@@ -219,7 +210,10 @@ mod tests {
         let all = found(all).unwrap();
         let text = |text: &str| Some(text.to_owned());
         let url = "http://127.0.0.1:9000".to_owned();
-        assert_eq!(all, Named { url, token: text("secret"), station: text("north-2") });
+        assert_eq!(
+            all,
+            Named { url, token: text("secret"), station: Some(Identity::new("north-2", Path::new("/var/lib/aerie"))) }
+        );
         let v6 = found("[console]\nlisten = \"[::]:9000\"").unwrap();
         assert_eq!(v6.url, "http://[::1]:9000");
         let error = found("[console]\nlisten = \"here\"").unwrap_err().to_string();

@@ -5,7 +5,7 @@
 //! page cannot set without asking first, plus the token where one is configured.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
 use super::answer::No;
+use super::identity::{self, Identity};
 
 const POLICY: &str = "default-src 'self'; img-src 'self' data: blob:; worker-src 'self' blob:; \
                       style-src 'self' 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'";
@@ -24,12 +25,18 @@ pub struct Guard {
     /// Listening on this machine alone, at this address.
     local: Option<SocketAddr>,
     token_file: Option<PathBuf>,
+    /// Who this is; a station whose configuration has faults does not know.
+    own: Option<Identity>,
 }
 
 impl Guard {
     pub fn new(listen: &str, token_file: Option<PathBuf>) -> Guard {
         let local = listen.parse().ok().filter(|at: &SocketAddr| at.ip().is_loopback());
-        Guard { local, token_file }
+        Guard { local, token_file, own: None }
+    }
+
+    pub fn of_station(self, id: &str, state_dir: &Path) -> Guard {
+        Guard { own: Some(Identity::new(id, state_dir)), ..self }
     }
 
     /// Not the whole request: its body must not be shared between threads.
@@ -40,6 +47,18 @@ impl Guard {
                 format!("this console answers to this machine's names alone, not to {:?}", host.unwrap_or_default());
             return Err(No::new(StatusCode::FORBIDDEN, "host", reason)
                 .remedy("open it as http://127.0.0.1:PORT or http://localhost:PORT"));
+        }
+        let meant = headers.get(identity::HEADER).and_then(|meant| meant.to_str().ok());
+        if let Some((own, meant)) = self.own.as_ref().zip(meant)
+            && !own.is_meant_by(meant)
+        {
+            let at = host.unwrap_or_default();
+            let reason = format!(
+                "another station answers at {at}: station {} with another state_dir or id than the configuration's; nothing was asked of it",
+                own.id()
+            );
+            return Err(No::new(StatusCode::MISDIRECTED_REQUEST, "other_station", reason)
+                .remedy("start the station of this configuration, with a console.listen of its own"));
         }
         if matches!(*method, Method::GET | Method::HEAD) {
             return Ok(());

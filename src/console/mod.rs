@@ -16,6 +16,7 @@ pub mod client;
 mod events;
 mod faulty;
 mod guard;
+mod identity;
 mod page;
 mod problems;
 mod server;

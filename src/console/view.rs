@@ -13,6 +13,7 @@ use crate::cases::{Case, Kinds};
 use crate::config::Fault;
 use crate::outbox::{Class, Latency, Listed, Stats};
 use crate::patrol::config::{Ground, Patrol};
+use crate::patrol::dispatcher::Turn;
 use crate::patrol::schedule::{Holidays, Schedule};
 use crate::patrol::{Sortie, State};
 use crate::perception::protocol::ModelName;
@@ -168,12 +169,17 @@ pub fn sorties(stored: &[Sortie], current: Option<&Sortie>) -> Value {
     missing.into_iter().chain(known).map(sortie).collect()
 }
 
-pub fn patrol(patrol: &Patrol, zone: &str, next_at: Option<Timestamp>, last: Option<&Sortie>) -> Value {
+pub fn patrol(patrol: &Patrol, zone: &str, turn: Option<Turn>, last: Option<&Sortie>) -> Value {
     let area = match &patrol.ground {
         Ground::Area(ring) => {
             json!({"type": "Polygon", "coordinates": [line(ring)["coordinates"]]})
         }
         Ground::Route(way) => line(way),
+    };
+    let (next_at, waits) = match turn {
+        None => (None, None),
+        Some(Turn::Next(at)) => (Some(at), None),
+        Some(Turn::Waits { until, why }) => (None, Some(json!({"until": until, "why": why}))),
     };
     json!({
         "id": patrol.config.id,
@@ -182,6 +188,7 @@ pub fn patrol(patrol: &Patrol, zone: &str, next_at: Option<Timestamp>, last: Opt
         "schedule": patrol.config.schedule.as_ref().map(schedule),
         "timezone": zone,
         "next_at": next_at,
+        "waits": waits,
         "last": last.map(sortie),
     })
 }

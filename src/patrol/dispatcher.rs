@@ -55,13 +55,24 @@ pub enum OrderRefused {
     Gone,
 }
 
+/// When a scheduled patrol flies.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Turn {
+    Next(Timestamp),
+    /// It is due and cannot start yet; it is tried until its window ends.
+    Waits {
+        until: Timestamp,
+        why: String,
+    },
+}
+
 /// What callers hold.
 #[derive(Clone)]
 pub struct Dispatcher {
     requests: mpsc::Sender<Request>,
     current: watch::Receiver<Option<Sortie>>,
     patrols: Arc<Vec<Patrol>>,
-    next_due: watch::Receiver<BTreeMap<String, Timestamp>>,
+    turns: watch::Receiver<BTreeMap<String, Turn>>,
     alive: watch::Receiver<Instant>,
     crew: Crew,
 }
@@ -142,11 +153,11 @@ impl Dispatcher {
 
     /// Whether its task has ended, never to turn again.
     pub fn is_gone(&self) -> bool {
-        self.next_due.has_changed().is_err()
+        self.turns.has_changed().is_err()
     }
 
-    pub fn next_due(&self, patrol: &str) -> Option<Timestamp> {
-        self.next_due.borrow().get(patrol).copied()
+    pub fn turn(&self, patrol: &str) -> Option<Turn> {
+        self.turns.borrow().get(patrol).cloned()
     }
 
     /// The station's gates as they stand now; what a single sortie needs besides is judged when it starts.
@@ -179,7 +190,7 @@ pub async fn spawn(
     let wanted: Vec<Wanted> = crew.store.beginning(Table::Requests, "").await?;
     let mut unfinished = crew.store.newest::<Sortie>(Table::Sorties, 20).await?;
     unfinished.retain(|sortie| !sortie.state.is_terminal());
-    let (next_out, next_due) = watch::channel(BTreeMap::new());
+    let (turns_out, turns) = watch::channel(BTreeMap::new());
     let (alive, heard_alive) = watch::channel(Instant::now());
     let task = Task {
         crew: crew.clone(),
@@ -193,7 +204,7 @@ pub async fn spawn(
         stray_since: None,
         fallen: 0,
         alive,
-        next_out,
+        turns_out,
         cancel: cancel.clone(),
     };
     tokio::spawn(async move {
@@ -202,7 +213,7 @@ pub async fn spawn(
             () = task.run(inbox, unfinished) => {}
         }
     });
-    Ok(Dispatcher { requests, current, patrols, next_due, alive: heard_alive, crew })
+    Ok(Dispatcher { requests, current, patrols, turns, alive: heard_alive, crew })
 }
 
 struct Flying {
@@ -248,7 +259,7 @@ struct Task {
     /// How many flights' tasks have failed.
     fallen: u32,
     alive: watch::Sender<Instant>,
-    next_out: watch::Sender<BTreeMap<String, Timestamp>>,
+    turns_out: watch::Sender<BTreeMap<String, Turn>>,
     cancel: CancellationToken,
 }
 
@@ -520,14 +531,17 @@ impl Task {
             let due = schedule.next_after(handled, &self.calendar.zone, &self.calendar.holidays);
             let Some(due) = due else { continue };
             if due > now {
-                next.insert(id.clone(), due);
+                next.insert(id.clone(), Turn::Next(due));
                 continue;
             }
             let window = Span::new().minutes(i64::from(schedule.window_min));
             let until = due.checked_add(window).unwrap_or(due);
             self.attempt(patrol, due, until, now).await;
+            if let Some(Waiting { why, .. }) = self.waiting.get(id) {
+                next.insert(id.clone(), Turn::Waits { until, why: why.clone() });
+            }
         }
-        self.next_out.send_if_modified(|known| std::mem::replace(known, next.clone()) != next);
+        self.turns_out.send_if_modified(|known| std::mem::replace(known, next.clone()) != next);
     }
 
     /// A patrol that is due: flies it, or keeps it waiting inside its window, or reports it as missed.

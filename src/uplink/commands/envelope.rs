@@ -165,14 +165,20 @@ pub(super) fn open(token: &[u8], keys: &Keyring) -> Result<Opened, Refusal> {
 
 /// Texts that end up in topics, journals and on the page stay short and printable.
 pub(super) fn check_texts(envelope: &Envelope) -> Result<(), Refusal> {
-    let plain = |text: &str| !text.is_empty() && text.len() <= LONGEST_ID && !text.chars().any(char::is_control);
-    if !plain(&envelope.id) || !envelope.id.is_ascii() {
-        return Err(Refusal::Malformed(format!("an id is 1 to {LONGEST_ID} printable ASCII characters")));
-    }
-    if !plain(&envelope.operator) {
-        return Err(Refusal::Malformed(format!("an operator is 1 to {LONGEST_ID} bytes of printable text")));
-    }
-    Ok(())
+    check_id(&envelope.id).and_then(|()| check_operator(&envelope.operator)).map_err(Refusal::Malformed)
+}
+
+fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.len() <= LONGEST_ID && !text.chars().any(char::is_control)
+}
+
+pub fn check_id(id: &str) -> Result<(), String> {
+    let good = is_plain(id) && id.is_ascii();
+    good.then_some(()).ok_or_else(|| format!("an id is 1 to {LONGEST_ID} printable ASCII characters"))
+}
+
+pub fn check_operator(operator: &str) -> Result<(), String> {
+    is_plain(operator).then_some(()).ok_or_else(|| format!("an operator is 1 to {LONGEST_ID} bytes of printable text"))
 }
 
 /// Whether a genuine envelope is for us, is what its topic says, and comes from one who may.

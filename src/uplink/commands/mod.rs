@@ -31,7 +31,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-pub use envelope::{Envelope, MAX_BYTES, Refusal, Scope, sign};
+pub use envelope::{Envelope, MAX_BYTES, Refusal, Scope, check_id, check_operator, sign};
 use envelope::{Key, Keyring, Opened};
 pub use journal::Entry;
 use journal::{Journal, Known, Stage};
@@ -258,6 +258,8 @@ pub enum Submission {
 pub enum Outcome {
     Done(serde_json::Value),
     Refused(String),
+    /// By the gates of a flight.
+    Gated(String),
     Failed(String),
 }
 
@@ -547,6 +549,10 @@ impl Door {
             Ok(Ended::With(Outcome::Done(data))) => Reply { id: Some(id), status: Status::Done, reason: None, data },
             Ok(Ended::With(Outcome::Refused(reason))) => {
                 Reply { id: Some(id), status: Status::Refused, reason: Some(reason), data: serde_json::Value::Null }
+            }
+            Ok(Ended::With(Outcome::Gated(reason))) => {
+                let data = serde_json::json!({"by": "gates"});
+                Reply { id: Some(id), status: Status::Refused, reason: Some(reason), data }
             }
             Ok(Ended::With(Outcome::Failed(reason))) => failed(&id, reason),
             Err(_) => failed(&id, "given up without a result".to_owned()),
