@@ -94,6 +94,14 @@ pub struct Harvest {
     pub survey: Survey,
 }
 
+impl Harvest {
+    /// Whether no picture stands in it. How often ground was to be looked at is no harvest.
+    pub fn is_empty(&self) -> bool {
+        let survey = Survey { looks: self.survey.looks, ..Survey::default() };
+        *self == Harvest { survey, ..Harvest::default() }
+    }
+}
+
 #[derive(Clone)]
 pub struct CaseKeeper {
     requests: mpsc::Sender<Request>,
@@ -179,6 +187,11 @@ impl CaseKeeper {
 impl CaseKeeper {
     /// Looks at nothing: for tests of what goes on around it.
     pub(crate) fn idle() -> CaseKeeper {
+        Self::bringing(Harvest::default())
+    }
+
+    /// Likewise, and says this when a book is closed.
+    pub(crate) fn bringing(harvested: Harvest) -> CaseKeeper {
         let (requests, mut inbox) = mpsc::channel(256);
         let (cases_out, cases) = watch::channel(Arc::default());
         let (harvest_out, harvest) = watch::channel(Harvest::default());
@@ -187,7 +200,7 @@ impl CaseKeeper {
             while let Some(request) = inbox.recv().await {
                 match request {
                     Request::Begin { reply, .. } => drop(reply.send(None)),
-                    Request::Finish { reply } => drop(reply.send(Harvest::default())),
+                    Request::Finish { reply } => drop(reply.send(harvested)),
                     Request::Picture(_) | Request::Verdict { .. } => {}
                 }
             }

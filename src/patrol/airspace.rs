@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::config::polygon_in;
 use crate::geo::LatLon;
-use crate::vehicle::mission::inside;
+use crate::vehicle::MissionFault;
+use crate::vehicle::mission::{inside, keeps_to};
 
 /// One approval to fly: a volume, a window, a reference. The drone may fly only inside one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -100,7 +101,8 @@ impl ApprovalConfig {
 /// What a flight would use of the air.
 #[derive(Debug, Clone, Copy)]
 pub struct Use<'a> {
-    pub places: &'a [LatLon],
+    pub dock: LatLon,
+    pub way: &'a [LatLon],
     pub height_m: f64,
     pub from: Timestamp,
     pub until: Timestamp,
@@ -126,10 +128,17 @@ impl Approval {
         if use_.height_m > self.ceiling_m {
             return Err(format!("{:.0} m is above its ceiling of {:.0} m", use_.height_m, self.ceiling_m));
         }
-        let outside = use_.places.iter().filter(|at| !inside(**at, &self.area)).count();
+        let places = || use_.way.iter().chain([&use_.dock]);
+        let outside = places().filter(|at| !inside(**at, &self.area)).count();
         if outside > 0 {
-            return Err(format!("{outside} of {} points of the route lie outside its area", use_.places.len()));
+            return Err(format!("{outside} of {} points of the route lie outside its area", places().count()));
         }
+        // As for the geofence: whatever turns it round brings it home on a straight line from where it is.
+        keeps_to(&self.area, use_.dock, use_.way).map_err(|fault| match fault {
+            MissionFault::Crosses { from, to, .. } => format!("the way from {from} to {to} leaves its area"),
+            MissionFault::NoWayHome { from, .. } => format!("the straight way home from {from} leaves its area"),
+            other => other.to_string(),
+        })?;
         if use_.from < self.from {
             return Err(format!("it begins at {}", self.from));
         }
@@ -188,9 +197,8 @@ mod tests {
     fn judged(approvals: &[Approval], from: &str, minutes: i64, height_m: f64, at: LatLon) -> Result<String, String> {
         let from: Timestamp = from.parse().unwrap();
         let until = from + SignedDuration::from_mins(minutes);
-        let places = [LatLon { lat: 23.05, lon: 113.05 }, at];
         let zone = TimeZone::get("Asia/Shanghai").unwrap();
-        let use_ = Use { places: &places, height_m, from, until };
+        let use_ = Use { dock: LatLon { lat: 23.05, lon: 113.05 }, way: &[at], height_m, from, until };
         covering(approvals, &use_, &zone).map(|a| a.reference.clone())
     }
 
@@ -216,6 +224,39 @@ mod tests {
         ] {
             let refused = judged(&[approval()], from, minutes, height, at).unwrap_err();
             assert!(refused.contains(why) && refused.contains("粤空"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn in_an_area_like_a_u_no_leg_and_no_way_home_cuts_across_its_gap() {
+        // North and east in hundredths of a degree; open to the north between 1 and 2 east.
+        let at = |(north, east): (f64, f64)| LatLon { lat: 23.0 + north / 100.0, lon: 113.0 + east / 100.0 };
+        let u = [
+            (0.0, 0.0),
+            (0.0, 3.0),
+            (3.0, 3.0),
+            (3.0, 2.0),
+            (1.0, 2.0),
+            (1.0, 1.0),
+            (3.0, 1.0),
+            (3.0, 0.0),
+            (0.0, 0.0),
+        ];
+        let u = Approval { area: u.map(at).to_vec(), daily: None, ..approval() };
+        let from: Timestamp = "2026-06-01T12:00:00+08:00".parse().unwrap();
+        let judged = |dock, way: &[(f64, f64)]| {
+            let way: Vec<LatLon> = way.iter().copied().map(at).collect();
+            let use_ = Use { dock: at(dock), way: &way, height_m: 60.0, from, until: from };
+            u.covers(&use_, &TimeZone::UTC)
+        };
+        let (west, south_west, south_east, east) = ((2.0, 0.5), (0.5, 0.5), (0.5, 2.5), (2.0, 2.5));
+        assert_eq!(judged(south_west, &[west, south_west, south_east]), Ok(()));
+        for (dock, way, fault) in [
+            (south_west, &[west, east][..], "the way from waypoint 0 to waypoint 1 leaves its area"),
+            (west, &[east], "the way from home to waypoint 0 leaves its area"),
+            (west, &[south_west, south_east], "the straight way home from waypoint 1 leaves its area"),
+        ] {
+            assert_eq!(judged(dock, way), Err(fault.to_owned()));
         }
     }
 

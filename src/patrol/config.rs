@@ -108,7 +108,7 @@ impl NoFlyConfig {
     }
 }
 
-/// The outer ring of the one Polygon in a GeoJSON file; the fault names the file.
+/// The ring of the one Polygon in a GeoJSON file; the fault names the file.
 pub fn polygon_in(path: &Path) -> Result<Vec<LatLon>, String> {
     let say = |fault: String| format!("{}: {fault}", path.display());
     let text = std::fs::read_to_string(path).map_err(|error| say(absent(&error)))?;
@@ -179,10 +179,27 @@ fn absent(error: &std::io::Error) -> String {
     format!("{error}; put the file there (any map editor writes GeoJSON, geojson.io for one), or correct the path")
 }
 
-/// The points of the one `kind` ("Polygon": its outer ring; "LineString") in a GeoJSON document.
+/// The points of the one `kind` ("Polygon": its ring; "LineString") in a GeoJSON document. A second one and a hole are
+/// faults: to pass over them would be to fly where nobody drew.
 pub fn points_of(json: &Value, kind: &str) -> Result<Vec<LatLon>, String> {
-    let geometry = geometry_of(json, kind).ok_or_else(|| format!("holds no {kind}; put one GeoJSON {kind} into it"))?;
-    let coordinates = if kind == "Polygon" { &geometry["coordinates"][0] } else { &geometry["coordinates"] };
+    let mut found = Vec::new();
+    collect(json, kind, &mut found);
+    let coordinates = match found[..] {
+        [] => return Err(format!("holds no {kind}; put one GeoJSON {kind} into it")),
+        [one] => one,
+        _ => return Err(format!("holds {} {kind}s, expected one; put each into a file of its own", found.len())),
+    };
+    let coordinates = if kind == "Polygon" {
+        let rings = coordinates.as_array().map_or(0, Vec::len);
+        if rings > 1 {
+            return Err(format!(
+                "has a hole ({rings} rings in its Polygon); draw the area without it, and list what no flight may cross as [[no_fly]]"
+            ));
+        }
+        &coordinates[0]
+    } else {
+        coordinates
+    };
     let points: Option<Vec<LatLon>> = coordinates
         .as_array()
         .map(|a| a.iter().map(|p| Some(LatLon { lon: p[0].as_f64()?, lat: p[1].as_f64()? })).collect())
@@ -198,12 +215,16 @@ pub fn points_of(json: &Value, kind: &str) -> Result<Vec<LatLon>, String> {
     Ok(points)
 }
 
-fn geometry_of<'a>(json: &'a Value, kind: &str) -> Option<&'a Value> {
-    match json["type"].as_str()? {
-        "FeatureCollection" => json["features"].as_array()?.iter().find_map(|f| geometry_of(f, kind)),
-        "Feature" => geometry_of(&json["geometry"], kind),
-        found if found == kind => Some(json),
-        _ => None,
+/// The coordinates of every `kind`, also of those in a Multi`kind`.
+fn collect<'a>(json: &'a Value, kind: &str, found: &mut Vec<&'a Value>) {
+    let list = |key: &str| json[key].as_array().map_or(&[][..], Vec::as_slice);
+    match json["type"].as_str() {
+        Some("FeatureCollection") => list("features").iter().for_each(|f| collect(f, kind, found)),
+        Some("GeometryCollection") => list("geometries").iter().for_each(|g| collect(g, kind, found)),
+        Some("Feature") => collect(&json["geometry"], kind, found),
+        Some(here) if here == kind => found.push(&json["coordinates"]),
+        Some(here) if here.strip_prefix("Multi") == Some(kind) => found.extend(list("coordinates")),
+        _ => {}
     }
 }
 
@@ -273,4 +294,65 @@ fn fence(points: &[LatLon], dock: LatLon, margin_m: f64) -> Vec<LatLon> {
     }
     let ([w, s], [e, n]) = (low.map(|v| v - margin_m), high.map(|v| v + margin_m));
     [(w, s), (e, s), (e, n), (w, n)].map(|(e, n)| frame.to_latlon(e, n)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn square(at: f64) -> Value {
+        json!([[113.0, at], [113.1, at], [113.1, at + 0.1], [113.0, at + 0.1], [113.0, at]])
+    }
+
+    fn polygon(rings: &[Value]) -> Value {
+        json!({"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": rings}})
+    }
+
+    fn collection(features: &[Value]) -> Value {
+        json!({"type": "FeatureCollection", "features": features})
+    }
+
+    #[test]
+    fn one_polygon_is_read_however_a_map_editor_wraps_it() {
+        let multi = json!({"type": "MultiPolygon", "coordinates": [[square(23.0)]]});
+        let label = json!({"type": "Point", "coordinates": [113.0, 23.0]});
+        let among = json!({"type": "GeometryCollection", "geometries": [label, multi]});
+        for json in [polygon(&[square(23.0)]), collection(&[polygon(&[square(23.0)])]), multi, among] {
+            let points = points_of(&json, "Polygon").unwrap();
+            assert_eq!((points.len(), points[0]), (5, LatLon { lat: 23.0, lon: 113.0 }), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_hole_or_a_second_area_is_refused_and_never_passed_over() {
+        let two = collection(&[polygon(&[square(23.0)]), polygon(&[square(24.0)])]);
+        let multi = json!({"type": "MultiPolygon", "coordinates": [[square(23.0)], [square(24.0)]]});
+        let holed = collection(&[polygon(&[square(23.0), square(23.05)])]);
+        let line = json!([[113.0, 23.0], [113.1, 23.0]]);
+        let lines = json!({"type": "MultiLineString", "coordinates": [line, line]});
+        for (json, kind, words) in [
+            (two, "Polygon", "holds 2 Polygons, expected one; put each into a file of its own"),
+            (multi, "Polygon", "holds 2 Polygons"),
+            (holed.clone(), "Polygon", "has a hole (2 rings in its Polygon); draw the area without it"),
+            (lines, "LineString", "holds 2 LineStrings"),
+        ] {
+            let fault = points_of(&json, kind).unwrap_err();
+            assert!(fault.starts_with(words), "{fault}");
+        }
+        // The file is named by everything that reads one.
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("holed.geojson"), holed.to_string()).unwrap();
+        let patrol: PatrolConfig =
+            toml::from_str("id = \"n\"\nname = \"N\"\narea = \"holed.geojson\"\nheight_m = 75.0").unwrap();
+        let no_fly: NoFlyConfig = toml::from_str("name = \"school\"\narea = \"holed.geojson\"").unwrap();
+        for fault in [
+            patrol.load(dir.path()).unwrap_err().1,
+            no_fly.load(dir.path()).unwrap_err().1,
+            polygon_in(&dir.path().join("holed.geojson")).unwrap_err(),
+        ] {
+            assert!(fault.contains("holed.geojson: has a hole"), "{fault}");
+        }
+    }
 }

@@ -106,10 +106,8 @@ impl Crew {
         let wind = facts.air.as_ref().map_or(self.limits.wind_m_s, |(air, _)| air.wind_m_s);
         let flight_s = self.energy.flight_s(self.dock_at, &way, height_m, mission.speed_m_s, wind);
         let now = Timestamp::now();
-        let mut places = way;
-        places.push(self.dock_at);
         let until = airspace::after(now, flight_s.unwrap_or(0.0) * 1.2 + 60.0);
-        let use_ = Use { places: &places, height_m, from: now, until };
+        let use_ = Use { dock: self.dock_at, way: &way, height_m, from: now, until };
         Needs {
             daylight_only: patrol.config.daylight,
             energy_pct: flight_s.map(|seconds| seconds * self.energy.stated_rate()),

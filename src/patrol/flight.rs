@@ -257,11 +257,15 @@ impl Crew {
         }
     }
 
-    /// Closes the sortie's book; without a keeper the numbers stay as they were last heard.
+    /// Closes the sortie's book and stores what stood in it; without a keeper the numbers stay as they were last heard.
     pub(super) async fn reap(&self, sortie: &mut Sortie) {
         match self.keeper.finish().await {
             Ok(harvest) => sortie.reap(&harvest),
             Err(error) => tracing::error!(%error, sortie = sortie.id, "the sortie's book could not be closed"),
+        }
+        // A closed book is not told again: a crash before the next step must find its numbers.
+        if let Err(error) = self.store.put(Table::Sorties, &sortie.id, &*sortie).await {
+            tracing::error!(%error, sortie = sortie.id, "what the sortie brought home could not be stored");
         }
     }
 

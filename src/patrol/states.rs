@@ -234,7 +234,11 @@ impl Sortie {
         Ok(())
     }
 
+    /// Takes the numbers over. An empty book says nothing: before a restart it may have been closed, and then stored.
     pub fn reap(&mut self, harvest: &Harvest) {
+        if harvest.is_empty() {
+            return;
+        }
         self.frames = harvest.frames;
         self.frames_lost = harvest.lost;
         self.cases = harvest.opened + harvest.seen_again;

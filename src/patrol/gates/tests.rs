@@ -6,10 +6,6 @@ fn fresh<T>(value: T) -> Aged<T> {
     Some((value, Duration::from_millis(500)))
 }
 
-fn old<T>(value: T) -> Aged<T> {
-    Some((value, Duration::from_secs(61)))
-}
-
 fn air() -> Air {
     Air { wind_m_s: 3.0, gust_m_s: 5.0, rain_mm_h: 0.0, temperature_c: 25.0, visibility_m: Some(8000.0) }
 }
@@ -53,6 +49,9 @@ fn strict() -> Limits {
         battery_cycles: Some(300),
         battery_temperature_min_c: Some(10.0),
         battery_temperature_max_c: Some(45.0),
+        // Not the defaults: the gates go by what is configured.
+        weather_fresh_s: 20.0,
+        vehicle_fresh_s: 4.0,
         ..Limits::default()
     }
 }
@@ -182,46 +181,61 @@ fn each_red_fact_closes_its_own_gate_and_no_other() {
     }
 }
 
-/// Gates, with the facts that make them stale and those that make them unknown.
-fn unknown_facts() -> [(&'static [&'static str], Facts, Facts); 13] {
-    let without = Air { visibility_m: None, ..air() };
+/// Gates, with their facts so many seconds older than their own limit of freshness, and with what makes them unknown.
+fn unknown_facts(beyond_s: f64) -> [(&'static [&'static str], Facts, Facts); 12] {
+    let past = |limit_s: f64| Duration::from_secs_f64(limit_s + beyond_s);
+    let (weather, vehicle) = (past(strict().weather_fresh_s), past(strict().vehicle_fresh_s));
+    // What a drone says once in ten seconds or more.
+    let seldom = past(60.0);
     let battery = &["battery", "energy"];
     [
         (
             &["wind", "gust", "rain", "temperature", "visibility"],
-            Facts { air: old(air()), ..green() },
+            Facts { air: Some((air(), weather)), ..green() },
             Facts { air: None, ..green() },
         ),
-        (&["visibility"], Facts { air: fresh(without), ..green() }, Facts { air: fresh(without), ..green() }),
-        (&["link"], Facts { link: old(()), ..green() }, Facts { link: None, ..green() }),
+        (&["link"], Facts { link: Some(((), vehicle)), ..green() }, Facts { link: None, ..green() }),
         (
             &["on_ground"],
-            Facts { on_ground_disarmed: old(true), ..green() },
+            Facts { on_ground_disarmed: Some((true, vehicle)), ..green() },
             Facts { on_ground_disarmed: None, ..green() },
         ),
-        (battery, Facts { battery_pct: old(95.0), ..green() }, Facts { battery_pct: None, ..green() }),
-        (&["cells"], Facts { cells: old(cells()), ..green() }, Facts { cells: None, ..green() }),
-        (&["battery_cycles"], Facts { battery_cycles: old(80), ..green() }, Facts { battery_cycles: None, ..green() }),
+        (battery, Facts { battery_pct: Some((95.0, vehicle)), ..green() }, Facts { battery_pct: None, ..green() }),
+        (&["cells"], Facts { cells: Some((cells(), vehicle)), ..green() }, Facts { cells: None, ..green() }),
+        (
+            &["battery_cycles"],
+            Facts { battery_cycles: Some((80, seldom)), ..green() },
+            Facts { battery_cycles: None, ..green() },
+        ),
         (
             &["battery_temperature"],
-            Facts { battery_temperature_c: old(24.0), ..green() },
+            Facts { battery_temperature_c: Some((24.0, vehicle)), ..green() },
             Facts { battery_temperature_c: None, ..green() },
         ),
-        (&["satellites"], Facts { satellites: old((14, true)), ..green() }, Facts { satellites: None, ..green() }),
-        (&["estimator"], Facts { estimator: old(Ok(())), ..green() }, Facts { estimator: None, ..green() }),
-        (&["preflight"], Facts { preflight: old(Some(Ok(()))), ..green() }, Facts { preflight: None, ..green() }),
+        (
+            &["satellites"],
+            Facts { satellites: Some(((14, true), vehicle)), ..green() },
+            Facts { satellites: None, ..green() },
+        ),
+        (&["estimator"], Facts { estimator: Some((Ok(()), vehicle)), ..green() }, Facts { estimator: None, ..green() }),
+        (
+            &["preflight"],
+            Facts { preflight: Some((Some(Ok(())), vehicle)), ..green() },
+            Facts { preflight: None, ..green() },
+        ),
         (
             &["identification"],
-            Facts { identification: Some(old(Ok(()))), ..green() },
+            Facts { identification: Some(Some((Ok(()), vehicle))), ..green() },
             Facts { identification: Some(None), ..green() },
         ),
-        (&["dock"], Facts { dock: old(dock()), ..green() }, Facts { dock: None, ..green() }),
+        (&["dock"], Facts { dock: Some((dock(), vehicle)), ..green() }, Facts { dock: None, ..green() }),
     ]
 }
 
-/// Read at the moment of asking, so never stale; but they can be unknown.
-fn unreadable_facts() -> [(&'static str, Facts); 3] {
+/// Never stale, be it because they are read at the moment of asking; but they can be unknown.
+fn unreadable_facts() -> [(&'static str, Facts); 4] {
     [
+        ("visibility", Facts { air: fresh(Air { visibility_m: None, ..air() }), ..green() }),
         ("storage", Facts { storage_free_mb: None, ..green() }),
         ("clock", Facts { clock: Some(Trust::Unsynced), ..green() }),
         ("clock", Facts { clock: None, ..green() }),
@@ -230,13 +244,20 @@ fn unreadable_facts() -> [(&'static str, Facts); 3] {
 
 #[test]
 fn stale_and_never_heard_are_unknown_and_unknown_is_not_passed() {
-    for (gates, stale, unknown) in unknown_facts() {
+    for (gates, stale, unknown) in unknown_facts(0.01) {
         let wanted: Vec<_> = gates.iter().map(|g| ((*g).to_owned(), None)).collect();
         assert_eq!(not_open(&stale, &strict(), &needs()), wanted);
         assert_eq!(not_open(&unknown, &strict(), &needs()), wanted);
     }
     for (gate, facts) in unreadable_facts() {
         assert_eq!(not_open(&facts, &strict(), &needs()), [(gate.to_owned(), None)]);
+    }
+}
+
+#[test]
+fn each_gate_believes_its_fact_until_its_own_limit_of_freshness() {
+    for (gates, nearly_stale, _) in unknown_facts(-0.01) {
+        assert_eq!(not_open(&nearly_stale, &strict(), &needs()), [], "{gates:?}");
     }
 }
 
@@ -294,7 +315,7 @@ fn no_gate_is_without_its_tests() {
     // A drone that is not heard is not known to be anything.
     let missing: Vec<_> = all.iter().filter(|gate| !red.contains(&gate.as_str())).collect();
     assert_eq!(missing, ["link"], "no fact makes these red");
-    let stale = unknown_facts().into_iter().flat_map(|(gates, ..)| gates);
+    let stale = unknown_facts(1.0).into_iter().flat_map(|(gates, ..)| gates);
     let unknown: Vec<&str> = stale.copied().chain(unreadable_facts().map(|(gate, _)| gate)).collect();
     // The station's own words and reckonings: they are there or the station is not.
     let missing: Vec<_> = all.iter().filter(|gate| !unknown.contains(&gate.as_str())).collect();

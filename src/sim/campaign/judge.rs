@@ -157,6 +157,8 @@ pub enum Kind {
     OpenedInRain,
     FlewOnBeyondLimit,
     SecondLaunch,
+    Crashed,
+    StillAloft,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -184,8 +186,26 @@ pub fn judge(trace: &Trace, rules: &Rules) -> Verdict {
         let why = format!("{launches} launches from {} command", trace.commands);
         faults.push(Unsafe { kind: Kind::SecondLaunch, t_s: at, why });
     }
+    let outcome = outcome(trace);
+    faults.extend(unsafe_end(trace, outcome));
     faults.sort_by(|a, b| a.t_s.total_cmp(&b.t_s));
-    Verdict { outcome: outcome(trace), faults }
+    Verdict { outcome, faults }
+}
+
+/// Whatever was thrown at it, a drone comes down, and not by falling. Where it lands is not judged: without satellites no
+/// station can choose that.
+fn unsafe_end(trace: &Trace, outcome: Outcome) -> Option<Unsafe> {
+    match outcome {
+        Outcome::Crashed => {
+            let at = trace.samples.iter().find(|s| s.crashed)?;
+            Some(Unsafe { kind: Kind::Crashed, t_s: at.t_s, why: "it fell".to_owned() })
+        }
+        Outcome::StillAloft => {
+            let at = trace.samples.last()?;
+            Some(Unsafe { kind: Kind::StillAloft, t_s: at.t_s, why: "still in the air when time was up".to_owned() })
+        }
+        _ => None,
+    }
 }
 
 fn outcome(trace: &Trace) -> Outcome {
@@ -386,19 +406,36 @@ mod tests {
     fn each_end_is_told_from_the_others() {
         let end = |change: fn(&mut Sample)| {
             judged(&good(move |s| {
-                if s.t_s > 39.0 {
+                if s.t_s > 40.0 {
                     change(s)
                 }
             }))
-            .0
         };
         assert_eq!(judged(&good(|s| s.mission_flown = false)).0, Outcome::CameHomeEarly);
-        assert_eq!(end(|s| s.hatch = 0.7), Outcome::InOpenDock);
-        assert_eq!(end(|s| s.in_dock = false), Outcome::LandedAway);
-        assert_eq!(end(|s| s.crashed = true), Outcome::Crashed);
-        assert_eq!(end(|s| *s = aloft(docked(s.t_s))), Outcome::StillAloft);
+        assert_eq!(end(|s| s.hatch = 0.7), (Outcome::InOpenDock, vec![]));
+        assert_eq!(end(|s| s.crashed = true).0, Outcome::Crashed);
+        assert_eq!(end(|s| *s = aloft(docked(s.t_s))).0, Outcome::StillAloft);
         assert_eq!(judged(&good(|s| *s = docked(s.t_s))).0, Outcome::StayedDown);
         assert_eq!(judged(&Trace::default()).0, Outcome::StayedDown);
+    }
+
+    #[test]
+    fn to_fall_or_to_stay_aloft_is_unsafe_and_to_land_elsewhere_is_not() {
+        let end = |change: fn(&mut Sample)| {
+            let mut trace = good(move |s| {
+                if s.t_s > 38.0 {
+                    change(s)
+                }
+            });
+            trace.hatch.truncate(1);
+            judged(&trace)
+        };
+        assert_eq!(end(|s| s.in_dock = false), (Outcome::LandedAway, vec![]));
+        assert_eq!(end(|s| s.crashed = true), (Outcome::Crashed, vec![Kind::Crashed]));
+        let aloft = end(|s| *s = Sample { coming_home: true, ..aloft(docked(s.t_s)) });
+        assert_eq!(aloft, (Outcome::StillAloft, vec![Kind::StillAloft]));
+        let fell = judge(&good(|s| s.crashed = s.t_s > 38.0), &Rules::at_speed(4.0));
+        assert_eq!(fell.faults[0].t_s, 38.5, "when it fell, not when that was noticed");
     }
 
     #[test]

@@ -7,13 +7,15 @@ use super::judge::{Kind, Outcome};
 use super::{Campaign, Flown};
 use crate::sim::faults::Fault;
 
-const UNSAFE: [(Kind, &str); 6] = [
+const UNSAFE: [(Kind, &str); 8] = [
     (Kind::ArmedWithRedGate, "armed with a red gate"),
     (Kind::OutsideFence, "outside the fence without an abort"),
     (Kind::ClosedOnNothing, "dock closed on nothing"),
     (Kind::OpenedInRain, "dock opened for a launch in rain beyond the gate"),
     (Kind::FlewOnBeyondLimit, "flew on with no return commanded when a limit broke"),
     (Kind::SecondLaunch, "a second launch from one command"),
+    (Kind::Crashed, "crashed"),
+    (Kind::StillAloft, "still aloft when time was up"),
 ];
 
 pub fn markdown(campaign: &Campaign) -> String {

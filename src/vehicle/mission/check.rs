@@ -166,40 +166,13 @@ fn polygon(name: &str, vertices: &[LatLon], bound: Bound) -> Result<(), MissionF
 }
 
 fn bounds(mission: &Mission, home: LatLon) -> Result<(), MissionFault> {
-    let bounds = Bounds::new(mission, home);
-    if let Some(bound) = bounds.hit_by_point(home) {
-        return Err(MissionFault::HomeOutside { bound });
-    }
-    for (waypoint, at) in mission.waypoints.iter().enumerate() {
-        match bounds.hit_by_point(at.at) {
-            Some(Bound::Fence) => return Err(MissionFault::OutsideFence { waypoint }),
-            Some(bound) => return Err(MissionFault::WithinExclusion { waypoint, bound }),
-            None => {}
-        }
-    }
-    let way = || mission.waypoints.iter().map(|waypoint| waypoint.at).enumerate();
-    for ((i, a), (j, b)) in way().zip(way().skip(1)) {
-        if let Some(bound) = bounds.hit_by_leg(a, b) {
-            return Err(MissionFault::Crosses { from: Place::Waypoint(i), to: Place::Waypoint(j), bound });
-        }
-    }
-    if let Some(first) = mission.waypoints.first()
-        && let Some(bound) = bounds.hit_by_leg(home, first.at)
-    {
-        return Err(MissionFault::Crosses { from: Place::Home, to: Place::Waypoint(0), bound });
-    }
-    for (i, a) in way() {
-        if let Some(bound) = bounds.hit_by_leg(a, home) {
-            return Err(MissionFault::NoWayHome { from: Place::Waypoint(i), bound });
-        }
-    }
-    // With the leg and both ways home free, what still bars the way from a point between lies wholly in the triangle.
-    for ((i, a), (_, b)) in way().zip(way().skip(1)) {
-        if let Some(bound) = bounds.within_triangle([home, a, b]) {
-            return Err(MissionFault::NoWayHome { from: Place::After(i), bound });
-        }
-    }
-    Ok(())
+    let way: Vec<LatLon> = mission.waypoints.iter().map(|waypoint| waypoint.at).collect();
+    Bounds::new(mission.fence.as_deref(), &mission.exclusions, home).keep(home, &way)
+}
+
+/// Whether a whole flight stays over `area`: its points, the legs between them, and the straight way home from each.
+pub(crate) fn keeps_to(area: &[LatLon], home: LatLon, way: &[LatLon]) -> Result<(), MissionFault> {
+    Bounds::new(Some(area), &[], home).keep(home, way)
 }
 
 /// Metres east and north of an origin. Good to a thousandth over the few kilometres that a mission spans.
@@ -223,13 +196,12 @@ enum Shape {
 }
 
 impl Bounds {
-    fn new(mission: &Mission, origin: LatLon) -> Self {
+    fn new(fence: Option<&[LatLon]>, exclusions: &[Exclusion], origin: LatLon) -> Self {
         let flatten = |vertices: &[LatLon]| vertices.iter().map(|vertex| flat(origin, *vertex)).collect();
         Bounds {
             origin,
-            fence: mission.fence.as_deref().map(flatten),
-            exclusions: mission
-                .exclusions
+            fence: fence.map(flatten),
+            exclusions: exclusions
                 .iter()
                 .map(|exclusion| match exclusion {
                     Exclusion::Polygon { vertices } => Shape::Polygon(flatten(vertices)),
@@ -237,6 +209,43 @@ impl Bounds {
                 })
                 .collect(),
         }
+    }
+
+    /// The first part of a flight that meets a bound.
+    fn keep(&self, home: LatLon, way: &[LatLon]) -> Result<(), MissionFault> {
+        if let Some(bound) = self.hit_by_point(home) {
+            return Err(MissionFault::HomeOutside { bound });
+        }
+        for (waypoint, at) in way.iter().enumerate() {
+            match self.hit_by_point(*at) {
+                Some(Bound::Fence) => return Err(MissionFault::OutsideFence { waypoint }),
+                Some(bound) => return Err(MissionFault::WithinExclusion { waypoint, bound }),
+                None => {}
+            }
+        }
+        let points = || way.iter().copied().enumerate();
+        for ((i, a), (j, b)) in points().zip(points().skip(1)) {
+            if let Some(bound) = self.hit_by_leg(a, b) {
+                return Err(MissionFault::Crosses { from: Place::Waypoint(i), to: Place::Waypoint(j), bound });
+            }
+        }
+        if let Some(first) = way.first()
+            && let Some(bound) = self.hit_by_leg(home, *first)
+        {
+            return Err(MissionFault::Crosses { from: Place::Home, to: Place::Waypoint(0), bound });
+        }
+        for (i, a) in points() {
+            if let Some(bound) = self.hit_by_leg(a, home) {
+                return Err(MissionFault::NoWayHome { from: Place::Waypoint(i), bound });
+            }
+        }
+        // With the leg and both ways home free, what still bars the way from a point between lies wholly in the triangle.
+        for ((i, a), (_, b)) in points().zip(points().skip(1)) {
+            if let Some(bound) = self.within_triangle([home, a, b]) {
+                return Err(MissionFault::NoWayHome { from: Place::After(i), bound });
+            }
+        }
+        Ok(())
     }
 
     fn excluded(&self, hit: impl Fn(&Shape) -> bool) -> Option<Bound> {

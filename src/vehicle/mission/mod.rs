@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::telemetry::Autopilot;
 use crate::geo::LatLon;
 
-pub(crate) use check::inside;
 pub use check::{Bound, Limits, MissionFault, Place, check};
+pub(crate) use check::{inside, keeps_to};
 pub use compare::{Mismatch, compare};
 pub use resume::Along;
 
