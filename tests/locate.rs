@@ -209,6 +209,33 @@ fn a_measured_range_gives_the_grounds_height_and_the_place_that_the_drone_itself
         let apart = found.place.at.distance_m(LatLon { lat, lon });
         println!("{name}: {apart:.2} m from the drone's own answer, {:.2} m high", found.height_m);
         assert!(apart < 1.0 && (found.height_m - height).abs() < 0.3, "{name}: {apart} m, {} m", found.height_m);
+        assert!(
+            shot.status(0.0).contains("laser_ground") && shot.notes.iter().any(|n| n.contains("laser")),
+            "{shot:?}"
+        );
+        assert!(found.place.uncertainty.semi_major_m < 6.0, "where it was measured it is known: {found:?}");
+    }
+}
+
+/// The laser hit a treetop 31.6 m up. In the picture's corner the ground is as likely that of take-off, 11 m away.
+#[test]
+fn away_from_the_measured_point_the_ellipse_holds_the_place_on_the_ground_at_take_off_too() {
+    let Some(folder) = data("georef/h20t_lrf") else { return };
+    let bytes = std::fs::read(folder.join("DJI_20220602143554_0204_T.JPG")).unwrap();
+    let corner = geo::Target::ground([20.0, 20.0]);
+    let [(canopy, by_laser), (ground, told)] = [None, Some(0.0)].map(|ground_m| {
+        let (_, shot) = Surroundings { world: World::read(None, None, &[]).unwrap(), ground_m }.shot(&bytes).unwrap();
+        (shot.locate(&corner, None).unwrap(), shot.status(0.0))
+    });
+    assert_eq!((by_laser.as_str(), told.as_str()), ("ok;laser_ground", "ok;laser_contradicts"));
+    assert!(canopy.place.at.distance_m(ground.place.at) > 9.0, "the trap is real");
+    for (one, other) in [(&canopy, &ground), (&ground, &canopy)] {
+        let [east, north] = LocalFrame::new(one.place.at).to_enu(other.place.at);
+        let ellipse = one.place.uncertainty;
+        let (s, c) = ellipse.bearing_deg.to_radians().sin_cos();
+        let (along, across) = (east * s + north * c, east * c - north * s);
+        assert!((along / ellipse.semi_major_m).hypot(across / ellipse.semi_minor_m) < 1.0, "{one:?} {other:?}");
+        assert!((one.height_m - other.height_m).abs() < 1.97 * one.height_sigma_m, "{one:?}");
     }
 }
 
@@ -420,6 +447,16 @@ fn a_table_without_any_place_or_with_heights_that_contradict_each_other_says_so_
         let warning = said.lines().find(|line| line.starts_with("warning: in 1 rows")).unwrap_or_default();
         assert!(code == Some(code_wanted) && warning.contains(apart), "{code:?} {said}");
     }
+    // Of a table that is refused in part, what and where, to the end of the sentence.
+    let text = std::fs::read_to_string(row(folder.path(), "drone_hae_m", "150", "0,-45,0")).unwrap();
+    let (header, good) = text.trim().split_once('\n').unwrap();
+    let partly = folder.path().join("partly.csv");
+    let bad = good.replace(",150,", ",north,");
+    std::fs::write(&partly, format!("{header}\n{good}\n{bad}\n{good}\n\n{bad}\n")).unwrap();
+    let (code, said) = run(&partly, &[]);
+    assert!(code == Some(0) && said.contains("status ok: 2 rows (lines 2, 4)"), "{said}");
+    let refused = said.lines().find(|line| line.starts_with("status bad_input: 2 rows (lines 3, 6), the first: "));
+    assert!(refused.is_some_and(|line| line.ends_with("is no number: \"north\"")), "{said}");
     let photo = folder.path().join("photo.JPG");
     image::RgbImage::new(64, 48).save(&photo).unwrap();
     let (code, said) = run(&photo, &[]);

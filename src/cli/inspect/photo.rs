@@ -124,10 +124,12 @@ fn fill(
             report.camera_model = photo.model;
             report.taken = photo.taken;
             report.notes = photo.notes;
+            report.notes.extend(shot.notes.iter().cloned());
             report.notes.extend(shot.assumed.iter().map(|assumed| assumed.text().to_owned()));
             // Over flat ground, the height above it.
             let ground_m = match shot.ground {
                 Below::Flat { height_m, .. } => height_m,
+                Below::Ranged(measured) => measured.height_m,
                 Below::Terrain => 0.0,
             };
             report.pose = Some(Pose { height_m: shot.pose.height_m - ground_m, ..shot.pose });

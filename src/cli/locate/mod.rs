@@ -37,7 +37,8 @@ or stands in the column ground_hae_m or in --ground. Where a pose is better know
 sigma_vertical_m, sigma_yaw_deg and sigma_tilt_deg say how well (one sigma). With --adjust, object_id (or gcp_id) says what is the same thing, and
 pose_id or image what is the same picture; time_s lets a wrong camera clock show. All columns come back, followed by out_lat,
 out_lon, out_height_m, semi_major_m, semi_minor_m, bearing_deg, status (ok, ok;and what to know, or why not). Positions are
-WGS 84, heights count as the ground's do, ellipses are 95 %. Standard error says the datums and what was assumed.
+WGS 84, heights count as the ground's do, ellipses are 95 %. Standard error says the datums, how many rows have which status
+(and in which lines of the table) and what was assumed.
 Exit code: 0 if any place was found, 1 if none, 2 for wrong usage.")]
 pub struct LocateArgs {
     /// A photo with its pose in EXIF and XMP.
@@ -63,7 +64,8 @@ pub struct LocateArgs {
     #[arg(long, value_name = "FILE")]
     pub geoid: Vec<PathBuf>,
     /// Height of the ground, metres: above the take-off point for photos (0 if not given), in the table's own height
-    /// datum for a table.
+    /// datum for a table. Without it and without --dem, a photo with a laser range takes the height of what the laser hit in
+    /// the picture's centre (status laser_ground), a roof or a treetop as it may be.
     #[arg(long, value_name = "METRES", allow_negative_numbers = true)]
     pub ground: Option<f64>,
     /// Height of the seen point above the ground, metres.
@@ -132,6 +134,7 @@ fn one(image: &Path, (x, y): Pixel, args: &LocateArgs, mut out: impl Write) -> a
     let mut notes: Vec<Value> = photo.notes.iter().map(|n| json!(n)).collect();
     let target = Target { height_m: args.above_ground, ..Target::ground([x, y]) };
     shot.max_range_m = args.max_range.unwrap_or(DEFAULT_MAX_RANGE_M);
+    notes.extend(shot.notes.iter().map(|n| json!(n)));
     notes.extend(shot.assumed.iter().map(|a| json!(a.text())));
     let result = shot.locate(&target, around.world.dem.as_ref());
     let answer = match &result {
@@ -423,7 +426,87 @@ mod tests {
         assert!(!one(&path, (1.0, 1.0), &args(), &mut out).unwrap());
         let answer: Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(answer["status"], "no_pose");
-        assert!(answer["reason"].as_str().unwrap().contains("gimbal yaw"));
+        assert!(answer["reason"].as_str().unwrap().contains("PNG"));
+    }
+
+    #[test]
+    fn a_row_that_is_short_or_empty_names_what_it_cannot_do_without() {
+        let header = format!("{HEADER},k1,k2,p1,p2,k3");
+        let empty = ",".repeat(20);
+        let rows = [format!("a,{GOOD},,,,,"), "a,23.0,113.0".to_owned(), empty, format!("a,{GOOD},0.1,,,,")];
+        let rows = with(&args(), &format!("{header}\n{}\n", rows.join("\n"))).unwrap();
+        let status = |i: usize| rows[i].last().unwrap().as_str();
+        assert_eq!(status(0), "ok", "a lens model is not told of every row");
+        assert!(status(1).contains("column 4 (cam_hae_m) is missing: 3 fields, the header has 21"), "{}", status(1));
+        assert_eq!(status(2), "bad_input: column 2 (cam_lat) is empty");
+        assert!(status(3).contains("(k2) is empty"), "{}", status(3));
+    }
+
+    #[test]
+    fn a_column_that_is_there_twice_is_an_error() {
+        let error = with(&args(), &format!("{HEADER},pitch_deg\n")).unwrap_err();
+        assert!(error.contains("column pitch_deg twice"), "{error}");
+    }
+
+    #[test]
+    fn zero_zero_is_no_fix_in_a_table_either() {
+        let rows = table(&["a,0,0.0,120,0,-90,0,400,300,200,200,200,150,20,200,150"]);
+        assert_eq!(rows[1][22], "bad_input: column 2 (cam_lat) and column 3 (cam_lon) are 0, 0, no fix");
+    }
+
+    #[test]
+    fn a_lens_unlike_others_has_an_ellipse_that_holds_the_usual_one_or_is_refused() {
+        let row = |lens: &str| format!("a,23.0,113.0,120,0,-90,0,400,300,{lens},20,300,150");
+        let rows = table(&[
+            &row("200,200,320,150"),
+            &row("200,240,200,150"),
+            &row("200,205,210,140"),
+            &row("200,200,520,150"),
+            &row("200,900,200,150"),
+        ]);
+        let number = |i: usize, column: usize| rows[i][column].parse::<f64>().unwrap();
+        assert_eq!(
+            (&rows[1][22][..], &rows[2][22][..], &rows[3][22][..]),
+            ("ok;lens_unlikely", "ok;lens_unlikely", "ok")
+        );
+        // By a centre in the middle the place is 60 m further to the right.
+        assert!(number(1, 19) > 60.0 && number(3, 19) < 20.0, "{rows:?}");
+        assert!(rows[4][22].contains("(cx): a centre at 520 is outside"), "{}", rows[4][22]);
+        assert!(rows[5][22].contains("(fy): 900 is 4.5 times off fx"), "{}", rows[5][22]);
+    }
+
+    #[test]
+    fn away_from_a_measured_point_the_ground_is_less_surely_as_high() {
+        let camera = Camera::from_fov(4000, 3000, 70.0);
+        let attitude = Attitude { yaw_deg: 0.0, pitch_deg: -90.0, roll_deg: 0.0 };
+        let at = LatLon { lat: 23.0, lon: 113.0 };
+        let pose = Pose { at, height_m: 100.0, attitude, sigma: TABLE_SIGMA };
+        let flat = shot::Shot::flat(camera, 0.0, pose, 0.0, HeightDatum::TakeOff);
+        // A tree of 30 m below the camera.
+        let measured = shot::Ranged { at, height_m: 30.0, else_m: 0.0 };
+        let ranged = shot::Shot { ground: shot::Below::Ranged(measured), ..flat.clone() };
+        let found = |shot: &shot::Shot, pixel| shot.locate(&Target::ground(pixel), None).unwrap();
+        let [centre, corner] = [[2000.0, 1500.0], [20.0, 20.0]].map(|pixel| found(&ranged, pixel));
+        assert!(centre.height_sigma_m < 3.0 && centre.height_m == 30.0, "{centre:?}");
+        assert!(corner.height_sigma_m * 1.96 > 30.0, "{corner:?}");
+        let apart_m = corner.place.at.distance_m(found(&flat, [20.0, 20.0]).place.at);
+        assert!(apart_m > 20.0 && corner.place.uncertainty.semi_major_m > apart_m, "{apart_m} {corner:?}");
+    }
+
+    #[test]
+    fn a_photo_of_two_focal_lengths_has_an_ellipse_that_holds_where_either_puts_the_place() {
+        let camera = Camera::from_fov(4000, 3000, 70.0);
+        let attitude = Attitude { yaw_deg: 0.0, pitch_deg: -60.0, roll_deg: 0.0 };
+        let pose = Pose { at: LatLon { lat: 23.0, lon: 113.0 }, height_m: 100.0, attitude, sigma: TABLE_SIGMA };
+        let one = shot::Shot::flat(camera, 0.02, pose, 0.0, HeightDatum::TakeOff);
+        let longer = Camera { fx: camera.fx * 1.5, fy: camera.fy * 1.5, ..camera };
+        let both = shot::Shot { may_be: vec![longer], ..one.clone() };
+        let other = shot::Shot { camera: longer, ..one.clone() };
+        let target = Target::ground([3900.0, 200.0]);
+        let found = |shot: &shot::Shot| shot.locate(&target, None).unwrap().place;
+        let apart_m = found(&one).at.distance_m(found(&other).at);
+        let (a, b) = (found(&one).uncertainty, found(&both).uncertainty);
+        assert!(apart_m > 2.0 * a.semi_major_m && b.semi_major_m > apart_m, "{apart_m} {a:?} {b:?}");
     }
 
     #[test]

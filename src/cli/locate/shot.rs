@@ -4,13 +4,22 @@ use crate::geo::dem::Dem;
 use crate::geo::heights::HeightDatum;
 use crate::geo::level::{self, Assumed, CameraHeights};
 use crate::geo::photo::Photo;
-use crate::geo::{Attitude, Camera, DEFAULT_MAX_RANGE_M, Found, Ground, LocalFrame, LocateError, Look, Pose, Target};
+use crate::geo::{
+    Attitude, Camera, DEFAULT_MAX_RANGE_M, Found, Ground, LatLon, LocalFrame, LocateError, Look, Pose, Target,
+};
 
 use super::world::World;
 
 /// One sigma of a measured range and of the ground beside the measured point, by how far beside.
 const LASER_SIGMA_M: f64 = 1.0;
 const LASER_SLOPE_SIGMA: f64 = 0.15;
+/// A roof or a wood ends more steeply than any ground: so fast the ground may fall from the measured point to what it would
+/// have been taken for without it.
+const LASER_STEEPEST: f64 = 2.0;
+/// A ground that is told and a measured one that differ by more contradict each other.
+const LASER_CONTRADICTS_M: f64 = 5.0;
+/// A difference that is as likely as not to be the error, as one sigma: the ellipse reaches to where the other puts the place.
+const HELD: f64 = 1.96;
 
 /// Ready to be located.
 #[derive(Debug, Clone)]
@@ -29,6 +38,10 @@ pub struct Shot {
     pub may_look: Vec<Attitude>,
     /// How high it may have been as well, by heights that contradict each other; likewise.
     pub may_stand_m: Vec<f64>,
+    /// Which camera it may be as well; likewise.
+    pub may_be: Vec<Camera>,
+    /// What had to be taken for granted beside `assumed`, in words.
+    pub notes: Vec<String>,
     /// Places further away are refused.
     pub max_range_m: f64,
 }
@@ -37,7 +50,26 @@ pub struct Shot {
 #[derive(Debug, Clone, Copy)]
 pub enum Below {
     Flat { height_m: f64, sigma_m: f64 },
+    Ranged(Ranged),
     Terrain,
+}
+
+/// As high as a point that a range finder measured, the less surely the further from it.
+#[derive(Debug, Clone, Copy)]
+pub struct Ranged {
+    pub at: LatLon,
+    pub height_m: f64,
+    /// What the ground would have been taken for without it.
+    pub else_m: f64,
+}
+
+impl Ranged {
+    /// One sigma of the ground's height at a place.
+    fn sigma_m(&self, at: LatLon) -> f64 {
+        let away_m = at.distance_m(self.at);
+        let falls_m = (self.else_m - self.height_m).abs().min(LASER_STEEPEST * away_m);
+        LASER_SIGMA_M.hypot(LASER_SLOPE_SIGMA * away_m).hypot(falls_m / HELD)
+    }
 }
 
 impl Shot {
@@ -55,6 +87,8 @@ impl Shot {
             doubts: Vec::new(),
             may_look: Vec::new(),
             may_stand_m: Vec::new(),
+            may_be: Vec::new(),
+            notes: Vec::new(),
             max_range_m: DEFAULT_MAX_RANGE_M,
         }
     }
@@ -82,6 +116,8 @@ impl Shot {
             doubts: Vec::new(),
             may_look: Vec::new(),
             may_stand_m: Vec::new(),
+            may_be: Vec::new(),
+            notes: Vec::new(),
             max_range_m: DEFAULT_MAX_RANGE_M,
         })
     }
@@ -90,31 +126,44 @@ impl Shot {
     pub fn of_photo(photo: &Photo, ground_m: Option<f64>, world: &World) -> Option<Self> {
         let shot = match &world.dem {
             Some(dem) => Self::on_terrain(photo.camera, photo.focal_sigma, photo.pose, &photo.heights, dem, world)?,
-            None => {
-                let mut shot = Self::flat(
-                    photo.camera,
-                    photo.focal_sigma,
-                    photo.pose,
-                    ground_m.unwrap_or(0.0),
-                    HeightDatum::TakeOff,
-                );
-                if let (None, Some(below)) = (ground_m, lasered(photo)) {
-                    shot.ground = below;
-                }
-                shot
-            }
+            None => Self::on_level(photo, ground_m),
         };
-        let doubts = photo.doubts.iter().map(|doubt| doubt.code()).collect();
-        Some(Self { edited: photo.edited, doubts, may_look: photo.may_look.clone(), ..shot })
+        let doubts = photo.doubts.iter().map(|doubt| doubt.code()).chain(shot.doubts).collect();
+        let (may_look, may_be) = (photo.may_look.clone(), photo.may_be.clone());
+        Some(Self { edited: photo.edited, doubts, may_look, may_be, ..shot })
+    }
+
+    /// A photo over flat ground as high as is told, as its laser measured, or as take-off.
+    fn on_level(photo: &Photo, ground_m: Option<f64>) -> Self {
+        let flat_m = ground_m.unwrap_or(0.0);
+        let mut shot = Self::flat(photo.camera, photo.focal_sigma, photo.pose, flat_m, HeightDatum::TakeOff);
+        let Some((range_m, measured)) = ranged(photo, flat_m) else { return shot };
+        let measured_m = measured.height_m;
+        let said = format!(
+            "the laser measured {range_m:.1} m to what is in the picture's centre, which is {measured_m:.1} m above take-off (a tree or a roof, if one is there)"
+        );
+        if ground_m.is_none() {
+            shot.ground = Below::Ranged(measured);
+            shot.doubts.push("laser_ground");
+            shot.notes.push(format!(
+                "{said}: the ground is taken to be as high, less surely the further from there; --ground says it otherwise"
+            ));
+        } else if (measured_m - flat_m).abs() > LASER_CONTRADICTS_M {
+            shot.ground = Below::Flat { height_m: flat_m, sigma_m: (measured_m - flat_m).abs() / HELD };
+            shot.doubts.push("laser_contradicts");
+            shot.notes.push(format!("{said}, not {flat_m:.1} m as --ground says: the ellipse holds both"));
+        }
+        shot
     }
 
     pub fn locate(&self, target: &Target, dem: Option<&Dem>) -> Result<Found, LocateError> {
         let ground = match (self.ground, dem) {
             (Below::Terrain, Some(dem)) => Ground::Terrain { dem, sigma_m: 0.0 },
             (Below::Flat { height_m, sigma_m }, _) => Ground::Flat { height_m, sigma_m },
+            (Below::Ranged(Ranged { height_m, .. }), _) => Ground::Flat { height_m, sigma_m: LASER_SIGMA_M },
             (Below::Terrain, None) => return Err(LocateError::BadInput { what: "the terrain model" }),
         };
-        let look = Look {
+        let mut look = Look {
             camera: &self.camera,
             focal_sigma: self.focal_sigma,
             pose: &self.pose,
@@ -122,19 +171,39 @@ impl Shot {
             max_range_m: self.max_range_m,
         };
         let mut found = look.locate(target)?;
-        let looks = self.may_look.iter().map(|&attitude| Pose { attitude, ..self.pose });
-        let stands = self.may_stand_m.iter().map(|&height_m| Pose { height_m, ..self.pose });
-        for pose in looks.chain(stands) {
-            let other = Look { pose: &pose, ..look }.locate(target);
+        if let Below::Ranged(measured) = self.ground {
+            // Now that is known how far from the measured point.
+            let sigma_m = measured.sigma_m(found.place.at);
+            look.ground = Ground::Flat { height_m: measured.height_m, sigma_m };
+            found = look.locate(target)?;
+        }
+        let looks = self.may_look.iter().map(|&attitude| (self.camera, Pose { attitude, ..self.pose }));
+        let stands = self.may_stand_m.iter().map(|&height_m| (self.camera, Pose { height_m, ..self.pose }));
+        let lenses = self.may_be.iter().map(|&camera| (camera, self.pose));
+        for (camera, pose) in looks.chain(stands).chain(lenses) {
+            let other = Look { camera: &camera, pose: &pose, ..look }.locate(target);
             let other = other.map_err(|reason| LocateError::Contradicted { reason: Box::new(reason) })?;
             let way = LocalFrame::new(found.place.at).to_enu(other.place.at);
             found.place.uncertainty = found.place.uncertainty.holding(&other.place.uncertainty, way);
         }
-        if let Below::Flat { .. } = self.ground {
+        if let Below::Flat { .. } | Below::Ranged(_) = self.ground {
             // The camera's height is counted from the ground's, so the ground is no better known than that.
             found.height_sigma_m = found.height_sigma_m.hypot(self.pose.sigma.vertical_m);
         }
         Ok(found)
+    }
+
+    /// Height and one sigma of the flat ground at a target, for who takes the ground by itself; `None` over a terrain model.
+    pub fn ground_at(&self, target: &Target) -> Option<(f64, f64)> {
+        match self.ground {
+            Below::Terrain => None,
+            Below::Flat { height_m, sigma_m } => Some((height_m, sigma_m)),
+            Below::Ranged(measured) => {
+                // What has no place has no row in an adjustment either.
+                let at = self.locate(target, None).map_or(measured.at, |found| found.place.at);
+                Some((measured.height_m, measured.sigma_m(at)))
+            }
+        }
     }
 
     /// Metres per pixel across the line of sight at the picture's centre; infinite where it looks at no ground.
@@ -170,14 +239,11 @@ impl Shot {
     }
 }
 
-/// The ground's height where the laser pointed, taken for that of all that is near.
-fn lasered(photo: &Photo) -> Option<Below> {
-    let range = photo.laser_range_m?;
+/// The range that the laser measured and the point at its end.
+fn ranged(photo: &Photo, else_m: f64) -> Option<(f64, Ranged)> {
+    let range_m = photo.laser_range_m?;
     let centre = [f64::from(photo.camera.width_px) / 2.0, f64::from(photo.camera.height_px) / 2.0];
-    let ray = photo.pose.attitude.rotation() * photo.camera.ray(centre)?;
-    let across = f64::from(photo.camera.width_px) / photo.camera.fx / 2.0 * range;
-    Some(Below::Flat {
-        height_m: photo.pose.height_m + ray.z * range,
-        sigma_m: LASER_SIGMA_M.hypot(LASER_SLOPE_SIGMA * across / 2.0),
-    })
+    let way = photo.pose.attitude.rotation() * photo.camera.ray(centre)? * range_m;
+    let at = LocalFrame::new(photo.pose.at).to_latlon(way.x, way.y);
+    Some((range_m, Ranged { at, height_m: photo.pose.height_m + way.z, else_m }))
 }

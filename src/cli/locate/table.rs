@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, anyhow, bail, ensure};
 
 use super::csv::{join, quote, split};
-use super::shot::{Below, Shot};
+use super::shot::Shot;
 use super::world::{self, Surroundings, World};
 use super::{LocateArgs, sortie};
 use crate::geo::heights::HeightDatum;
@@ -20,6 +20,14 @@ use crate::geo::{
 pub const TABLE_SIGMA: PoseSigma = PoseSigma { horizontal_m: 1.5, vertical_m: 2.5, yaw_deg: 3.0, tilt_deg: 0.8 };
 /// Rows that are kept at once for an adjustment.
 const MAX_ROWS: usize = 200_000;
+/// Lines of a table that are named for a status, and notes of pictures that are written out.
+const NAMED_LINES: usize = 5;
+const MAX_NOTES: usize = 10;
+/// How far off the middle a lens's centre is believed, as a share of the side, and how much longer than wide a pixel.
+const CENTRE_OFF: f64 = 0.25;
+const PIXEL_SKEW: f64 = 1.1;
+/// A pixel so much longer than wide is none.
+const PIXEL_ABSURD: f64 = 2.0;
 
 /// A place as it is written.
 pub struct Answer {
@@ -84,10 +92,11 @@ fn rows(table: impl BufRead, args: &LocateArgs, mut around: Surroundings, mut ou
         around: &around,
         photos: HashMap::new(),
         contradicting: Contradicting::default(),
+        notes: Notes::default(),
     };
     let mut told = Told::default();
-    let mut write = |row: &[String], answer: Result<Answer, String>| -> anyhow::Result<()> {
-        told.note(&answer);
+    let mut write = |line: usize, row: &[String], answer: Result<Answer, String>| -> anyhow::Result<()> {
+        told.note(line, &answer);
         // A short row keeps the columns of the answer in their places.
         let mut row = row.to_vec();
         row.resize(header.len(), String::new());
@@ -111,8 +120,8 @@ fn rows(table: impl BufRead, args: &LocateArgs, mut around: Surroundings, mut ou
     let mut hints = Hints::default();
     let mut datums = BTreeSet::new();
     let mut assumed = BTreeSet::new();
-    let mut kept = Vec::new();
-    for line in lines {
+    let (mut kept, mut kept_lines) = (Vec::new(), Vec::new());
+    for (number, line) in (2..).zip(lines) {
         let line = line?;
         if line.trim().is_empty() {
             continue;
@@ -126,13 +135,15 @@ fn rows(table: impl BufRead, args: &LocateArgs, mut around: Surroundings, mut ou
         if args.adjust {
             ensure!(kept.len() < MAX_ROWS, "more than {MAX_ROWS} rows are too many to adjust together");
             kept.push((fields, row));
+            kept_lines.push(number);
         } else {
-            write(&fields, row.and_then(|row| alone(&row, world).map_err(|e| hints.refused(&row, &e, world))))?;
+            let answer = row.and_then(|row| alone(&row, world).map_err(|e| hints.refused(&row, &e, world)));
+            write(number, &fields, answer)?;
         }
     }
     if args.adjust {
-        for (fields, answer) in sortie::adjust(kept, world, args, &mut hints)? {
-            write(&fields, answer)?;
+        for (number, (fields, answer)) in kept_lines.into_iter().zip(sortie::adjust(kept, world, args, &mut hints)?) {
+            write(number, &fields, answer)?;
         }
     }
     out.flush()?;
@@ -141,6 +152,7 @@ fn rows(table: impl BufRead, args: &LocateArgs, mut around: Surroundings, mut ou
         eprintln!("{text}");
     }
     hints.say();
+    reader.notes.say();
     Ok(told.found > 0)
 }
 
@@ -199,26 +211,66 @@ impl Hints {
 #[derive(Default)]
 struct Told {
     found: usize,
-    refused: HashMap<String, usize>,
+    placed: BTreeMap<String, Seen>,
+    /// By their code.
+    refused: BTreeMap<String, Seen>,
+}
+
+/// The rows of one status.
+#[derive(Default)]
+struct Seen {
+    rows: usize,
+    lines: Vec<usize>,
+    /// What the first of them says beside its code.
+    text: String,
 }
 
 impl Told {
-    fn note(&mut self, answer: &Result<Answer, String>) {
-        match answer {
-            Ok(_) => self.found += 1,
-            Err(status) => *self.refused.entry(status.chars().take(60).collect()).or_default() += 1,
+    fn note(&mut self, line: usize, answer: &Result<Answer, String>) {
+        let seen = match answer {
+            Ok(answer) => {
+                self.found += 1;
+                self.placed.entry(answer.status.clone()).or_default()
+            }
+            Err(status) => {
+                let (code, text) = status.split_once(": ").unwrap_or((status, ""));
+                let seen = self.refused.entry(code.to_owned()).or_default();
+                if seen.rows == 0 {
+                    seen.text = text.to_owned();
+                }
+                seen
+            }
+        };
+        seen.rows += 1;
+        if seen.lines.len() < NAMED_LINES {
+            seen.lines.push(line);
         }
+    }
+
+    /// One line a status.
+    fn statuses(&self) -> impl Iterator<Item = String> {
+        self.placed.iter().chain(&self.refused).map(|(status, seen)| {
+            let lines: Vec<String> = seen.lines.iter().map(usize::to_string).collect();
+            let more = if seen.rows > seen.lines.len() { ", …" } else { "" };
+            let (rows, of) = if seen.rows == 1 { ("row", "line") } else { ("rows", "lines") };
+            let first = match (seen.text.as_str(), seen.rows) {
+                ("", _) => String::new(),
+                (text, 1) => format!(": {text}"),
+                (text, _) => format!(", the first: {text}"),
+            };
+            format!("status {status}: {} {rows} ({of} {}{more}){first}", seen.rows, lines.join(", "))
+        })
     }
 
     /// Where no row has a place: why most have none.
     fn nothing_found(&self) -> Option<String> {
-        let rows: usize = self.refused.values().sum();
+        let rows: usize = self.refused.values().map(|seen| seen.rows).sum();
         if self.found > 0 {
             return None;
         }
-        let most = self.refused.iter().max_by(|a, b| a.1.cmp(b.1).then(b.0.cmp(a.0)));
-        Some(most.map_or("the table has no row below its header".to_owned(), |(status, n)| {
-            format!("no place was found: all {rows} rows are refused, {n} of them as {status}")
+        let most = self.refused.iter().max_by(|a, b| a.1.rows.cmp(&b.1.rows).then(b.0.cmp(a.0)));
+        Some(most.map_or("the table has no row below its header".to_owned(), |(status, seen)| {
+            format!("no place was found: all {rows} rows are refused, {} of them as {status}", seen.rows)
         }))
     }
 
@@ -229,16 +281,20 @@ impl Told {
         if let Some(text) = self.nothing_found() {
             eprintln!("{text}");
         }
+        for text in self.statuses() {
+            eprintln!("{text}");
+        }
         for assumed in assumed {
             eprintln!("assumed: {}", assumed.text());
         }
-        let sky: usize = self.refused.iter().filter(|(k, _)| k.starts_with("above_horizon")).map(|(_, n)| n).sum();
+        let rows = |code: &str| self.refused.get(code).map_or(0, |seen| seen.rows);
+        let sky = rows("above_horizon");
         if sky > 0 && self.found < sky {
             eprintln!(
                 "most rows look above the horizon: is the pitch counted from nadir? Here −90 is straight down and 0 the horizon"
             );
         }
-        let far: usize = self.refused.iter().filter(|(k, _)| k.starts_with("too_far")).map(|(_, n)| n).sum();
+        let far = rows("too_far");
         if far > 0 && self.found < far {
             eprintln!("most places are too far: are heights in metres, and of camera and ground above the same datum?");
         }
@@ -252,6 +308,30 @@ struct Reader<'a> {
     around: &'a Surroundings,
     photos: HashMap<String, Result<Shot, String>>,
     contradicting: Contradicting,
+    notes: Notes,
+}
+
+/// What is to be known of pictures, which have no row of their own: how many of them, and the first.
+#[derive(Default)]
+struct Notes(BTreeMap<String, (usize, String)>);
+
+impl Notes {
+    fn add(&mut self, picture: &str, notes: impl Iterator<Item = String>) {
+        for note in notes {
+            self.0.entry(note).or_insert_with(|| (0, picture.to_owned())).0 += 1;
+        }
+    }
+
+    fn say(&self) {
+        for (note, (pictures, first)) in self.0.iter().take(MAX_NOTES) {
+            let of = if *pictures == 1 { first.clone() } else { format!("{pictures} pictures, first {first}") };
+            eprintln!("note on {of}: {note}");
+        }
+        let left = self.0.len().saturating_sub(MAX_NOTES);
+        if left > 0 {
+            eprintln!("and {left} notes more; aerie locate IMAGE --pixel X,Y tells those of one picture");
+        }
+    }
 }
 
 /// Rows whose heights contradict each other.
@@ -312,6 +392,10 @@ struct PoseColumns {
 
 impl Columns {
     fn new(header: &[String], args: &LocateArgs) -> anyhow::Result<Self> {
+        let mut names = BTreeSet::new();
+        if let Some(twice) = header.iter().map(|c| c.trim()).find(|c| !c.is_empty() && !names.insert(*c)) {
+            bail!("the table has the column {twice} twice, and nothing says which one counts: rename one of them");
+        }
         let find = |name: &str| header.iter().position(|c| c.trim() == name);
         let any = |names: &[&str]| names.iter().find_map(|name| find(name));
         if let ([one], Some(mark)) = (header, header.first().and_then(|h| h.chars().find(|c| matches!(c, ';' | '\t'))))
@@ -396,6 +480,12 @@ impl Reader<'_> {
         let name = |column: usize| format!("column {} ({})", column + 1, self.header[column].trim());
         let number = |column: usize| {
             let text = fields.get(column).map_or("", |v| v.trim());
+            if column >= told {
+                return Err(format!("bad_input: {} is missing: {told} fields, the header has {wanted}", name(column)));
+            }
+            if text.is_empty() {
+                return Err(format!("bad_input: {} is empty", name(column)));
+            }
             match text.parse::<f64>() {
                 Ok(number) if number.is_finite() => Ok(number),
                 Ok(number) if number.is_infinite() && text.contains(|c: char| c.is_ascii_digit()) => {
@@ -416,12 +506,15 @@ impl Reader<'_> {
                         return Err("no_picture: the name is empty or leaves the folder".to_owned());
                     }
                     let bytes = std::fs::read(folder.join(&name)).map_err(|e| format!("no_picture: {e}"))?;
-                    self.around.shot(&bytes).map(|(_, shot)| shot).map_err(|e| format!("no_pose: {e}"))
+                    let (photo, shot) = self.around.shot(&bytes).map_err(|e| format!("no_pose: {e}"))?;
+                    self.notes.add(&name, photo.notes.into_iter().chain(shot.notes.iter().cloned()));
+                    Ok(shot)
                 });
                 (shot.clone()?, None)
             }
             Source::Rows(c) => {
                 let (camera, mut pose, heights) = c.read(fields, &number, &name)?;
+                let usual = c.usual_lens(&camera, &name)?;
                 let more_m = level::contradiction_m(&heights, pose.at, &self.around.world.geoids);
                 if let Some(m) = more_m {
                     self.contradicting.note(m.abs());
@@ -450,6 +543,7 @@ impl Reader<'_> {
                     flat.may_stand_m.extend(more_m.map(|m| height_m - m));
                     flat
                 });
+                let flat = flat.map(|flat| Shot { may_be: usual.into_iter().collect(), ..flat });
                 let (mut shot, flat) = match (&self.around.world.dem, flat) {
                     (Some(dem), flat) => {
                         let on = |heights: &CameraHeights| {
@@ -472,6 +566,10 @@ impl Reader<'_> {
                 };
                 if more_m.is_some() {
                     shot.doubts.push("heights_contradict");
+                }
+                if usual.is_some() {
+                    shot.doubts.push("lens_unlikely");
+                    shot.may_be = usual.into_iter().collect();
                 }
                 (shot, flat)
             }
@@ -499,27 +597,32 @@ impl PoseColumns {
         number: &impl Fn(usize) -> Result<f64, String>,
         name: &impl Fn(usize) -> String,
     ) -> Result<(Camera, Pose, CameraHeights), String> {
-        let [width, height, fx, fy, cx, cy] = self.camera.map(number);
+        // In the order of what a row cannot do without, so that a short one names that and no lens model.
+        let at = LatLon { lat: number(self.lat)?, lon: number(self.lon)? };
+        at.validate().map_err(|e| format!("bad_input: {e}"))?;
+        if at.lat == 0.0 && at.lon == 0.0 {
+            return Err(format!("bad_input: {} and {} are 0, 0, no fix", name(self.lat), name(self.lon)));
+        }
+        let heights = self.heights.iter().map(|&(column, datum)| Ok((number(column)?, datum)));
+        let heights: Vec<(f64, HeightDatum)> = heights.collect::<Result<_, String>>()?;
         let [yaw, pitch, roll] = self.attitude.map(number);
-        let distortion = match self.distortion {
-            Some(columns) => {
-                let [k1, k2, p1, p2, k3] = columns.map(number);
-                Some(Distortion::Brown([k1?, k2?, p1?, p2?, k3?]))
-            }
-            None => None,
-        };
-        let camera = Camera {
+        let attitude = Attitude { yaw_deg: yaw?, pitch_deg: pitch?, roll_deg: roll? };
+        let [width, height, fx, fy, cx, cy] = self.camera.map(number);
+        let mut camera = Camera {
             width_px: width? as u32,
             height_px: height? as u32,
             fx: fx?,
             fy: fy?,
             cx: cx?,
             cy: cy?,
-            distortion,
+            distortion: None,
         };
-        let at = LatLon { lat: number(self.lat)?, lon: number(self.lon)? };
-        at.validate().map_err(|e| format!("bad_input: {e}"))?;
-        let attitude = Attitude { yaw_deg: yaw?, pitch_deg: pitch?, roll_deg: roll? };
+        let told = |column: usize| fields.get(column).is_some_and(|v| !v.trim().is_empty());
+        // A row may be without a lens model, but not with half of one.
+        if let Some(columns) = self.distortion.filter(|columns| columns.iter().any(|&column| told(column))) {
+            let [k1, k2, p1, p2, k3] = columns.map(number);
+            camera.distortion = Some(Distortion::Brown([k1?, k2?, p1?, p2?, k3?]));
+        }
         let Attitude { yaw_deg, pitch_deg, roll_deg } = attitude;
         if let Some((what, v)) = Attitude::impossible(Some(yaw_deg), Some(pitch_deg), Some(roll_deg)) {
             let column = self.attitude[match what {
@@ -531,9 +634,9 @@ impl PoseColumns {
         }
         // Told and not empty, or what is assumed of all tables.
         let sigma = |of: usize, assumed: f64| match self.sigma[of] {
-            Some(column) if fields.get(column).is_some_and(|v| !v.trim().is_empty()) => {
-                let told = number(column)?;
-                if told >= 0.0 { Ok(told) } else { Err(format!("bad_input: {}: {told} is no error", name(column))) }
+            Some(column) if told(column) => {
+                let sigma = number(column)?;
+                if sigma >= 0.0 { Ok(sigma) } else { Err(format!("bad_input: {}: {sigma} is no error", name(column))) }
             }
             _ => Ok(assumed),
         };
@@ -543,14 +646,36 @@ impl PoseColumns {
             yaw_deg: sigma(2, TABLE_SIGMA.yaw_deg)?,
             tilt_deg: sigma(3, TABLE_SIGMA.tilt_deg)?,
         };
-        let absolute: Vec<Stated> = self
-            .heights
-            .iter()
-            .map(|&(column, datum)| number(column).map(|m| Stated { m, datum, sigma_m: sigma.vertical_m }))
-            .collect::<Result<_, _>>()?;
+        let absolute: Vec<Stated> =
+            heights.into_iter().map(|(m, datum)| Stated { m, datum, sigma_m: sigma.vertical_m }).collect();
         let height_m = absolute.first().map_or(f64::NAN, |s| s.m);
         let pose = Pose { at, height_m, attitude, sigma };
         Ok((camera, pose, CameraHeights { absolute, above_take_off_m: None }))
+    }
+
+    /// What a lens as others are would be, beside one whose centre is far from the picture's or whose pixels are no squares:
+    /// columns that changed places, or a lens of another picture. What cannot be at all is refused.
+    fn usual_lens(&self, camera: &Camera, name: &impl Fn(usize) -> String) -> Result<Option<Camera>, String> {
+        let &Camera { fx, fy, cx, cy, .. } = camera;
+        let [_, _, _, fy_column, cx_column, cy_column] = self.camera;
+        let sides = [f64::from(camera.width_px), f64::from(camera.height_px)];
+        for (column, centre, side) in [(cx_column, cx, sides[0]), (cy_column, cy, sides[1])] {
+            if side > 0.0 && !(0.0..=side).contains(&centre) {
+                return Err(format!("bad_input: {}: a centre at {centre} is outside of the picture", name(column)));
+            }
+        }
+        let skew = fx.max(fy) / fx.min(fy);
+        if fx > 0.0 && fy > 0.0 && skew > PIXEL_ABSURD {
+            return Err(format!(
+                "bad_input: {}: {fy} is {skew:.1} times off fx ({fx}); both are in pixels",
+                name(fy_column)
+            ));
+        }
+        let [middle_x, middle_y] = sides.map(|side| side / 2.0);
+        let off = ((cx - middle_x) / sides[0]).abs().max(((cy - middle_y) / sides[1]).abs()) > CENTRE_OFF;
+        let f = (fx * fy).sqrt();
+        let centred = if off { Camera { cx: middle_x, cy: middle_y, ..*camera } } else { *camera };
+        Ok((off || skew > PIXEL_SKEW).then_some(Camera { fx: f, fy: f, ..centred }))
     }
 }
 
@@ -572,9 +697,9 @@ impl Row {
 
     /// The ground as the adjustment takes it.
     pub fn stands(&self) -> crate::geo::adjust::Stands {
-        match self.shot.ground {
-            Below::Terrain => crate::geo::adjust::Stands::OnTerrain,
-            Below::Flat { height_m, sigma_m } => crate::geo::adjust::Stands::At {
+        match self.shot.ground_at(&self.target) {
+            None => crate::geo::adjust::Stands::OnTerrain,
+            Some((height_m, sigma_m)) => crate::geo::adjust::Stands::At {
                 height_m: height_m + self.target.height_m,
                 sigma_m: sigma_m.max(FLAT_SIGMA_M),
             },

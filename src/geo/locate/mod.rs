@@ -56,7 +56,7 @@ pub enum LocateError {
     )]
     OutsideTerrain { south: f64, north: f64, west: f64, east: f64 },
     #[error(
-        "what is told of the camera contradicts itself (its attitude, its height), and by some of it the pixel has no place: {reason}"
+        "what is told of the camera contradicts itself (its attitude, its height, its lens), and by some of it the pixel has no place: {reason}"
     )]
     Contradicted { reason: Box<LocateError> },
     #[error("the pixel looks into a gap of the terrain model; fill it (gdal_fillnodata) or take another model")]

@@ -29,6 +29,8 @@ pub enum Doubt {
     UpsideDown,
     VehicleOverturned,
     HeightsContradict,
+    /// By the sensor and by the 35 mm equivalent.
+    FocalContradict,
     /// The picture's file ends before the picture.
     Truncated,
     XmpTruncated,
@@ -45,6 +47,7 @@ impl Doubt {
             Self::UpsideDown => "upside_down",
             Self::VehicleOverturned => "vehicle_overturned",
             Self::HeightsContradict => "heights_contradict",
+            Self::FocalContradict => "focal_contradict",
             Self::Truncated => "truncated",
             Self::XmpTruncated => "xmp_truncated",
         }
@@ -58,13 +61,16 @@ impl Doubt {
                 "the gimbal's yaw is far from the vehicle's (FlightYawDegree), and this gimbal cannot pan: the ellipse holds where both look"
             }
             Self::UpsideDown => {
-                "the gimbal's roll holds the camera upside down, which this gimbal cannot: the ellipse holds where it looks upright too"
+                "the gimbal's roll (GimbalRollDegree) holds the camera upside down, which this gimbal cannot: the ellipse holds where it looks upright too"
             }
             Self::VehicleOverturned => {
                 "the vehicle leans further than it can fly (FlightRollDegree, FlightPitchDegree): the pose is believed less"
             }
             Self::HeightsContradict => {
                 "by its absolute height and the one above take-off it took off where no land is: the absolute height is left out, the other believed less"
+            }
+            Self::FocalContradict => {
+                "the focal length and its 35 mm equivalent contradict each other: the ellipse holds where either puts the place"
             }
             Self::Truncated => "the file ends before its picture does: the lower part is missing; copy it again",
             Self::XmpTruncated => {
@@ -106,21 +112,31 @@ pub(super) fn of_attitude(photo: &mut Photo, xmp: &Properties) {
     if !fixed || number("GimbalYawDegree").is_none() || (60.0..120.0).contains(&stated.roll_deg.abs()) {
         return;
     }
-    let rotation = stated.rotation();
-    let (ahead, top) = (rotation * nalgebra::Vector3::z(), rotation * -nalgebra::Vector3::y());
+    let upright = Attitude { roll_deg: 0.0, ..stated };
+    let top = stated.rotation() * -nalgebra::Vector3::y();
+    // Straight down the picture's top tells the heading, at the horizon its middle; so gimbals that call a turn by half at
+    // nadir a roll are read aright.
+    let off_deg = |attitude: Attitude, vehicle: f64| {
+        let rotation = attitude.rotation();
+        let heading = rotation * nalgebra::Vector3::z() + rotation * -nalgebra::Vector3::y();
+        (heading.x.atan2(heading.y).to_degrees() - vehicle + 180.0).rem_euclid(360.0) - 180.0
+    };
     let mut doubt = |doubt, may_look| {
         photo.doubts.push(doubt);
         photo.may_look.push(may_look);
         photo.pose.sigma.yaw_deg = photo.pose.sigma.yaw_deg.max(HEADING_SIGMA_DEG);
     };
     if top.z < -0.2 {
-        doubt(Doubt::UpsideDown, Attitude { roll_deg: 0.0, ..stated });
+        doubt(Doubt::UpsideDown, upright);
     } else if let Some(vehicle) = number("FlightYawDegree") {
-        // Straight down the picture's top tells the heading, at the horizon its middle; so gimbals that call a turn by half
-        // at nadir a roll are read aright.
-        let heading = ahead + top;
-        let off = (heading.x.atan2(heading.y).to_degrees() - vehicle + 180.0).rem_euclid(360.0) - 180.0;
-        if off.abs() > PAN_DEG {
+        let off = off_deg(stated, vehicle);
+        // Straight down a roll by half a turn is one of the heading; it is to blame where all is well without it.
+        if off.abs() > PAN_DEG
+            && stated.roll_deg.to_radians().cos() < -0.5
+            && off_deg(upright, vehicle).abs() <= PAN_DEG
+        {
+            doubt(Doubt::UpsideDown, upright);
+        } else if off.abs() > PAN_DEG {
             doubt(Doubt::HeadingsContradict, Attitude { yaw_deg: stated.yaw_deg - off, ..stated });
         }
     }
@@ -156,6 +172,10 @@ mod tests {
         assert!(behind.pose.sigma.yaw_deg > 30.0 && behind.notes.iter().any(|n| n.contains("FlightYawDegree")));
         let over = read_with(&well().replace("\"+0.50", "\"+180.00")).unwrap();
         assert_eq!((over.doubts.as_slice(), over.may_look[0].roll_deg), ([Doubt::UpsideDown].as_slice(), 0.0));
+        // Straight down, too, where it turns the heading and not the picture's top.
+        let nadir = read_with(&well().replace("-60.00", "-90.00").replace("\"+0.50", "\"+180.00")).unwrap();
+        assert_eq!((nadir.doubts.as_slice(), nadir.may_look[0].roll_deg), ([Doubt::UpsideDown].as_slice(), 0.0));
+        assert!(nadir.notes.iter().any(|n| n.contains("GimbalRollDegree")), "{:?}", nadir.notes);
         let fallen = read_with(&well().replace("+9.00", "+80.00")).unwrap();
         assert!(fallen.doubts == [Doubt::VehicleOverturned] && fallen.pose.sigma.tilt_deg > SIGMA.tilt_deg);
     }

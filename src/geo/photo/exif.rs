@@ -111,6 +111,10 @@ fn told(exif: &Exif) -> Result<LatLon, String> {
     }
     let lat = degrees(exif, "GPSLatitude", [Tag::GPSLatitude, Tag::GPSLatitudeRef], ["N", "S"])?;
     let lon = degrees(exif, "GPSLongitude", [Tag::GPSLongitude, Tag::GPSLongitudeRef], ["E", "W"])?;
+    // What cameras write without a fix.
+    if lat == 0.0 && lon == 0.0 {
+        return Err("EXIF GPSLatitude and GPSLongitude are 0, 0, no fix".to_owned());
+    }
     Ok(LatLon { lat, lon })
 }
 

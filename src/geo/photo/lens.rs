@@ -36,13 +36,16 @@ fn known(model: &str) -> Option<Known> {
 const DIAGONAL_35MM: f64 = 43.266_615_305_567_87;
 /// Wider or narrower than any drone's lens: the numbers are nonsense.
 const FOV_DEG: std::ops::RangeInclusive<f64> = 2.0..=150.0;
-/// Two statements of the focal length that differ by more than this are worth a note.
+/// Two statements of the focal length that differ by more than this contradict each other: no rounding and no cropped format of
+/// a drone explains it.
 const DISAGREE: f64 = 0.15;
 
 /// A camera, and one sigma of its focal length as a share of it.
 pub(super) struct Lens {
     pub camera: Camera,
     pub focal_sigma: f64,
+    /// What it would be by the other statement of its focal length, where that contradicts the one taken.
+    pub may_be: Option<Camera>,
 }
 
 /// One sigma of a focal length from a calibration of this very lens, of this type of lens, from EXIF and the sensor's size,
@@ -65,11 +68,12 @@ pub(super) fn lens(
     let stated = dewarp(w, h, size.scale, xmp, notes)
         .or_else(|| skydio(w, h, size.scale, xmp))
         .or_else(|| pix4d(w, h, size.scale, exif, xmp))
-        .map(|camera| Lens { camera, focal_sigma: CALIBRATED });
+        .map(|camera| Lens { camera, focal_sigma: CALIBRATED, may_be: None });
     let lens = stated.or_else(|| {
-        let (f, focal_sigma, distortion) = focal_px(w, h, size.scale, exif, xmp, notes)?;
+        let Focal { px: f, sigma: focal_sigma, distortion, or_px } = focal_px(w, h, size.scale, exif, xmp, notes)?;
         let camera = Camera { width_px, height_px, fx: f, fy: f, cx: w / 2.0, cy: h / 2.0, distortion };
-        Some(Lens { camera, focal_sigma })
+        let may_be = or_px.map(|f| Camera { fx: f, fy: f, ..camera });
+        Some(Lens { camera, focal_sigma, may_be })
     })?;
     let fov = 2.0 * (w / 2.0 / lens.camera.fx).atan().to_degrees();
     (lens.camera.valid() && FOV_DEG.contains(&fov)).then_some(lens)
@@ -148,15 +152,16 @@ fn dewarp(w: f64, h: f64, scale: f64, xmp: &Properties, notes: &mut Vec<String>)
     Some(camera)
 }
 
-/// Focal length, its relative error, and the distortion of the type of lens where somebody measured it.
-fn focal_px(
-    w: f64,
-    h: f64,
-    scale: f64,
-    exif: &Fields,
-    xmp: &Properties,
-    notes: &mut Vec<String>,
-) -> Option<(f64, f64, Option<Distortion>)> {
+/// A focal length, its relative error, and the distortion of the type of lens where somebody measured it.
+struct Focal {
+    px: f64,
+    sigma: f64,
+    distortion: Option<Distortion>,
+    /// What the other statement says, where it contradicts.
+    or_px: Option<f64>,
+}
+
+fn focal_px(w: f64, h: f64, scale: f64, exif: &Fields, xmp: &Properties, notes: &mut Vec<String>) -> Option<Focal> {
     let zoom = exif.digital_zoom.filter(|z| *z > 1.0).unwrap_or(1.0);
     let calibrated = xmp.number(Words::Dji, "CalibratedFocalLength").filter(|f| *f > 0.0);
     let calibrated = calibrated.map(|f| f * scale * zoom);
@@ -173,11 +178,15 @@ fn focal_px(
         let native_h = h.max(if w / h > 1.6 { w * 0.75 } else { 0.0 });
         f35 / DIAGONAL_35MM * w.hypot(native_h) * zoom
     });
+    let mut or_px = None;
     if let (Some(a), Some(b)) = (by_sensor, by_35mm)
-        && (a / b - 1.0).abs() > DISAGREE
+        // Some count the digital zoom in the equivalent already.
+        && [b, b / zoom].iter().all(|b| a.max(*b) / a.min(*b) > 1.0 + DISAGREE)
     {
+        // A calibration of this lens says which is right.
+        or_px = Some(b).filter(|_| calibrated.is_none());
         notes.push(format!(
-            "focal length: {a:.0} px by the sensor, {b:.0} px by the 35 mm equivalent; is the picture cropped?"
+            "focal length: {a:.0} px by the sensor (FocalLength), {b:.0} px by the 35 mm equivalent (FocalLengthIn35mmFilm); is the picture cropped?"
         ));
     }
     // A zoomed picture shows the lens's middle only, where it is straight.
@@ -193,7 +202,7 @@ fn focal_px(
     };
     let lens = if distortion.is_some() { "distortion that of its type" } else { "lens distortion unknown" };
     notes.push(format!("focal length {whence}, {lens}"));
-    Some((f, sigma, distortion))
+    Some(Focal { px: f, sigma, distortion, or_px })
 }
 
 #[cfg(test)]

@@ -98,7 +98,10 @@ fn place(xmp: &Properties, words: Words, latitude: &str, longitudes: &[&str]) ->
         None => Err(format!("XMP {name} is absent")),
         Some(text) => xmp.number(words, name).ok_or_else(|| format!("XMP {name} is {text:.32?}, no number")),
     });
-    Some(lat.and_then(|lat| Ok(LatLon { lat, lon: lon? })))
+    Some(match (lat, lon) {
+        (Ok(0.0), Ok(0.0)) => Err(format!("XMP {latitude} and {longitude} are 0, 0, no fix")),
+        (lat, lon) => lat.and_then(|lat| Ok(LatLon { lat, lon: lon? })),
+    })
 }
 
 /// Tags of a pose whose value cannot be read, in words; positions are told apart.

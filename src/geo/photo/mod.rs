@@ -38,6 +38,8 @@ const CONTRADICTION_M: f64 = 20.0;
 const EDITED_FOCAL_SIGMA: f64 = 0.1;
 const EDITED_TILT_DEG: f64 = 3.0;
 const EDITED_YAW_DEG: f64 = 5.0;
+/// Two focal lengths of which one is more than so many times the other: one of them is none.
+const FOCAL_ABSURD: f64 = 2.0;
 
 /// What a photo says of itself.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +59,8 @@ pub struct Photo {
     pub doubts: Vec<Doubt>,
     /// How it may have looked as well, by tags that contradict its attitude.
     pub may_look: Vec<Attitude>,
+    /// Which camera it may have been as well, by focal lengths that contradict each other.
+    pub may_be: Vec<Camera>,
     /// The camera's name as in EXIF.
     pub model: Option<String>,
     /// As in EXIF, in the camera's own time, whose zone the file does not tell.
@@ -70,8 +74,12 @@ pub struct Photo {
 /// Why a photo has no pose.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PhotoError {
-    #[error("no picture that can be read (JPEG, PNG or TIFF): {0}")]
+    #[error("no picture that can be read (JPEG or TIFF): {0}")]
     NotAPicture(String),
+    #[error(
+        "a PNG's tags are not read, so no pose is known: no drone camera writes PNG; take the JPEG or TIFF as the drone wrote it"
+    )]
+    Png,
     #[error("the XMP metadata is refused: {0}")]
     Xmp(#[from] xmp::XmpError),
     #[error("{}", list(.0))]
@@ -83,6 +91,10 @@ pub enum PhotoError {
         apart_m / 1e3
     )]
     Apart { apart_m: f64 },
+    #[error(
+        "EXIF FocalLength ({focal_mm} mm) and FocalLengthIn35mmFilm ({equivalent_mm} mm) contradict each other: on the sensor of this camera they are {times:.1} times apart, and nothing says which is right; take the file as the drone wrote it"
+    )]
+    FocalLengths { focal_mm: f64, equivalent_mm: f64, times: f64 },
     #[error("a gimbal {what} of {degrees}° is no angle; take the file as the drone wrote it")]
     Angle { what: &'static str, degrees: f64 },
     #[error("EXIF orientation {0}: the picture was turned after its pose was written; take the original file")]
@@ -139,6 +151,9 @@ pub fn read(bytes: &[u8]) -> Result<Photo, PhotoError> {
 /// where the one above take-off is not told.
 pub fn read_for_terrain(bytes: &[u8]) -> Result<Photo, PhotoError> {
     let (width_px, height_px) = container::dimensions(bytes).map_err(PhotoError::NotAPicture)?;
+    if bytes.starts_with(b"\x89PNG") {
+        return Err(PhotoError::Png);
+    }
     let segments = container::metadata(bytes);
     let mut exif = exif::read(segments.exif);
     let xmp = match segments.xmp {
@@ -154,11 +169,10 @@ pub fn read_for_terrain(bytes: &[u8]) -> Result<Photo, PhotoError> {
     let mut doubts = doubts::of_file(segments.cut, xmp.cut);
     doubts.extend(doubts::drop_impossible_heights(&mut said));
 
-    let (mut unusable, mut no_fix) = (Vec::new(), Vec::new());
+    let mut unusable = Vec::new();
     let mut usable = |told: Option<Result<LatLon, String>>, tags: &str| {
         match told?.and_then(|at| at.validate().map(|()| at).map_err(|error| format!("{tags}: {error}"))) {
-            Ok(at) if is_a_fix(at) => return Some(at),
-            Ok(_) => no_fix.push(format!("{tags} are 0, 0, no fix")),
+            Ok(at) => return Some(at),
             Err(fault) => unusable.push(fault),
         }
         None
@@ -166,9 +180,6 @@ pub fn read_for_terrain(bytes: &[u8]) -> Result<Photo, PhotoError> {
     let from_xmp = usable(said.at.take(), "XMP latitude and longitude");
     let from_exif = usable(exif.position.take(), "EXIF GPSLatitude and GPSLongitude");
     let at = from_xmp.or(from_exif);
-    if at.is_some() {
-        unusable.append(&mut no_fix);
-    }
     if !unusable.is_empty() {
         let faults = unusable.join("; ");
         let taken = match (from_xmp, from_exif) {
@@ -214,6 +225,16 @@ pub fn read_for_terrain(bytes: &[u8]) -> Result<Photo, PhotoError> {
             sigma.horizontal_m = sigma.horizontal_m.max(apart);
         }
     }
+    let mut focal_sigma = lens.focal_sigma;
+    if let Some(other) = lens.may_be {
+        let times = (lens.camera.fx / other.fx).max(other.fx / lens.camera.fx);
+        if let (true, Some(focal_mm), Some(equivalent_mm)) = (times > FOCAL_ABSURD, exif.focal_mm, exif.focal_35mm) {
+            return Err(PhotoError::FocalLengths { focal_mm, equivalent_mm, times });
+        }
+        doubts.push(Doubt::FocalContradict);
+        // For an adjustment, which knows one focal length and its error.
+        focal_sigma = focal_sigma.max((times - 1.0) / 2.0);
+    }
     if let Some([full_w, full_h]) = size.was {
         let as_what = format!(
             "the picture has {width_px} × {height_px} pixels, its tags say {full_w:.0} × {full_h:.0}: taken for a copy of the whole"
@@ -230,13 +251,14 @@ pub fn read_for_terrain(bytes: &[u8]) -> Result<Photo, PhotoError> {
         xmp.number(xmp::Words::Dji, "LRFTargetDistance").filter(|range| ranged && (1.0..=3_000.0).contains(range));
     let mut photo = Photo {
         camera: lens.camera,
-        focal_sigma: lens.focal_sigma,
+        focal_sigma,
         pose: Pose { at, height_m: height.unwrap_or(f64::NAN), attitude, sigma },
         heights: CameraHeights { absolute: said.absolute, above_take_off_m: height },
         laser_range_m,
         edited: false,
         doubts,
         may_look: Vec::new(),
+        may_be: lens.may_be.into_iter().collect(),
         model: exif.model,
         taken: exif.taken,
         smaller: size.smaller(w),
@@ -293,11 +315,6 @@ impl Photo {
         self.focal_sigma = self.focal_sigma.max(EDITED_FOCAL_SIGMA);
         self.edited = true;
     }
-}
-
-/// Zero, zero is what cameras write without a fix.
-fn is_a_fix(at: LatLon) -> bool {
-    !(at.lat == 0.0 && at.lon == 0.0)
 }
 
 #[cfg(test)]

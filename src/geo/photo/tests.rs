@@ -138,7 +138,15 @@ fn a_stripped_photo_names_everything_that_is_missing_and_what_to_do() {
 #[test]
 fn zero_zero_is_no_fix_and_nan_is_no_number() {
     let zero = FULL.replace("+24.68027804", "0").replace("+120.95170160", "0.0");
-    assert_eq!(read_with(&zero).unwrap_err(), PhotoError::Missing(vec![Missing::Position]));
+    let refused = read_with(&zero).unwrap_err();
+    let told = "XMP GpsLatitude and GpsLongtitude are 0, 0";
+    assert!(matches!(&refused, PhotoError::Position(text) if text.contains(told)), "{refused}");
+    // And EXIF's by EXIF's names.
+    let bare = FULL.replace(r#"d:GpsLatitude="+24.68027804" d:GpsLongtitude="+120.95170160""#, "");
+    let nowhere = exif_at(*b"NE", [(0, 1); 6]);
+    let refused = read(&jpeg(400, 300, Some(&nowhere), Some(&packet(&bare)))).unwrap_err();
+    let told = "EXIF GPSLatitude and GPSLongitude are 0, 0";
+    assert!(matches!(&refused, PhotoError::Position(text) if text.contains(told)), "{refused}");
     let nan = FULL.replace("+92.90", "nan").replace("-60.00", "inf");
     assert_eq!(read_with(&nan).unwrap_err(), PhotoError::Missing(vec![Missing::GimbalYaw, Missing::GimbalPitch]));
     let swapped = FULL.replace("+24.68027804", "120.9").replace("+120.95170160", "24.6");
@@ -260,17 +268,15 @@ fn a_position_that_cannot_be_is_named_by_its_tag_and_the_other_one_taken_or_none
         (FULL.replace(lon, r#"d:GpsLongtitude="190""#), "longitude 190"),
         (
             FULL.replace(lat, r#"d:GpsLatitude="0""#).replace(lon, r#"d:GpsLongtitude="0""#),
-            "XMP latitude and longitude are 0, 0",
+            "XMP GpsLatitude and GpsLongtitude are 0, 0",
         ),
     ] {
         let photo = read(&jpeg(400, 300, Some(&exif_at(*b"NE", good)), Some(&packet(&tags)))).unwrap();
         assert!((photo.pose.at.lat - 24.680_278).abs() < 1e-5, "{told}: {photo:?}");
         assert_eq!(photo.doubts, [Doubt::PositionUnusable], "{told}");
         assert!(photo.notes.iter().any(|n| n.contains(told) && n.contains("EXIF's")), "{told}: {:?}", photo.notes);
-        if !told.contains("0, 0") {
-            let refused = read_with(&tags).unwrap_err().to_string();
-            assert!(refused.contains(told) && refused.contains("as the drone wrote it"), "{told}: {refused}");
-        }
+        let refused = read_with(&tags).unwrap_err().to_string();
+        assert!(refused.contains(told) && refused.contains("as the drone wrote it"), "{told}: {refused}");
         // Of an RTK fix, too: a place out of EXIF is no better than EXIF.
         let rtk = jpeg(400, 300, Some(&exif_at(*b"NE", good)), Some(&packet(&format!(r#"{tags} d:RtkFlag="50""#))));
         assert!(read(&rtk).unwrap().pose.sigma.horizontal_m >= SIGMA.horizontal_m, "{told}");
@@ -442,6 +448,34 @@ fn an_rtk_fix_is_believed_more_than_a_plain_one() {
     let plain = read_with(FULL).unwrap().pose.sigma.horizontal_m;
     let rtk = read_with(&format!(r#"{FULL} d:RtkFlag="50""#)).unwrap().pose.sigma.horizontal_m;
     assert!(rtk < plain / 5.0);
+}
+
+#[test]
+fn focal_lengths_that_contradict_each_other_are_doubted_and_absurd_ones_refused() {
+    let with = |tenths_mm: u32, more: &str| {
+        let exif = exif(&[(0x112, 1)], "FC220", &[(0x920a, (tenths_mm, 10)), (0xa405, (26, 1))]);
+        read(&jpeg(400, 300, Some(&exif), Some(&packet(&format!("{FULL} {more}")))))
+    };
+    // 26 mm are 300 px here, 4.7 mm 297 px. What a rounding does is no contradiction.
+    let well = with(50, "").unwrap();
+    assert!(!well.doubts.contains(&Doubt::FocalContradict) && well.may_be.is_empty(), "{well:?}");
+    let longer = with(63, "").unwrap();
+    assert!(longer.doubts.contains(&Doubt::FocalContradict), "{longer:?}");
+    assert!((longer.camera.fx - 398.3).abs() < 0.1 && (longer.may_be[0].fx - 300.5).abs() < 0.1, "{longer:?}");
+    assert!(longer.focal_sigma > 0.15);
+    let refused = with(470, "").unwrap_err();
+    assert!(matches!(refused, PhotoError::FocalLengths { times, .. } if (9.0..11.0).contains(&times)), "{refused}");
+    assert!(refused.to_string().contains("FocalLengthIn35mmFilm (26 mm)"), "{refused}");
+    // The maker's own calibration stands above both.
+    assert!(with(470, r#"d:CalibratedFocalLength="300""#).unwrap().may_be.is_empty());
+}
+
+#[test]
+fn of_a_png_it_is_said_that_its_tags_are_not_read() {
+    let mut png = std::io::Cursor::new(Vec::new());
+    image::RgbImage::new(400, 300).write_to(&mut png, image::ImageFormat::Png).unwrap();
+    let refused = read(png.get_ref()).unwrap_err();
+    assert!(refused == PhotoError::Png && refused.to_string().contains("not read"), "{refused}");
 }
 
 #[test]
