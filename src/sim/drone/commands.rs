@@ -172,6 +172,8 @@ impl Autopilot {
             return false;
         }
         self.mode = mode;
+        // A mode that needs a position has one, and flies by it.
+        self.estimator.blind_landing &= !mode.needs_position();
         self.returning = None;
         self.land_pause_s = 0.0;
         self.hold = self.body.estimated_position();

@@ -17,7 +17,7 @@ pub(super) struct Estimator {
     back_s: f64,
     failed: bool,
     /// Landing without position: regaining it changes nothing for this landing.
-    blind_landing: bool,
+    pub(super) blind_landing: bool,
 }
 
 /// The filter holds on for so long without satellites, then the check needs a second more. Seen on the real one: some

@@ -347,6 +347,21 @@ fn without_satellites_it_lands_where_the_wind_takes_it() {
 }
 
 #[test]
+fn told_to_return_once_satellites_are_back_it_leaves_its_blind_landing_and_comes_home() {
+    let mut flight = flight(&[]);
+    flight.wind = WindNow { speed_m_s: 5.0, from_deg: 180.0 };
+    flight.launch();
+    flight.drone.faults.gps_lost = true;
+    flight.pass(13.0);
+    flight.drone.faults.gps_lost = false;
+    flight.pass(6.0);
+    assert_eq!(flight.drone.mode, Mode::Land);
+    assert_eq!(flight.command(MavCmd::MAV_CMD_NAV_RETURN_TO_LAUNCH, [0.0; 2]), MavResult::MAV_RESULT_ACCEPTED);
+    flight.pass_until(120.0, |d| !d.armed);
+    assert!(!flight.drone.armed && flight.to_home_m() < 5.0, "{:?}", flight.drone.body.position);
+}
+
+#[test]
 fn wind_beyond_its_strength_carries_it_away_still_armed() {
     let mut flight = flight(&[]);
     flight.launch();
