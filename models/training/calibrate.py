@@ -48,7 +48,7 @@ def fit(scores: np.ndarray, hits: np.ndarray) -> tuple[float, float]:
     return float(at[0]), float(at[1])
 
 
-def fold(path: Path, lines: list[tuple[float, float]]) -> None:
+def fold(path: Path, lines: list[tuple[float, float]], out: Path) -> None:
     model = onnx.load(path)
     have = {i.name: i for i in model.graph.initializer}
     heads = [n for n in model.graph.node if n.op_type == "Conv" and have[n.input[1]].dims[:1] == [len(CLASSES)] and have[n.input[1]].dims[2:] == [1, 1]]
@@ -59,7 +59,7 @@ def fold(path: Path, lines: list[tuple[float, float]]) -> None:
         for name, value in ((node.input[1], lambda w: w * a[:, None, None, None]), (node.input[2], lambda v: v * a + b)):
             new = numpy_helper.from_array(value(numpy_helper.to_array(have[name])).astype(np.float32), name)
             have[name].CopyFrom(new)
-    onnx.save(model, path)
+    onnx.save(model, out)
 
 
 def boxes(model: Model, cache: Cache) -> list[tuple[np.ndarray, np.ndarray, int]]:
@@ -86,8 +86,10 @@ def main(argv=None) -> int:
     for c, (s, h, n) in enumerate(before):
         keep = (s >= LOWEST) & (s < 1)
         lines.append(fit(s[keep], h[keep]) if keep.any() else (1.0, 0.0))
-    fold(a.model, lines)
-    after = boxes(Model(a.model), cache)
+    # The model and its manifest change together, at the end: one that was interrupted leaves both as they were.
+    calibrated = a.model.with_suffix(".calibrated.onnx")
+    fold(a.model, lines, calibrated)
+    after = boxes(Model(calibrated), cache)
     manifest = a.model.parent / "manifest.toml"
     text = manifest.read_text() if manifest.exists() else ""
     print(f"{a.set}: {len(cache)} pictures")
@@ -100,6 +102,7 @@ def main(argv=None) -> int:
         sure = s >= threshold
         print(f"  {name:16} {n:5} boxes  a {lines[c][0]:.2f} b {lines[c][1]:+.2f}  ECE {reliability(*before[c][:2])[0]:.3f} -> {reliability(s, h)[0]:.3f}"
               f"  AP50 {ap50:.3f}  at {threshold:.2f}: precision {h[sure].mean() if sure.any() else 1:.3f} recall {h[sure].sum() / max(1, n):.3f}")
+    calibrated.replace(a.model)
     if manifest.exists():
         digest = hashlib.sha256(a.model.read_bytes()).hexdigest()
         manifest.write_text(re.sub(r'(?m)^sha256 = ".*"$', f'sha256 = "{digest}"', text))

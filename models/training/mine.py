@@ -55,6 +55,9 @@ def main(argv=None) -> int:
             if points:
                 found[k] = points
         path = args.cache / f"{name}-train.hard.{part}of{parts}.json"
+        for old in args.cache.glob(f"{name}-train.hard.*.json"):
+            if not old.name.endswith(f"of{parts}.json"):
+                old.unlink()  # of an earlier mining in other parts: its places would count twice
         path.write_text(json.dumps(found))
         print(f"{path.name}: {sum(len(p) for p in found.values())} wrong boxes in {len(found)} pictures", flush=True)
     return 0

@@ -196,6 +196,8 @@ def main() -> int:
         for split in ("train", "val", "calibration")[: 3 if name == "towns" else 2]:
             out = CacheWriter(args.cache, f"{name}-{split}")
             READERS[name](args.towns if name == "towns" else args.detect, split, out)
+            for old in args.cache.glob(f"{name}-{split}.hard.*.json"):
+                old.unlink()  # mined on what was there before
             if out.items:
                 print(f"{name}-{split}: {out.close()} pictures, {sum(len(i['boxes']) for i in out.items)} boxes, {out.at / 2**20:.0f} MiB", flush=True)
             else:

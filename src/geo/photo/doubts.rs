@@ -160,7 +160,7 @@ mod tests {
         let turned = well().replace("-60.00", "-90.00").replace("+92.90", "-87.10").replace("\"+0.50", "\"+180.00");
         assert_eq!(read_with(&turned).unwrap().doubts, []);
         // Other gimbals pan all round.
-        let inspire = super::super::tests::exif(&[(0x112, 1)], "FC6510", &[(0x920a, (473, 100)), (0xa405, (26, 1))]);
+        let inspire = super::super::tests::exif(&[(0x112, 1)], "FC6510", &[(0x920a, (88, 10)), (0xa405, (24, 1))]);
         assert_eq!(read(&jpeg(400, 300, Some(&inspire), Some(&packet(FULL)))).unwrap().doubts, []);
     }
 
