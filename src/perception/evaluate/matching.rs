@@ -1,6 +1,7 @@
 //! Which detection is which marked box, and the curve that follows.
 
 use super::Look;
+use crate::perception::detect::Detection;
 
 /// One picture and class: what was said, and whether it was right; and for each marked box the score that found it.
 pub struct Verdict {
@@ -28,7 +29,6 @@ pub fn judge(look: &Look, class: usize, need: f32) -> Verdict {
     found.sort_by(|a, b| b.score.total_cmp(&a.score));
     let demanded = look.marked.iter().filter(|m| m.class == Some(class) && !m.doubtful);
     let mut hit_by: Vec<([f32; 4], Option<f32>)> = demanded.map(|m| (m.bbox, None)).collect();
-    let forgiven: Vec<_> = look.marked.iter().filter(|m| m.class.is_none_or(|c| c == class) && m.doubtful).collect();
     let mut said = Vec::new();
     for detection in found {
         let best = hit_by
@@ -42,15 +42,18 @@ pub fn judge(look: &Look, class: usize, need: f32) -> Verdict {
                 free.1 = Some(detection.score);
                 said.push((detection.score, true));
             }
-            None => {
-                let half = area(&detection.bbox) / 2.0;
-                if !forgiven.iter().any(|m| intersection(&m.bbox, &detection.bbox) > half) {
-                    said.push((detection.score, false));
-                }
-            }
+            None if is_forgiven(look, detection) => {}
+            None => said.push((detection.score, false)),
         }
     }
     Verdict { said, hit_by }
+}
+
+/// Most of it lies on something marked as doubtful: it counts neither way.
+pub fn is_forgiven(look: &Look, detection: &Detection) -> bool {
+    let half = area(&detection.bbox) / 2.0;
+    let mut doubtful = look.marked.iter().filter(|m| m.doubtful && m.class.is_none_or(|c| c == detection.class));
+    doubtful.any(|m| intersection(&m.bbox, &detection.bbox) > half)
 }
 
 /// Precision and recall from the surest detection down.

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 pub use dataset::{Dataset, DatasetError};
 pub use matching::overlap;
-use matching::{Verdict, curve, judge};
+use matching::{Verdict, curve, is_forgiven, judge};
 
 use super::detect::Detection;
 
@@ -210,7 +210,9 @@ fn confusion(looks: &[Look], classes: &[Judged]) -> Confusion {
                     }
                 }
                 // Only what every picture marks can be said to be false.
-                None if classes[detection.class].scored => counts[nothing][detection.class] += 1,
+                None if classes[detection.class].scored && !is_forgiven(look, detection) => {
+                    counts[nothing][detection.class] += 1;
+                }
                 None => {}
             }
         }
@@ -287,6 +289,11 @@ mod tests {
         let twice =
             look(vec![found(0, 0.9, 0.0), found(0, 0.8, 0.0), found(0, 0.7, 100.0)], vec![marked(0, 0.0), doubtful]);
         assert_eq!(errors(&twice, &classes()), (1, 0, 1));
+        // A box within doubtful ground, too small for half of the union: neither in the errors nor in the table.
+        let part = Detection { bbox: [102.0, 0.0, 105.0, 10.0], ..found(0, 0.9, 0.0) };
+        let within = look(vec![part], vec![Marked { doubtful: true, ..marked(0, 100.0) }]);
+        assert_eq!(errors(&within, &classes()), (0, 0, 0));
+        assert_eq!(confusion(&[within], &classes()).counts[3], [0, 0, 0, 0]);
         let anything = Marked { class: None, ..doubtful };
         assert_eq!(errors(&look(vec![found(0, 0.9, 100.0)], vec![anything]), &classes()), (0, 0, 0));
     }
