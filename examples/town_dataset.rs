@@ -13,8 +13,14 @@ fn main() -> ExitCode {
         eprintln!("usage: town_dataset OUT FIRST_SEED TOWNS FRAMES [plain]");
         return ExitCode::from(2);
     };
-    let export =
-        if args.get(4).is_some_and(|a| a == "plain") { dataset::export_plain } else { dataset::export_dataset };
+    let export = match args.get(4).map(String::as_str) {
+        None => dataset::export_dataset,
+        Some("plain") => dataset::export_plain,
+        Some(other) => {
+            eprintln!("{other:?}: write \"plain\" for towns as the demo flies over them, or nothing");
+            return ExitCode::from(2);
+        }
+    };
     match export(&PathBuf::from(out), seed, towns as usize, frames as usize) {
         Ok(done) => {
             println!("{} pictures in {out}", done.pictures);

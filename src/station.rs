@@ -261,7 +261,7 @@ async fn fly(mut checked: Checked, cancel: CancellationToken) -> anyhow::Result<
             move || tidy_media(station.clone(), days, cancel.clone())
         });
     }
-    tracing::info!(station = id, console = config.console.listen, "station runs");
+    tracing::info!(station = id, "station runs");
 
     let told = station.clone();
     notify::keep(Notifier::from_env(), pulse_of(&station), move || words_of(&told), cancel.clone()).await;

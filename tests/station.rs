@@ -130,6 +130,13 @@ fn with_too_much_wind_a_patrol_is_refused_by_hand_and_by_schedule_and_everyone_h
     assert!(refused.iter().all(|s| s["reason"].as_str().unwrap().contains("wind")), "{refused:?}");
     let (_, status) = cli(&config, &["patrol", "status"]);
     assert!(status.contains("wind"), "{status}");
+    // Its window lasts: it waits in it, and says for what.
+    let waits = until("the scheduled one waits", 30, || {
+        get(&config, "patrols")?[0]["waits"]["why"].as_str().map(str::to_owned)
+    });
+    assert!(waits.contains("wind"), "{waits}");
+    let (_, listed) = cli(&config, &["patrol", "list"]);
+    assert!(listed.contains("waits until") && listed.contains("wind"), "{listed}");
     until("both refusals are heard upstream", 30, || {
         let reasons = heard(&config).into_iter().filter(|m| m["payload"]["data"]["state"] == "refused");
         let windy = reasons.filter(|m| m["payload"]["data"]["reason"].as_str().is_some_and(|r| r.contains("wind")));

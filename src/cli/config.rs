@@ -1,13 +1,14 @@
 //! `aerie config`: every fault of a configuration at once, its schema, an example.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::common::{plain, say, say_json};
-use crate::config::{self, Faults};
+use super::patrol::mission_of;
+use crate::config::{self, Checked, Faults};
 use crate::perception::{self, Manifest};
 
 #[derive(clap::Args)]
@@ -42,8 +43,9 @@ pub fn run(args: ConfigArgs) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Check { file, json } => match config::load(&file) {
             Ok(checked) => {
-                if let Some(fault) = model_fault(&checked.config) {
-                    return say_faults(&Faults::one(&file, "perception.model", fault), json);
+                let faults = grounding(&checked, &file);
+                if !faults.faults.is_empty() {
+                    return say_faults(&faults, json);
                 }
                 if json {
                     say_json(&json!({"file": file, "faults": []}))?;
@@ -66,7 +68,25 @@ pub fn run(args: ConfigArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A station flies without eyes rather than not at all, so that this is no fault of the configuration; but people want to know.
+/// What a station runs with all the same, the rest of it being well, so that it is no fault of the configuration; but
+/// people want to know.
+fn grounding(checked: &Checked, file: &Path) -> Faults {
+    let mut faults = Faults::new(file);
+    if let Some(fault) = model_fault(&checked.config) {
+        faults.add("perception.model", fault);
+    }
+    for (index, patrol) in checked.patrols.iter().enumerate() {
+        if let (_, Some(fault)) = mission_of(checked, patrol) {
+            let id = &patrol.config.id;
+            faults.add(
+                &format!("patrols[{index}]"),
+                format!("{id} would be refused: {fault} (`aerie patrol plan {id}`)"),
+            );
+        }
+    }
+    faults
+}
+
 fn model_fault(config: &config::Config) -> Option<String> {
     let dir = perception::model_dir(config.perception.model.as_deref());
     let read = Manifest::read(&dir).and_then(|manifest| manifest.model_bytes(&dir));

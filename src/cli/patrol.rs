@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::common::{StationArgs, list, moment, moment_in, number, plain, say, say_json, table, text};
-use crate::config;
+use crate::config::{self, Checked};
 use crate::geo::LatLon;
 use crate::patrol::config::{Ground, Patrol};
 use crate::patrol::plan;
@@ -336,17 +336,24 @@ fn show_plan(id: &str, config: &std::path::Path, json: bool) -> anyhow::Result<E
         .iter()
         .find(|p| p.config.id == id)
         .with_context(|| format!("{}: there is no patrol {id:?}; known are: {}", config.display(), known()))?;
-    let (dock, camera) = (checked.config.station.dock, &checked.config.camera);
-    let mut plan = Plan::of(patrol, dock, patrol.mission(dock, camera.horizontal_fov_deg, camera.aspect));
-    // Which autopilot it will be is not known here; the two differ by a few items.
-    let checked = checked.config.vehicle.check_mission(&plan.mission, dock, Autopilot::ArduPilot);
-    plan.refused = checked.err().map(|fault| fault.to_string());
+    let dock = checked.config.station.dock;
+    let (mission, refused) = mission_of(&checked, patrol);
+    let plan = Plan { refused, ..Plan::of(patrol, dock, mission) };
     if json {
         say_json(&plan.geojson(patrol))?
     } else {
         say(&plan.words(patrol))?
     }
     Ok(if plan.refused.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What a patrol sends to the drone, and why the station would not send it.
+pub(super) fn mission_of(checked: &Checked, patrol: &Patrol) -> (Mission, Option<String>) {
+    let (dock, camera) = (checked.config.station.dock, &checked.config.camera);
+    let mission = patrol.mission(dock, camera.horizontal_fov_deg, camera.aspect);
+    // Which autopilot it will be is not known here; the two differ by a few items.
+    let fault = checked.config.vehicle.check_mission(&mission, dock, Autopilot::ArduPilot).err();
+    (mission, fault.map(|fault| fault.to_string()))
 }
 
 /// How a patrol would be flown.

@@ -58,6 +58,7 @@ pub fn status(now: &Snapshot, problems: &[Problem]) -> Value {
         "sortie": now.sortie.as_ref().map(sortie),
         "uplink": {
             "connected": now.uplink.connected,
+            "since": now.uplink.since,
             "queued": now.outbox.queued,
             "delivered": now.uplink.delivered,
             "unheard": now.uplink.unheard,
@@ -90,7 +91,7 @@ fn updates(view: &update::View) -> Value {
             "refused": refused.map(|r| json!({"release": of(&r.release), "stage": r.stage, "reason": r.reason, "at": r.at})),
         })
     });
-    json!({"kinds": kinds.collect::<Vec<_>>(), "doing": view.doing, "trouble": view.last_error})
+    json!({"kinds": kinds.collect::<Vec<_>>(), "doing": view.doing, "trouble": view.last_error, "last_look": view.last_look, "warning": view.warning})
 }
 
 /// A station that flies nothing because of its configuration.
@@ -322,7 +323,7 @@ mod tests {
                 "/sortie",
                 "id patrol patrol_name trigger state reason planned_at started_at ended_at frames cases coverage progress route operator",
             ),
-            ("/uplink", "connected queued delivered"),
+            ("/uplink", "connected since queued delivered"),
             ("/perception", "running restarts frames behind model execution_provider"),
             ("/perception/model", "name version"),
         ];

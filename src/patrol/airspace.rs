@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::config::polygon_in;
-use crate::geo::LatLon;
+use crate::geo::{LatLon, LocalFrame};
 use crate::vehicle::MissionFault;
 use crate::vehicle::mission::{inside, keeps_to};
 
@@ -128,13 +128,14 @@ impl Approval {
         if use_.height_m > self.ceiling_m {
             return Err(format!("{:.0} m is above its ceiling of {:.0} m", use_.height_m, self.ceiling_m));
         }
+        let area = widened(&self.area, EDGE_M);
         let places = || use_.way.iter().chain([&use_.dock]);
-        let outside = places().filter(|at| !inside(**at, &self.area)).count();
+        let outside = places().filter(|at| !inside(**at, &area)).count();
         if outside > 0 {
             return Err(format!("{outside} of {} points of the route lie outside its area", places().count()));
         }
         // As for the geofence: whatever turns it round brings it home on a straight line from where it is.
-        keeps_to(&self.area, use_.dock, use_.way).map_err(|fault| match fault {
+        keeps_to(&area, use_.dock, use_.way).map_err(|fault| match fault {
             MissionFault::Crosses { from, to, .. } => format!("the way from {from} to {to} leaves its area"),
             MissionFault::NoWayHome { from, .. } => format!("the straight way home from {from} leaves its area"),
             other => other.to_string(),
@@ -170,6 +171,41 @@ impl Approval {
         let end = day.to_datetime(closes).to_zoned(zone.clone()).map_err(|error| error.to_string())?.timestamp();
         Ok(end.min(self.until))
     }
+}
+
+/// A route may lie on the edge of its approval: an approval drawn exactly as the patrol covers it. No satellite fix tells
+/// so little.
+const EDGE_M: f64 = 1.0;
+
+/// `ring`, its edges moved outwards by so much. Meant for little: a spike becomes no longer than four times of it.
+fn widened(ring: &[LatLon], by_m: f64) -> Vec<LatLon> {
+    let Some(&first) = ring.first() else { return Vec::new() };
+    let frame = LocalFrame::new(first);
+    let mut corners: Vec<[f64; 2]> = ring.iter().map(|at| frame.to_enu(*at)).collect();
+    corners.dedup();
+    if corners.len() > 1 && corners.first() == corners.last() {
+        corners.pop();
+    }
+    let count = corners.len();
+    let edge = |i: usize| {
+        let ([x1, y1], [x2, y2]) = (corners[i % count], corners[(i + 1) % count]);
+        ([x2 - x1, y2 - y1], x1 * y2 - x2 * y1)
+    };
+    // Twice the area; positive where the corners run anticlockwise, with the outside to the right of each edge.
+    let outside = (0..count).map(|i| edge(i).1).sum::<f64>().signum();
+    let normal = |i: usize| {
+        let [dx, dy] = edge(i).0;
+        let length = dx.hypot(dy).max(f64::MIN_POSITIVE);
+        [dy / length * outside, -dx / length * outside]
+    };
+    (0..count)
+        .map(|i| {
+            let ([ax, ay], [bx, by]) = (normal(i + count - 1), normal(i));
+            let reach = by_m / (1.0 + ax * bx + ay * by).max(0.25);
+            let [x, y] = corners[i];
+            frame.to_latlon(x + (ax + bx) * reach, y + (ay + by) * reach)
+        })
+        .collect()
 }
 
 /// From now for so long; saturates instead of failing.
@@ -225,6 +261,27 @@ mod tests {
             let refused = judged(&[approval()], from, minutes, height, at).unwrap_err();
             assert!(refused.contains(why) && refused.contains("粤空"), "{refused}");
         }
+    }
+
+    #[test]
+    fn an_approval_drawn_exactly_as_the_patrol_covers_it_and_one_drawn_two_metres_narrower_does_not() {
+        let frame = LocalFrame::new(LatLon { lat: 23.05, lon: 113.0 });
+        // Either way round, closed or not, with an edge that is no side of a box.
+        let corners = [(0.0, 0.0), (400.0, 0.0), (400.0, 150.0), (200.0, 250.0), (0.0, 150.0)];
+        let at = |(east, north): (f64, f64)| frame.to_latlon(east, north);
+        let drawn: Vec<LatLon> = corners.into_iter().map(at).collect();
+        let backwards: Vec<LatLon> = drawn.iter().rev().copied().chain([drawn[4]]).collect();
+        let way = super::super::plan::cover(&drawn, drawn[0], 40.0);
+        let from: Timestamp = "2026-06-01T12:00:00+08:00".parse().unwrap();
+        let judged = |area: Vec<LatLon>| {
+            let approval = Approval { area, daily: None, ..approval() };
+            let use_ = Use { dock: at((5.0, 5.0)), way: &way, height_m: 60.0, from, until: from };
+            approval.covers(&use_, &TimeZone::UTC)
+        };
+        assert_eq!(judged(drawn), Ok(()));
+        assert_eq!(judged(backwards), Ok(()));
+        let narrower = corners.map(|(east, north)| at((east.clamp(0.0, 398.0), north))).to_vec();
+        assert!(judged(narrower).unwrap_err().contains("lie outside its area"));
     }
 
     #[test]

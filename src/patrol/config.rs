@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::plan::{self, Swath};
 use super::schedule::Schedule;
 use crate::geo::LatLon;
+use crate::vehicle::mission::MOST_ITEMS;
 use crate::vehicle::{CameraPlan, Exclusion, Mission, Waypoint};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -209,8 +210,10 @@ pub fn points_of(json: &Value, kind: &str) -> Result<Vec<LatLon>, String> {
         return Err(format!("{fault}; coordinates are [longitude, latitude], are they swapped?"));
     }
     let least = if kind == "Polygon" { 4 } else { 2 };
-    if points.len() < least || points.len() > 5_000 {
-        return Err(format!("its {kind} has {} points, expected {least} to 5000", points.len()));
+    // An area may be drawn finely; a route becomes the mission's items, which autopilots keep few of.
+    let most = if kind == "Polygon" { 5_000 } else { MOST_ITEMS };
+    if points.len() < least || points.len() > most {
+        return Err(format!("its {kind} has {} points, expected {least} to {most}", points.len()));
     }
     Ok(points)
 }

@@ -189,6 +189,8 @@ pub async fn spawn(
     }
     let wanted: Vec<Wanted> = crew.store.beginning(Table::Requests, "").await?;
     let mut unfinished = crew.store.newest::<Sortie>(Table::Sorties, 20).await?;
+    // What was flown last is still the last sortie after a restart.
+    crew.current.send_replace(unfinished.first().cloned());
     unfinished.retain(|sortie| !sortie.state.is_terminal());
     let (turns_out, turns) = watch::channel(BTreeMap::new());
     let (alive, heard_alive) = watch::channel(Instant::now());

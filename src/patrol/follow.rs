@@ -336,6 +336,11 @@ impl<'a> Follow<'a> {
                 held
             }
             (Order::Resume, State::Paused) => {
+                // Who works at the dock must not find the drone on its way again; home it may always come.
+                if let Some(held) = latest(&self.crew.holds).words() {
+                    let _ = reply.send(Err(format!("{held}; lift that first, or call the drone home")));
+                    return Ok(());
+                }
                 self.crew.step(self.sortie, State::Airborne, &format!("resumed by {by}")).await?;
                 let gone_on = self.crew.vehicle.start_mission().await.map_err(|error| error.to_string());
                 if let Err(error) = &gone_on {

@@ -20,6 +20,7 @@ use super::crew::Crew;
 use super::dispatcher::{self, Calendar};
 use super::flight::{self, Reins};
 use super::follow::Follow;
+use super::gates::{Hold, Holds};
 use super::{Sortie, State, Trigger};
 use crate::cases::keeper::{CaseKeeper, Harvest};
 use crate::geo::{LatLon, LocalFrame};
@@ -429,6 +430,44 @@ async fn the_dock_does_not_close_while_the_drone_believes_itself_elsewhere() {
         assert_eq!(ended.state, State::Refused);
         assert_eq!((rig.closings() > 0, ended.reason.contains("stays open")), (closes, !closes), "{}", ended.reason);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_flight_does_not_go_on_while_somebody_works_at_the_dock_but_comes_home() {
+    let mut rig = rig(Says { mode: FlightMode::Hold, ..Says::flies(1) }).await;
+    let held = Hold { by: "wang".to_owned(), reason: "hatch".to_owned(), since: Timestamp::now() };
+    rig.crew.holds = watch::channel(Holds { maintenance: Some(held), hold: None }).1;
+    let (orders, inbox) = mpsc::channel(1);
+    let mut reins = Reins { cancel: CancellationToken::new(), orders: inbox };
+    let crew = rig.crew.clone();
+    let flight = tokio::spawn(async move {
+        let mut sortie = sortie("s", &[&TO_THE_AIR[..], &[State::Paused]].concat());
+        let outcome = Follow::new(&crew, &mut sortie, &way(), Duration::from_secs(900), true).run(&mut reins).await;
+        flight::wind_up(&crew, sortie, outcome).await
+    });
+    let tell = async |order| {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        orders.send(flight::Told { order, by: "li".to_owned(), reply }).await.unwrap();
+        timeout(LONG, answer).await.unwrap().unwrap()
+    };
+    let refused = tell(flight::Order::Resume).await.unwrap_err();
+    assert!(refused.contains("maintenance: held by wang") && refused.contains("hatch"), "{refused}");
+    assert!(!rig.was_told(MavCmd::MAV_CMD_DO_SET_MODE) && !rig.was_told(MavCmd::MAV_CMD_MISSION_START));
+    tell(flight::Order::Return).await.unwrap();
+    rig.until(|s| s.state == State::Returning).await;
+    flight.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_sortie_is_still_known_after_a_restart() {
+    let rig = rig(Says::stands()).await;
+    for (id, state) in [("1", State::Refused), ("2", State::Refused)] {
+        rig.crew.store.put(Table::Sorties, id, &sortie(id, &[State::Gating, state])).await.unwrap();
+    }
+    let calendar = Calendar { zone: TimeZone::UTC, holidays: Vec::new() };
+    let (crew, current) = (rig.crew.clone(), rig.crew.current_sortie());
+    let dispatcher = dispatcher::spawn(crew, current, Vec::new(), calendar, rig.crew.stopping.clone()).await.unwrap();
+    assert_eq!(latest(&dispatcher.current()).map(|s| s.id).as_deref(), Some("2"));
 }
 
 #[tokio::test(start_paused = true)]

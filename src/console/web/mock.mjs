@@ -238,7 +238,7 @@ function status() {
 
 const patrols = () =>
   options.scenario === "empty" ? [] : Object.entries(AREAS).map(([id, a]) => ({
-    id, name: a.name, area: { type: "Polygon", coordinates: [[...a.points, a.points[0]].map(([x, y]) => at(x, y))] }, schedule: a.schedule, next_at: a.schedule ? iso(Date.now() + 3 * 3600e3) : null,
+    id, name: a.name, area: { type: "Polygon", coordinates: [[...a.points, a.points[0]].map(([x, y]) => at(x, y))] }, schedule: a.schedule, next_at: a.schedule ? iso(Date.now() + 3 * 3600e3) : null, waits: null,
     last: sorties.find((s) => s.patrol === id && s !== current) ?? null,
   }));
 

@@ -46,12 +46,28 @@ pub struct Holds {
     pub maintenance: Option<Hold>,
 }
 
+impl Holds {
+    /// Which there are, in words.
+    pub fn words(&self) -> Option<String> {
+        let held = |lock, hold: &Option<Hold>| hold.as_ref().map(|h| format!("{lock}: {}", h.words()));
+        let words: Vec<String> =
+            [held("maintenance", &self.maintenance), held("hold", &self.hold)].into_iter().flatten().collect();
+        (!words.is_empty()).then(|| words.join("; "))
+    }
+}
+
 /// Who holds, since when and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hold {
     pub by: String,
     pub reason: String,
     pub since: jiff::Timestamp,
+}
+
+impl Hold {
+    fn words(&self) -> String {
+        format!("held by {} since {}: {}", self.by, self.since, self.reason)
+    }
 }
 
 /// What is known of the station at this moment.
@@ -246,9 +262,7 @@ fn station(facts: &Facts, limits: &Limits) -> Vec<Gate> {
     let fresh = Duration::from_secs_f64(limits.vehicle_fresh_s);
     let held = |gate, hold: &Option<Hold>, free: &str| match hold {
         None => Gate::new(gate, Some(true), free),
-        Some(hold) => {
-            Gate::new(gate, Some(false), format!("held by {} since {}: {}", hold.by, hold.since, hold.reason))
-        }
+        Some(hold) => Gate::new(gate, Some(false), hold.words()),
     };
     vec![
         aged("dock", "the dock", &facts.dock, fresh, |dock| match dock {

@@ -80,6 +80,22 @@ mod tests {
 
     use super::*;
     use crate::perception::detect::Detection;
+    use crate::perception::evaluate::Marked;
+
+    #[test]
+    fn what_is_found_on_a_doubtful_mark_is_shown_neither_right_nor_wrong() {
+        let picture = RgbImage::new(300, 200);
+        let bbox = [50.0, 50.0, 90.0, 90.0];
+        let found = vec![Detection { class: 0, score: 0.9, bbox }];
+        let classes = [Judged { name: "roof".into(), threshold: 0.5, scored: true }];
+        let red = |doubtful| {
+            let marked = vec![Marked { class: None, bbox, doubtful }];
+            let look = Look { picture: PathBuf::new(), gsd_m: 0.1, found: found.clone(), marked };
+            part(&picture, &look, &classes).unwrap().pixels().any(|p| p.0 == annotate::RED)
+        };
+        assert!(!red(true), "a doubtful mark was held against it");
+        assert!(red(false), "this test would not see a red box");
+    }
 
     #[test]
     fn a_part_shows_the_error_wherever_it_lies() {

@@ -75,6 +75,9 @@ export interface Updates {
   kinds: UpdateOf[];
   doing: string | null;
   trouble: string | null;
+  /** What the repository assigns to this station; what is amiss with its server. */
+  last_look: string | null;
+  warning: string | null;
 }
 
 export interface Status {
@@ -90,7 +93,7 @@ export interface Status {
   vehicle: Vehicle | null;
   weather: Weather | null;
   sortie: Sortie | null;
-  uplink: { connected: boolean; queued: number; delivered: number } | null;
+  uplink: { connected: boolean; queued: number; delivered: number; unheard: number } | null;
   perception: {
     running: boolean;
     restarts: number;
@@ -109,6 +112,8 @@ export interface Patrol {
   area: Geometry | null;
   schedule: string | null;
   next_at: string | null;
+  /** It is due and cannot start yet. */
+  waits: { until: string; why: string } | null;
   last: Sortie | null;
 }
 

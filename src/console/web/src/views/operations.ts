@@ -188,7 +188,8 @@ function patrolList() {
         const now = stationNow();
         text(name, p.name);
         const schedule = p.schedule ? `${t("schedule")} ${scheduleWords(p.schedule)}` : t("on_demand");
-        text(when, p.next_at ? `${schedule}\n${t("next")} ${moment(p.next_at, now)}` : schedule);
+        const next = p.waits ? t("waits", moment(p.waits.until, now), reasonWords(p.waits.why) ?? "") : p.next_at ? `${t("next")} ${moment(p.next_at, now)}` : "";
+        text(when, next ? `${schedule}\n${next}` : schedule);
         text(last, `${t("last")} ${p.last ? lastWords(p.last, now) : t("never")}`);
         attr(button, "aria-label", `${t("start")}: ${p.name}`);
         const stale = freshness().stale;
@@ -310,7 +311,7 @@ function vitals() {
     rain(w?.rain_mm_h == null ? "–" : `${num(w.rain_mm_h, 1)} mm/h`, w ? `${t("temperature", num(w.temperature_c))}${heard}` : t("unknown"), w?.rain_mm_h == null ? "unknown" : "plain");
     const d = status?.dock?.state ?? "unknown";
     dock(dockWord(d), "", d === "unknown" ? "unknown" : "plain");
-    uplink(u ? t(u.connected ? "up" : "down") : "–", u ? t("queue", u.queued, u.delivered) : "", u ? (u.connected ? "good" : "bad") : "unknown");
+    uplink(u ? t(u.connected ? "up" : "down") : "–", u ? [t("queue", u.queued, u.delivered), u.unheard > 0 && t("unheard", u.unheard)].filter(Boolean).join(" · ") : "", u ? (u.connected ? "good" : "bad") : "unknown");
     const again = p && p.restarts > 0 ? ` · ${t("restarts", p.restarts)}` : "";
     perception(p ? t(p.running ? "running" : "stopped") : "–", p ? `${t("perception_detail", p.frames, p.behind)}${again}` : "", p ? (p.running ? "good" : "bad") : "unknown");
     modelTile(p?.model?.name ?? "–", p?.model?.version ?? "", p?.model ? "plain" : "unknown");
@@ -340,8 +341,10 @@ function updates() {
   function update(): void {
     const known = model.status?.updates ?? null;
     rows.update(known?.kinds ?? []);
-    text(doing, [known?.doing, known?.trouble].filter(Boolean).join(" · "));
-    show(element, !!known && (known.kinds.length > 0 || !!known.trouble));
+    // What is being done or went wrong is newer than what the last look found.
+    const now = [known?.doing, known?.trouble].filter(Boolean);
+    text(doing, [...(now.length > 0 ? now : [known?.last_look]), known?.warning].filter(Boolean).join(" · "));
+    show(element, !!known && (known.kinds.length > 0 || !!known.trouble || !!known.warning));
   }
   return { element, update };
 }
