@@ -572,6 +572,13 @@ fn a_configuration_is_checked_and_its_patrols_planned_without_a_station() {
     let unknown = aerie(&["patrol", "plan", "south", "--config", file]);
     assert!(err(&unknown).contains("known are: north"), "{}", err(&unknown));
 
+    // What the station would not fly is said before it is due, and by name.
+    let near = config(free_port()).replace("model = \"no-such-model\"", "");
+    std::fs::write(file, near.replace("[vehicle]", "[vehicle]\nmax_distance_m = 50.0")).unwrap();
+    let refused = aerie(&["config", "check", file]);
+    assert_eq!(refused.status.code(), Some(1), "{}", out(&refused));
+    assert!(err(&refused).contains("patrols[0]") && err(&refused).contains("max_distance_m"), "{}", err(&refused));
+
     std::fs::write(
         file,
         config(free_port()).replace("lat = 23.05", "lat = 123.05").replace("north.geojson", "gone.geojson"),
