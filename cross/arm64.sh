@@ -7,7 +7,6 @@ cd "$(dirname "$0")/.."
 die() { printf 'arm64: %s\n' "$*" >&2; exit 1; }
 
 packages=(gcc-aarch64-linux-gnu g++-aarch64-linux-gnu mmdebstrap)
-[ "$1" = build ] || packages+=(qemu-user-static)
 missing=()
 for package in "${packages[@]}"; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
