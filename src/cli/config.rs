@@ -80,7 +80,7 @@ fn grounding(checked: &Checked, file: &Path) -> Faults {
             let id = &patrol.config.id;
             faults.add(
                 &format!("patrols[{index}]"),
-                format!("{id} would be refused: {fault} (`aerie patrol plan {id}`)"),
+                format!("{id} would be refused: {fault} (`aerie patrol plan {id} --config {}`)", file.display()),
             );
         }
     }
