@@ -11,6 +11,8 @@ use super::identity::{self, Identity};
 pub const DEFAULT_URL: &str = "http://127.0.0.1:8480";
 /// A start waits for the gates, and a command stays good for a minute.
 const LIMIT: Duration = Duration::from_secs(75);
+/// A look waits for nothing: what is silent for so long is no station, or a stuck one.
+const LOOK_LIMIT: Duration = Duration::from_secs(15);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +100,7 @@ impl Client {
     pub fn get(&self, path: &str) -> Result<Value, ClientError> {
         let url = format!("{}/api/v1/{path}", self.url);
         let request = self.named(self.agent.get(&url)).header("Accept", "application/json");
+        let request = request.config().timeout_global(Some(LOOK_LIMIT)).build();
         self.answer(&url, request.call())
     }
 

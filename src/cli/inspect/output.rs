@@ -60,8 +60,11 @@ impl Inspection {
     /// One line for people.
     pub fn summary(&self) -> String {
         let count = |status| self.images.iter().filter(|i| i.status == status).count();
+        let seen = self.images.iter().flat_map(|i| &i.detections);
+        let unplaced = seen.filter(|seen| seen.located.is_none()).count();
+        let more = if unplaced > 0 { format!(", {unplaced} more things seen and not placed,") } else { String::new() };
         format!(
-            "{} findings in {} photos ({} without pose, {} failed): {}",
+            "{} findings{more} in {} photos ({} without pose, {} failed): {}",
             self.findings().len(),
             self.images.len(),
             count(Status::NoPose),
