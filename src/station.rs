@@ -83,10 +83,21 @@ async fn grounded(path: &Path, faults: Faults, cancel: CancellationToken) -> any
 
 /// Where the page should be, from a file that may be wrong everywhere else.
 fn listen_of(path: &Path) -> Option<String> {
-    let value: toml::Value = toml::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
-    let listen = value.get("console")?.get("listen")?.as_str()?;
+    let listen = stated_listen(&std::fs::read_to_string(path).ok()?)?;
     let at: std::net::SocketAddr = listen.parse().ok()?;
-    at.ip().is_loopback().then(|| listen.to_owned())
+    at.ip().is_loopback().then_some(listen)
+}
+
+/// `console.listen`, also of a text that is no TOML elsewhere: on the default port the page might be in another's way.
+fn stated_listen(text: &str) -> Option<String> {
+    if let Ok(value) = toml::from_str::<toml::Value>(text) {
+        return Some(value.get("console")?.get("listen")?.as_str()?.to_owned());
+    }
+    let lines = text.lines().map(str::trim).skip_while(|line| *line != "[console]").skip(1);
+    let mut own = lines.take_while(|line| !line.starts_with('['));
+    let value: toml::Value =
+        own.find_map(|line| toml::from_str(line).ok().filter(|v: &toml::Value| v.get("listen").is_some()))?;
+    Some(value["listen"].as_str()?.to_owned())
 }
 
 async fn fly(mut checked: Checked, cancel: CancellationToken) -> anyhow::Result<bool> {
@@ -479,4 +490,20 @@ fn stop_on_signals(cancel: CancellationToken) -> std::io::Result<()> {
 /// The state directory that a configuration names, for commands that look into it without a running station.
 pub fn state_dir(config: &Path) -> Result<PathBuf, Faults> {
     config::load(config).map(|checked| checked.config.station.state_dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stated_listen;
+
+    #[test]
+    fn the_page_is_where_the_file_says_also_where_the_rest_of_it_is_no_toml() {
+        let console = "[console] \n# here\nlisten = \"127.0.0.1:9000\" # a page\n";
+        for (before, after) in [("", ""), ("[station\nid = 1\n", "[vehicle]\nurl = \n"), ("a b c\n", "")] {
+            let text = format!("{before}{console}{after}");
+            assert_eq!(stated_listen(&text).as_deref(), Some("127.0.0.1:9000"), "{text}");
+        }
+        assert_eq!(stated_listen("[console]\n[dock\nlisten = \"127.0.0.1:9001\"\n"), None, "another table's");
+        assert_eq!(stated_listen("[dock\n"), None);
+    }
 }

@@ -83,6 +83,7 @@ impl Site {
             if lines.by_ref().any(|line| line.unwrap().contains("Ctrl-C")) {
                 let site = Site { _sim: sim, dir };
                 site.shrink();
+                site.own_port();
                 return site;
             }
             assert!(Instant::now() < limit, "the autopilot at {url} is not ready to fly");
@@ -101,6 +102,15 @@ impl Site {
             .into();
         let area = json!({"type": "Polygon", "coordinates": [ring]});
         std::fs::write(self.dir.path().join("areas/town.geojson"), area.to_string()).unwrap();
+    }
+
+    /// Not the usual port, for which others on the machine may be waiting when the station is killed.
+    fn own_port(&self) {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let text = std::fs::read_to_string(self.config()).unwrap();
+        let usual = format!("listen = \"{}\"", self.address("console.listen"));
+        assert!(text.contains(&usual), "{text}");
+        std::fs::write(self.config(), text.replace(&usual, &format!("listen = \"{port}\""))).unwrap();
     }
 
     fn config(&self) -> PathBuf {
