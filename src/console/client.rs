@@ -52,6 +52,7 @@ pub struct Client {
     operator: String,
     /// Whose console it must be; another's does nothing and says so.
     station: Option<Identity>,
+    look_limit: Duration,
 }
 
 /// What a configuration says of its console.
@@ -76,7 +77,7 @@ impl Client {
             // A station is asked directly: a proxy of the surroundings has no business with its token.
             .proxy(None)
             .build();
-        Ok(Client { agent: config.into(), url, token, operator, station: None })
+        Ok(Client { agent: config.into(), url, token, operator, station: None, look_limit: LOOK_LIMIT })
     }
 
     /// Asks nothing of any other station: two on one machine may have come to want the same port.
@@ -100,7 +101,7 @@ impl Client {
     pub fn get(&self, path: &str) -> Result<Value, ClientError> {
         let url = format!("{}/api/v1/{path}", self.url);
         let request = self.named(self.agent.get(&url)).header("Accept", "application/json");
-        let request = request.config().timeout_global(Some(LOOK_LIMIT)).build();
+        let request = request.config().timeout_global(Some(self.look_limit)).build();
         self.answer(&url, request.call())
     }
 
@@ -223,6 +224,19 @@ mod tests {
         assert!(error.contains("station.toml") && error.contains("console.listen"), "{error}");
         let error = found("[console]\ntoken_file = \"gone\"").unwrap_err().to_string();
         assert!(error.contains("console.token_file") && error.contains("gone"), "{error}");
+    }
+
+    #[test]
+    fn a_look_at_a_silent_listener_is_given_up() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        let mut client = Client::new(&url, None, String::new()).unwrap();
+        assert!(client.look_limit < LIMIT);
+        client.look_limit = Duration::from_millis(50);
+        let error = client.get("status").unwrap_err();
+        let ClientError::Unreachable { source, .. } = &error else { panic!("{error:?}") };
+        assert!(matches!(**source, ureq::Error::Timeout(ureq::Timeout::Global)), "{source:?}");
+        assert!(error.to_string().contains(&url), "{error}");
     }
 
     #[test]

@@ -19,7 +19,8 @@ use crate::vehicle::mission::{inside, keeps_to};
 pub struct ApprovalConfig {
     /// What the authority calls it; stands in the record of every sortie flown under it.
     pub reference: String,
-    /// GeoJSON file with one Polygon, relative to the configuration.
+    /// GeoJSON file with one Polygon, relative to the configuration. A route may lie up to 1 m outside it, so that it can
+    /// be drawn just as the patrol.
     pub area: PathBuf,
     /// First moment, RFC 3339 with its offset: "2026-01-01T00:00:00+08:00".
     #[schemars(with = "String")]
@@ -177,7 +178,7 @@ impl Approval {
 /// so little.
 const EDGE_M: f64 = 1.0;
 
-/// `ring`, its edges moved outwards by so much. Meant for little: a spike becomes no longer than four times of it.
+/// `ring`, its edges moved outwards by so much. Meant for little: a spike becomes no longer than three times of it.
 fn widened(ring: &[LatLon], by_m: f64) -> Vec<LatLon> {
     let Some(&first) = ring.first() else { return Vec::new() };
     let frame = LocalFrame::new(first);

@@ -74,6 +74,15 @@ impl Broker {
         std::fs::metadata(self.dir.path()).unwrap().uid() == 0
     }
 
+    /// Stops the broker where it is, until all it had sent has been read. A connection of a killed process is reset, and what
+    /// its peer has not read by then is gone for the peer, also what the broker counted as sent before it acknowledged.
+    pub async fn freeze(&self) {
+        let child = self.child.as_ref().expect("a broker that runs");
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+        eventually("what the broker sent is read", || async { unread(self.port) == 0 }).await;
+    }
+
     /// SIGKILL: no farewell, no saving.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -91,6 +100,31 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Bytes that the broker at this port has sent and its peers have not read: of its own sockets what waits to go out, of
+/// theirs what has come in (proc_pid_net(5), `/proc/net/tcp`).
+fn unread(port: u16) -> u64 {
+    let text = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let sockets = text.lines().skip(1).filter_map(|line| {
+        let field: Vec<&str> = line.split_whitespace().take(5).collect();
+        let port_of = |at: &str| u16::from_str_radix(at.rsplit(':').next()?, 16).ok();
+        let (tx, rx) = field.get(4)?.split_once(':')?;
+        let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+        Some((port_of(field[1])?, port_of(field[2])?, field[3] == "0A", hex(tx)?, hex(rx)?))
+    });
+    let connected = sockets.filter(|(_, _, listens, ..)| !listens);
+    connected
+        .map(|(local, remote, _, tx, rx)| {
+            if local == port {
+                tx
+            } else if remote == port {
+                rx
+            } else {
+                0
+            }
+        })
+        .sum()
 }
 
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {

@@ -62,15 +62,21 @@ impl Inspection {
         let count = |status| self.images.iter().filter(|i| i.status == status).count();
         let seen = self.images.iter().flat_map(|i| &i.detections);
         let unplaced = seen.filter(|seen| seen.located.is_none()).count();
-        let more = if unplaced > 0 { format!(", {unplaced} more things seen and not placed,") } else { String::new() };
-        format!(
-            "{} findings{more} in {} photos ({} without pose, {} failed): {}",
-            self.findings().len(),
+        let used = format!(
+            "in {} photos ({} without pose, {} failed): {}",
             self.images.len(),
             count(Status::NoPose),
             count(Status::Failed),
             self.out.join(FINDINGS).display()
-        )
+        );
+        format!("{} {used}", tell_of(self.findings().len(), unplaced))
+    }
+}
+
+fn tell_of(findings: usize, unplaced: usize) -> String {
+    match unplaced {
+        0 => format!("{findings} findings"),
+        _ => format!("{findings} findings, {unplaced} more things seen and not placed,"),
     }
 }
 
@@ -117,6 +123,12 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_seen_and_not_placed_is_told_beside_the_findings() {
+        assert_eq!(tell_of(43, 0), "43 findings");
+        assert_eq!(tell_of(43, 22), "43 findings, 22 more things seen and not placed,");
+    }
 
     #[test]
     fn photos_of_the_same_name_get_evidence_of_different_names() {
