@@ -74,8 +74,12 @@ pub async fn run(config: &Path) -> anyhow::Result<bool> {
 /// A station with a bad configuration flies nothing and delivers nothing, but its page says what is wrong.
 async fn grounded(path: &Path, faults: Faults, cancel: CancellationToken) -> anyhow::Result<()> {
     eprintln!("{faults}");
-    tracing::error!(faults = faults.faults.len(), "the configuration has faults: nothing flies; the page names them");
     let listen = listen_of(path).unwrap_or_else(|| config::Console::default().listen);
+    tracing::error!(
+        faults = faults.faults.len(),
+        page = %format_args!("http://{listen}"),
+        "the configuration has faults: nothing flies; this process stays up for the page that names them, mend the file and start it again"
+    );
     let words = format!("nothing flies: {} fault(s) in {}", faults.faults.len(), path.display());
     tokio::spawn(notify::keep(Notifier::from_env(), Pulse::default(), move || words.clone(), cancel.clone()));
     console::serve_faults(&listen, faults, cancel).await

@@ -187,12 +187,12 @@ fn patrol_table(patrols: &Value) -> String {
     let rows: Vec<Vec<String>> = list(patrols)
         .iter()
         .map(|p| {
+            // The schedule is in the station's time, so its turns are too.
+            let zone = zone_of(p);
             let last = match &p["last"] {
                 Value::Null => "–".to_owned(),
-                last => format!("{} {}", moment(&last["ended_at"]), text(&last["state"])),
+                last => format!("{} {}", moment_in(&last["ended_at"], &zone), text(&last["state"])),
             };
-            // The schedule is in the station's time, so its next turn is too.
-            let zone = zone_of(p);
             let next = waits_words(p).unwrap_or_else(|| moment_in(&p["next_at"], &zone));
             vec![text(&p["id"]), text(&p["name"]), text(&p["schedule"]), next, last]
         })
@@ -466,6 +466,15 @@ mod tests {
     use crate::geo::LocalFrame;
 
     const DOCK: LatLon = LatLon { lat: 23.05, lon: 113.0 };
+
+    #[test]
+    fn a_patrols_last_and_next_turn_are_told_in_the_stations_time() {
+        let patrols = json!([{"id": "north", "name": "北片", "schedule": "09:00", "timezone": "Asia/Shanghai",
+            "next_at": "2026-11-24T01:00:00Z", "last": {"ended_at": "2026-11-23T01:20:00Z", "state": "done"}}]);
+        let table = patrol_table(&patrols);
+        let turns = "2026-11-24 09:00:00+08:00  2026-11-23 09:20:00+08:00 done";
+        assert!(table.contains(turns), "{table}");
+    }
 
     fn patrol() -> Patrol {
         let text = "id = \"n\"\nname = \"N\"\narea = \"a\"\nheight_m = 75.0\nspeed_m_s = 10.0";

@@ -154,7 +154,7 @@ pub fn from_config(path: &Path) -> Result<Named, ClientError> {
     })?;
     let value: toml::Value = toml::from_str(&text).map_err(|error| ClientError::Config {
         path: path.to_owned(),
-        why: format!("not TOML: {}", error.message()),
+        why: format!("not TOML, {}; name the station by --url instead, or mend the file", one_line(&error)),
     })?;
     let console = value.get("console");
     let text = |key: &str| console.and_then(|c| c.get(key)).and_then(toml::Value::as_str);
@@ -174,6 +174,13 @@ pub fn from_config(path: &Path) -> Result<Named, ClientError> {
     let state_dir = path.parent().unwrap_or(Path::new("")).join(state_dir);
     let station = of_station("id").map(|id| Identity::new(id, &state_dir));
     Ok(Named { url, token, station })
+}
+
+/// Where the fault is and what it is, without the picture of the line.
+fn one_line(error: &toml::de::Error) -> String {
+    let text = error.to_string();
+    let place = text.lines().next().unwrap_or_default();
+    format!("{}: {}", place.trim_start_matches("TOML parse error ").trim(), error.message())
 }
 
 pub fn read_token(key: &'static str, path: &Path) -> Result<String, ClientError> {
@@ -222,6 +229,8 @@ mod tests {
         assert_eq!(v6.url, "http://[::1]:9000");
         let error = found("[console]\nlisten = \"here\"").unwrap_err().to_string();
         assert!(error.contains("station.toml") && error.contains("console.listen"), "{error}");
+        let error = found("[station]\nid = \"s\n").unwrap_err().to_string();
+        assert!(error.contains("at line 2, column") && error.contains("--url"), "{error}");
         let error = found("[console]\ntoken_file = \"gone\"").unwrap_err().to_string();
         assert!(error.contains("console.token_file") && error.contains("gone"), "{error}");
     }
