@@ -1,5 +1,5 @@
-//! Peak memory and lag of perception on a live 4K source: `record FILE FOLDER` makes a 4K H.264 video of a folder of pictures
-//! (as `sortie_frames` writes), `watch FILE SECONDS` plays it at its own pace, over and over, as a live source.
+//! Peak memory and lag of perception on a live 4K source: `record FILE FOLDER` makes a 4K H.264 video of a folder of larger
+//! pictures, `watch FILE SECONDS` plays it at its own pace, over and over, as a live source.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,7 +16,7 @@ use aerie::perception::sources::live::Feed;
 use aerie::perception::sources::video::Video;
 use aerie::perception::sources::vigil::Limits;
 use aerie::perception::sources::{Address, Frame, Lens, Source, SourceError, Stamp};
-use opencv::core::Size;
+use opencv::core::{Point, Rect, Size};
 use opencv::imgcodecs;
 use opencv::prelude::*;
 use opencv::videoio::{self, VideoWriter};
@@ -37,17 +37,26 @@ fn main() -> ExitCode {
     }
 }
 
+/// Pictures of the video that are cut out of each picture.
+const STEPS: i32 = 10;
+
 fn record(file: &Path, folder: &Path) -> Result<(), String> {
     let mut pictures: Vec<PathBuf> =
         std::fs::read_dir(folder).map_err(|e| e.to_string())?.filter_map(|e| Some(e.ok()?.path())).collect();
-    pictures.retain(|p| p.extension().is_some_and(|e| e == "jpg"));
+    pictures.retain(|p| p.extension().is_some_and(|e| e.eq_ignore_ascii_case("jpg")));
     pictures.sort();
     let work = || -> opencv::Result<()> {
         let fourcc = VideoWriter::fourcc('H', '2', '6', '4')?;
         let size = Size::new(3840, 2160);
         let mut writer = VideoWriter::new_with_backend(file, videoio::CAP_FFMPEG, fourcc, 25.0, size, true)?;
-        for picture in pictures.iter().take(40) {
-            writer.write(&imgcodecs::imread(picture, imgcodecs::IMREAD_COLOR)?)?;
+        for picture in &pictures {
+            let whole = imgcodecs::imread(picture, imgcodecs::IMREAD_COLOR)?;
+            // From corner to corner, as if the camera moved.
+            for step in 0..STEPS {
+                let along = |room: i32| room * step / (STEPS - 1);
+                let at = Point::new(along(whole.cols() - size.width), along(whole.rows() - size.height));
+                writer.write(&whole.roi(Rect::from_point_size(at, size))?.try_clone()?)?;
+            }
         }
         writer.release()
     };

@@ -157,7 +157,7 @@ const WORDS = {
   experimental_note: ["此类别的识别尚在试验，误报较多", "Recognition of this kind is experimental: expect more false alarms"],
   first_seen: ["首次发现", "First seen"],
   last_seen: ["最近发现", "Last seen"],
-  seen_n: ["共 {0} 次", "{0} times"],
+  seen_n: ["共 {0} 次", "{0}×"],
   position: ["位置", "Position"],
   lat: ["纬度", "lat"],
   lon: ["经度", "lon"],
