@@ -242,7 +242,9 @@ mod tests {
         let mut client = Client::new(&url, None, String::new()).unwrap();
         assert!(client.look_limit < LIMIT);
         client.look_limit = Duration::from_millis(50);
+        let begun = std::time::Instant::now();
         let error = client.get("status").unwrap_err();
+        assert!(begun.elapsed() < LIMIT, "given up by the limit of an order, not of a look");
         let ClientError::Unreachable { source, .. } = &error else { panic!("{error:?}") };
         assert!(matches!(**source, ureq::Error::Timeout(ureq::Timeout::Global)), "{source:?}");
         assert!(error.to_string().contains(&url), "{error}");

@@ -106,25 +106,23 @@ impl Drop for Broker {
 /// theirs what has come in (proc_pid_net(5), `/proc/net/tcp`).
 fn unread(port: u16) -> u64 {
     let text = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
-    let sockets = text.lines().skip(1).filter_map(|line| {
-        let field: Vec<&str> = line.split_whitespace().take(5).collect();
-        let port_of = |at: &str| u16::from_str_radix(at.rsplit(':').next()?, 16).ok();
-        let (tx, rx) = field.get(4)?.split_once(':')?;
-        let hex = |text: &str| u64::from_str_radix(text, 16).ok();
-        Some((port_of(field[1])?, port_of(field[2])?, field[3] == "0A", hex(tx)?, hex(rx)?))
-    });
-    let connected = sockets.filter(|(_, _, listens, ..)| !listens);
-    connected
-        .map(|(local, remote, _, tx, rx)| {
-            if local == port {
-                tx
-            } else if remote == port {
-                rx
-            } else {
-                0
+    let hex = |text: &str| u64::from_str_radix(text, 16).unwrap();
+    let port_of = |address: &str| hex(address.rsplit(':').next().unwrap());
+    let (mut ends, mut bytes) = (0, 0);
+    for line in text.lines().skip(1) {
+        let field: Vec<&str> = line.split_whitespace().collect();
+        let (to_send, to_read) = field[4].split_once(':').unwrap();
+        match (port_of(field[1]), port_of(field[2])) {
+            // Who listens is connected to port 0.
+            (local, remote) if local == u64::from(port) && remote != 0 => {
+                (ends, bytes) = (ends + 1, bytes + hex(to_send))
             }
-        })
-        .sum()
+            (_, remote) if remote == u64::from(port) => (ends, bytes) = (ends + 1, bytes + hex(to_read)),
+            _ => {}
+        }
+    }
+    assert!(ends >= 2, "no connection of the broker at {port} is listed");
+    bytes
 }
 
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
