@@ -464,6 +464,26 @@ fn a_table_without_any_place_or_with_heights_that_contradict_each_other_says_so_
 }
 
 #[test]
+fn a_datum_that_the_terrain_model_tells_itself_is_not_overruled() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = row(folder.path(), "drone_alt_egm96_m", "150", "0,-45,0");
+    let run = |dem: &Path, datum: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_aerie"));
+        let geoid = sunken_geoid(folder.path());
+        let done = command.args(["locate", "--dem-datum", datum, "--dem"]).arg(dem).arg("--geoid").arg(geoid);
+        let done = done.arg("--batch").arg(&table).output().unwrap();
+        (done.status.code(), String::from_utf8(done.stderr).unwrap())
+    };
+    let told = level_terrain(folder.path(), 50.0, 5773);
+    let (code, said) = run(&told, "ellipsoid");
+    assert!(code == Some(1) && said.contains("EGM96") && said.contains("level5773.tif"), "{code:?} {said}");
+    assert_eq!(run(&told, "egm96").0, Some(0));
+    let untold = level_terrain(folder.path(), 20.0, 0);
+    let (code, said) = run(&untold, "ellipsoid");
+    assert!(code == Some(0) && said.contains("heights above: WGS 84 ellipsoid"), "{said}");
+}
+
+#[test]
 fn latitude_and_longitude_the_wrong_way_round_are_told_by_the_terrain_model() {
     let folder = tempfile::tempdir().unwrap();
     let dem = Some(level_terrain_at(folder.path(), 50.0, 5773, [31.22, 30.06]));
@@ -533,6 +553,42 @@ fn real_pictures_and_tables_are_not_called_contradictory() {
         let photo = geo::photo::read(&std::fs::read(photos.join(format!("{name}.JPG"))).unwrap()).unwrap();
         assert!(photo.doubts.is_empty() && photo.may_look.is_empty() && !photo.edited, "{name}: {:?}", photo.notes);
     }
+}
+
+/// A height above take-off in feet, and one that the terrain model contradicts, in a real photo's tags.
+#[test]
+fn a_real_photo_whose_height_cannot_be_has_an_ellipse_that_holds_the_other_one() {
+    let Some(path) = data("georef/brighton_nadir/DJI_0020.JPG") else { return };
+    let bytes = std::fs::read(path).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let with = |up: &str, around: &Surroundings| {
+        let was = b"RelativeAltitude=\"+40.10\"";
+        let at = bytes.windows(was.len()).position(|w| w == was).unwrap();
+        let mut bytes = bytes.clone();
+        bytes[at..at + was.len()].copy_from_slice(format!("RelativeAltitude=\"{up}\"").as_bytes());
+        let (photo, shot) = around.shot(&bytes).unwrap();
+        let found = shot.locate(&geo::Target::ground([100.0, 100.0]), around.world.dem.as_ref()).unwrap();
+        (photo.pose.at, shot.status(0.0), found.place, shot.notes)
+    };
+    let flat = Surroundings { world: World::read(None, None, &[]).unwrap(), ground_m: None };
+    let (at, plain, ..) = with("+40.10", &flat);
+    assert_eq!(plain, "ok");
+    // 103.66 m are 340.1 feet.
+    let (_, status, found, _) = with("+340.1", &flat);
+    let apart_m = found.at.distance_m(with("+103.7", &flat).2.at);
+    assert_eq!(status, "ok;height_unlikely");
+    assert!(apart_m > 50.0 && found.uncertainty.semi_major_m > apart_m, "{apart_m} {found:?}");
+
+    // It took off at 158.5 m by its absolute height, where the model has 20 m.
+    let corner = [at.lon - 0.01, at.lat + 0.01];
+    let dem = level_terrain_at(folder.path(), 20.0, 5773, corner);
+    let geoid = sunken_geoid(folder.path());
+    let over = Surroundings { world: World::read(Some(&dem), None, &[geoid]).unwrap(), ground_m: None };
+    let (_, status, found, notes) = with("+40.10", &over);
+    assert_eq!(status, "ok;take_off_below;heights_contradict");
+    assert!(notes.iter().any(|note| note.contains("m higher than by the one above take-off")), "{notes:?}");
+    // As far off as by a height of 150 to 180 m instead of 40.
+    assert!(found.uncertainty.semi_major_m > 60.0, "{found:?}");
 }
 
 /// A real photo that was turned round by a program which tidied the tags up behind itself.

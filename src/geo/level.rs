@@ -33,7 +33,7 @@ pub enum Assumed {
     ModelDatum,
     /// The camera's datum is not told: the one that fits the height above take-off was taken.
     CameraDatum,
-    /// No absolute height: the take-off point is taken to be as high as the ground below the camera.
+    /// No absolute height that can be compared: the take-off point is taken to be as high as the ground below the camera.
     TakeOffBelow,
     /// The absolute height and the one above take-off do not fit.
     HeightsContradict,
@@ -63,10 +63,10 @@ impl Assumed {
                 "the photo does not say what its absolute height is counted from: the datum that fits its height above take-off was taken, or the middle of both where nothing tells them apart"
             }
             Self::TakeOffBelow => {
-                "no absolute height that can be used: the take-off point is taken to lie as high as the ground below the camera"
+                "no absolute height that can be compared with the terrain model, or none that is as sure: the take-off point is taken to lie as high as the ground below the camera"
             }
             Self::HeightsContradict => {
-                "the absolute height and the one above take-off do not fit together over this terrain: the ellipse is widened by half of what they differ"
+                "the absolute height and the one above take-off do not fit together over this terrain: the ellipse holds both, or is widened by half of what they differ"
             }
         }
     }
@@ -80,6 +80,8 @@ pub struct Levelled {
     pub sigma_m: f64,
     pub datum: HeightDatum,
     pub assumed: Vec<Assumed>,
+    /// The height by what else is told, where that contradicts it and nothing says which is right.
+    pub else_m: Option<f64>,
 }
 
 /// Around the camera, this far, the ground is asked how much it rises and falls.
@@ -103,10 +105,20 @@ pub fn level(heights: &CameraHeights, at: LatLon, dem: &Dem, geoids: &Geoids) ->
         sigma_m,
         datum: dem.datum(),
         assumed: vec![Assumed::TakeOffBelow],
+        else_m: None,
     });
     match (best, from_take_off) {
-        // What nobody can compare is worth less than the ground below.
-        (Some(a), Some(b)) if a.sigma_m > b.sigma_m => Some(b),
+        // What nobody can compare is worth less than the ground below, which it may contradict all the same.
+        (Some(a), Some(mut b)) if a.sigma_m > b.sigma_m => {
+            let nearest = heights.absolute.iter().map(|stated| nearest(stated, b.height_m, at, dem, geoids));
+            let other = nearest.min_by(|x, y| (x - b.height_m).abs().total_cmp(&(y - b.height_m).abs()));
+            let far = |m: &f64| (m - b.height_m).abs() > UNEXPLAINED_M.max(2.0 * b.sigma_m);
+            if let Some(other_m) = other.filter(far) {
+                b.assumed.push(Assumed::HeightsContradict);
+                b.else_m = Some(other_m);
+            }
+            Some(b)
+        }
         (Some(mut a), Some(b)) => {
             let apart = (a.height_m - b.height_m).abs();
             if apart > 4.0 * a.sigma_m.hypot(b.sigma_m) {
@@ -147,6 +159,34 @@ pub fn contradiction_m(heights: &CameraHeights, at: LatLon, geoids: &Geoids) -> 
     (more_m.abs() > HEIGHTS_AGREE_M).then_some(more_m)
 }
 
+/// A height above take-off and an absolute one that differ by more, whatever the datum, contradict each other; over uneven
+/// ground by twice as much as that leaves open.
+const UNEXPLAINED_M: f64 = 10.0;
+
+/// An absolute height in the model's zero by that reading of its datum which puts it nearest to `height_m`.
+fn nearest(stated: &Stated, height_m: f64, at: LatLon, dem: &Dem, geoids: &Geoids) -> f64 {
+    use HeightDatum::*;
+    let told = |datum| if datum == Unstated { vec![Ellipsoid, Egm96] } else { vec![datum] };
+    let mut nearest_m = f64::INFINITY;
+    for from in told(stated.datum) {
+        for to in told(dem.datum()) {
+            let add_m = match geoids.shift(from, to, at) {
+                Some(shift) if !shift.no_geoid => shift.add_m,
+                // Any undulation that there is on Earth.
+                _ => {
+                    let (low, high) = (*UNDULATIONS_M.start(), *UNDULATIONS_M.end());
+                    let missing = height_m - stated.m;
+                    if from == Ellipsoid { missing.clamp(-high, -low) } else { missing.clamp(low, high) }
+                }
+            };
+            if (stated.m + add_m - height_m).abs() < (nearest_m - height_m).abs() {
+                nearest_m = stated.m + add_m;
+            }
+        }
+    }
+    nearest_m
+}
+
 /// The model's height under the camera, and one sigma of the ground around it.
 fn under(dem: &Dem, at: LatLon) -> Option<(f64, f64)> {
     let view = dem.around(at, 0.0, RELIEF_RADIUS_M);
@@ -181,6 +221,7 @@ fn compare(
         sigma_m: stated.sigma_m.hypot(shift.sigma_m),
         datum: dem.datum(),
         assumed: shift.no_geoid.then_some(Assumed::NoGeoid).into_iter().chain(more.iter().copied()).collect(),
+        else_m: None,
     };
     match (stated.datum, dem.datum()) {
         (TakeOff, _) => None,
@@ -275,6 +316,26 @@ mod tests {
         let got = level(&camera, HERE, &dem(HeightDatum::Ellipsoid), &Geoids::default()).unwrap();
         assert!(got.height_m == 190.0 && got.sigma_m > 100.0, "{got:?}");
         assert_eq!(got.assumed, [Assumed::HeightsContradict]);
+    }
+
+    #[test]
+    fn a_height_whose_datum_nobody_tells_contradicts_the_one_above_take_off_where_no_datum_explains_it() {
+        let level = |absolute: f64, up: f64, datum: HeightDatum| {
+            let camera = heights(&[(absolute, HeightDatum::Unstated)], Some(up));
+            level(&camera, HERE, &dem(datum), &Geoids::default()).unwrap()
+        };
+        // The height above take-off in feet; a model that lies 160 m lower than the take-off point.
+        for (absolute, up) in [(190.0, 656.0), (350.0, 100.0)] {
+            let got = level(absolute, up, HeightDatum::Egm96);
+            assert!((got.height_m - 90.0 - up).abs() < 2.0, "{got:?}");
+            assert_eq!(got.assumed, [Assumed::TakeOffBelow, Assumed::HeightsContradict]);
+            assert!((got.else_m.unwrap() - absolute).abs() <= 115.0, "{got:?}");
+        }
+        // Within what the sea may lie from the ellipsoid nothing is contradicted.
+        for datum in [HeightDatum::Egm96, HeightDatum::Unstated] {
+            let got = level(220.0, 100.0, datum);
+            assert!(got.else_m.is_none() && got.assumed == [Assumed::TakeOffBelow], "{got:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,9 @@
 //! - `GPS(36.6146,-6.1120,0.0M) BAROMETER:0.3M`: latitude first, told by the unit.
 //!
 //! The file comes from outside: lines, blocks and their lengths are bounded, a block that cannot be used is counted and
-//! passed over, times that run backwards are put in order.
+//! passed over, times that run backwards are put in order. A fix that no drone could have flown to from the one before it is
+//! left out where all others agree; where they do not, all are believed so much less. What a fix says of its way from home
+//! is held against the two places.
 
 use super::track::{Timed, Track};
 use super::{Attitude, LatLon, Pose, PoseSigma};
@@ -31,6 +33,8 @@ pub struct Fix {
     pub gimbal: Option<Attitude>,
     /// As written, in the drone's own time, whose zone the file does not tell.
     pub wall: Option<String>,
+    /// Digits behind the point that its place was written with.
+    decimals: i32,
 }
 
 /// A whole file.
@@ -40,6 +44,13 @@ pub struct Subtitles {
     pub fixes: Vec<Fix>,
     /// Blocks without a usable time or position.
     pub unusable: usize,
+    /// What is wrong with the first of them, and when.
+    pub first_fault: Option<String>,
+    /// Fixes that were left out: the drone cannot have flown there from all the others.
+    pub jumped: usize,
+    /// How far apart, metres, the fixes of a file are that fall into parts between which no drone flies, where nothing says
+    /// which part is right; 0 where they do not.
+    pub torn_m: f64,
     /// Blocks that began before the one in front of them.
     pub reversed: usize,
     /// Times without a fix, from the end of one to the start of the next, where that is clearly longer than usual in this
@@ -59,6 +70,17 @@ pub enum SrtError {
 /// How much longer than the usual step from fix to fix a gap is, as a share of it and at least, seconds.
 const GAP_SHARE: f64 = 0.5;
 const GAP_S: f64 = 0.1;
+/// Faster than drones with cameras fly, along and up; and how far apart two fixes of one moment may be told: places of four
+/// digits, once a second, beside times of each frame.
+const FASTEST_M_S: f64 = 60.0;
+const FASTEST_UP_M_S: f64 = 20.0;
+const APART_M: f64 = 40.0;
+/// The share of a file's fixes that is believed against the others.
+const MOST: f64 = 0.9;
+/// How far the way from home as told may be off that between the two places, metres and as a share; and how far a drone goes.
+const HOME_OFF_M: f64 = 50.0;
+const HOME_OFF_SHARE: f64 = 0.1;
+const HOME_LIMIT_M: f64 = 50_000.0;
 
 impl Subtitles {
     /// The poses of a video's camera, by seconds from its start: of every fix that tells its height above take-off, with the
@@ -70,7 +92,16 @@ impl Subtitles {
         });
         Track::new(poses.collect())
     }
+
+    /// One sigma of rounding a place to as many digits as the file has, metres: evenly spread over one of the last.
+    pub fn rounding_sigma_m(&self) -> f64 {
+        let decimals = self.fixes.iter().map(|fix| fix.decimals).max().unwrap_or(0);
+        10_f64.powi(-decimals) * METRES_A_DEGREE / 12_f64.sqrt()
+    }
 }
+
+/// Of latitude.
+const METRES_A_DEGREE: f64 = 111_320.0;
 
 pub fn read(bytes: &[u8]) -> Result<Subtitles, SrtError> {
     if bytes.len() > MAX_BYTES {
@@ -100,6 +131,7 @@ pub fn read(bytes: &[u8]) -> Result<Subtitles, SrtError> {
         return Err(SrtError::Nothing);
     }
     found.fixes.sort_by(|a, b| a.start_s.total_cmp(&b.start_s));
+    drop_jumps(&mut found);
     found.gaps = gaps(&found.fixes);
     Ok(found)
 }
@@ -116,13 +148,72 @@ fn gaps(fixes: &[Fix]) -> Vec<(f64, f64)> {
     long.map(|pair| (pair[0].end_s.min(pair[1].start_s), pair[1].start_s)).collect()
 }
 
+/// How far the drone would have had to jump from one fix to the next, metres.
+fn jump_m(a: &Fix, b: &Fix) -> Option<f64> {
+    let step_s = (b.start_s - a.start_s).abs();
+    let apart_m = a.at.distance_m(b.at);
+    let up_m = a.above_take_off_m.zip(b.above_take_off_m).map_or(0.0, |(a, b)| (a - b).abs());
+    let jumps = apart_m > APART_M + FASTEST_M_S * step_s || up_m > APART_M + FASTEST_UP_M_S * step_s;
+    jumps.then(|| apart_m.max(up_m))
+}
+
+/// Keeps what one flight can have been, from the longest part of the file that has no jump; where that is not nearly all
+/// of it, keeps everything and says how far apart it is.
+fn drop_jumps(found: &mut Subtitles) {
+    let fixes = &found.fixes;
+    let mut parts: Vec<std::ops::Range<usize>> = Vec::new();
+    let mut torn_m = 0.0_f64;
+    for i in 0..fixes.len() {
+        let jump = i.checked_sub(1).and_then(|before| jump_m(&fixes[before], &fixes[i]));
+        match (jump, parts.last_mut()) {
+            (None, Some(part)) => part.end = i + 1,
+            (jump, _) => {
+                torn_m = torn_m.max(jump.unwrap_or(0.0));
+                parts.push(i..i + 1);
+            }
+        }
+    }
+    // The first of the longest.
+    let Some(longest) = (0..parts.len()).rev().max_by_key(|&i| parts[i].len()) else { return };
+    let mut kept = vec![parts[longest].clone()];
+    let mut edge = &fixes[parts[longest].end - 1];
+    for part in &parts[longest + 1..] {
+        if jump_m(edge, &fixes[part.start]).is_none() {
+            edge = &fixes[part.end - 1];
+            kept.push(part.clone());
+        }
+    }
+    let mut edge = &fixes[parts[longest].start];
+    for part in parts[..longest].iter().rev() {
+        if jump_m(&fixes[part.end - 1], edge).is_none() {
+            edge = &fixes[part.start];
+            kept.push(part.clone());
+        }
+    }
+    let agree: usize = kept.iter().map(ExactSizeIterator::len).sum();
+    if (agree as f64) < MOST * fixes.len() as f64 {
+        found.torn_m = torn_m;
+        return;
+    }
+    found.jumped = fixes.len() - agree;
+    let mut index = 0;
+    found.fixes.retain(|_| {
+        index += 1;
+        kept.iter().any(|part| part.contains(&(index - 1)))
+    });
+}
+
 fn finish(block: Option<((f64, f64), String)>, latest: &mut f64, found: &mut Subtitles) {
     let Some(((a, b), body)) = block else {
         return;
     };
-    let Some(fix) = fix(a.min(b), a.max(b), &body) else {
-        found.unusable += 1;
-        return;
+    let fix = match fix(a.min(b), a.max(b), &body) {
+        Ok(fix) => fix,
+        Err(fault) => {
+            found.unusable += 1;
+            found.first_fault.get_or_insert_with(|| format!("at {a:.2} s {fault}"));
+            return;
+        }
     };
     if a > b || a < *latest {
         found.reversed += 1;
@@ -143,10 +234,13 @@ fn seconds(text: &str) -> Option<f64> {
     Some(part()? * 3600.0 + part()? * 60.0 + part()?)
 }
 
-fn fix(start_s: f64, end_s: f64, body: &str) -> Option<Fix> {
-    let position = named(body).or_else(|| gps(body))?;
-    (position != LatLon { lat: 0.0, lon: 0.0 }).then_some(())?;
-    position.validate().ok()?;
+fn fix(start_s: f64, end_s: f64, body: &str) -> Result<Fix, String> {
+    let position = named(body).or_else(|| gps(body, "GPS")).ok_or("it tells no position")?;
+    if position == (LatLon { lat: 0.0, lon: 0.0 }) {
+        return Err("its position is 0, 0, no fix".to_owned());
+    }
+    position.validate().map_err(|error| error.to_string())?;
+    far_from_home(position, body)?;
     let gimbal = match (number_after(body, "gb_yaw"), number_after(body, "gb_pitch"), number_after(body, "gb_roll")) {
         (Some(yaw_deg), Some(pitch_deg), roll) => Some(Attitude { yaw_deg, pitch_deg, roll_deg: roll.unwrap_or(0.0) }),
         _ => list_after(body, "G.PRY").and_then(|v| match *v.as_slice() {
@@ -161,7 +255,34 @@ fn fix(start_s: f64, end_s: f64, body: &str) -> Option<Fix> {
     let altitude_m = number_after(body, "abs_alt")
         .or_else(|| number_after(body, "[altitude"))
         .or_else(|| list_after(body, "GPS").and_then(|v| v.get(2).copied()));
-    Some(Fix { start_s, end_s, at: position, above_take_off_m, altitude_m, gimbal, wall: wall(body) })
+    let decimals = decimals(position.lat).max(decimals(position.lon));
+    Ok(Fix { start_s, end_s, at: position, above_take_off_m, altitude_m, gimbal, wall: wall(body), decimals })
+}
+
+/// A place is none where the way from home to it is another one than is told.
+fn far_from_home(at: LatLon, body: &str) -> Result<(), String> {
+    let Some(home) = gps(body, "HOME").filter(|home| home.validate().is_ok() && (home.lat, home.lon) != (0.0, 0.0))
+    else {
+        return Ok(());
+    };
+    let apart_m = home.distance_m(at);
+    let told_m = body.split(", ").find_map(|part| number(part.strip_prefix("D ")?));
+    match told_m {
+        Some(told_m) if (apart_m - told_m).abs() > HOME_OFF_M + HOME_OFF_SHARE * told_m => {
+            Err(format!("its position is {apart_m:.0} m from HOME, and it says D {told_m:.0} m"))
+        }
+        None if apart_m > HOME_LIMIT_M => Err(format!("its position is {:.0} km from HOME", apart_m / 1e3)),
+        _ => Ok(()),
+    }
+}
+
+/// How many digits behind the point a coordinate needs to be told as it is; DJI writes seven at most.
+fn decimals(degrees: f64) -> i32 {
+    let whole = |d: i32| {
+        let scaled = degrees * 10_f64.powi(d);
+        (scaled - scaled.round()).abs() < 1e-3
+    };
+    (0..7).find(|&d| whole(d)).unwrap_or(7)
 }
 
 /// `[latitude: 41.420684] [longitude: 2.162162]`, with or without spaces before the colon.
@@ -171,8 +292,9 @@ fn named(body: &str) -> Option<LatLon> {
     Some(LatLon { lat, lon })
 }
 
-fn gps(body: &str) -> Option<LatLon> {
-    let values = list_after(body, "GPS")?;
+/// The drone's place, or that of its home by the word for it.
+fn gps(body: &str, word: &str) -> Option<LatLon> {
+    let values = list_after(body, word)?;
     let &[first, second, ..] = values.as_slice() else {
         return None;
     };
@@ -324,6 +446,76 @@ mod tests {
         assert_eq!(gaps(&[0.0, 0.016, 0.033, 0.066, 0.083], 0.016), []);
         assert_eq!(gaps(&[0.0, 1.0, 2.0, 4.0, 5.0], 1.0), [(3.0, 4.0)]);
         assert_eq!((gaps(&[0.0, 1.0, 2.2, 3.2], 1.0), gaps(&[0.0], 1.0)), (vec![], vec![]));
+    }
+
+    /// One fix a second, at these places east of 113° E.
+    fn seconds_of(lons: &[f64], more: &str) -> Subtitles {
+        let block = |(s, lon): (usize, &f64)| {
+            format!("1\n00:00:{s:02},000 --> 00:00:{:02},000\nGPS ({lon}, 23.123456, 15), H 80.0m{more}\n\n", s + 1)
+        };
+        read(lons.iter().enumerate().map(block).collect::<String>().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_fix_to_which_no_drone_flies_is_left_out_and_a_file_in_two_parts_is_believed_less() {
+        let mut lons: Vec<f64> = (0..30).map(|i| 113.0 + f64::from(i) * 1e-4).collect();
+        let plain = seconds_of(&lons, "");
+        assert_eq!((plain.fixes.len(), plain.jumped, plain.torn_m), (30, 0, 0.0));
+        // 333 m in a second, and back; two fixes of another place at the start.
+        lons[12] += 0.00325;
+        let once = seconds_of(&lons, "");
+        assert_eq!((once.fixes.len(), once.jumped, once.torn_m), (29, 1, 0.0));
+        assert!(once.fixes.iter().all(|fix| fix.start_s != 12.0) && once.gaps == [(12.0, 13.0)], "{:?}", once.gaps);
+        lons[0] = 113.75;
+        lons[1] = 113.75;
+        assert_eq!(seconds_of(&lons, "").jumped, 3);
+        // From one second on all is elsewhere: nothing says which part is right.
+        let shifted: Vec<f64> = (0..30).map(|i| 113.0 + if i < 15 { 0.0 } else { 0.00325 }).collect();
+        let torn = seconds_of(&shifted, "");
+        assert!(torn.fixes.len() == 30 && torn.jumped == 0 && (torn.torn_m - 333.0).abs() < 2.0, "{}", torn.torn_m);
+    }
+
+    #[test]
+    fn times_that_begin_anew_somewhere_else_tear_the_file() {
+        let block = |s: usize, lat: f64| {
+            format!("1\n00:00:{s:02},000 --> 00:00:{:02},000\nGPS (113.0, {lat}, 15), H 80.0m\n\n", s + 1)
+        };
+        let two = |lat: f64| {
+            let text: String = (0..20).map(|s| block(s, 23.0)).chain((0..20).map(|s| block(s, lat))).collect();
+            read(text.as_bytes()).unwrap()
+        };
+        assert!(two(23.01).torn_m > 1_000.0 && two(23.01).reversed == 19);
+        assert_eq!(two(23.0001).torn_m, 0.0);
+        let heights: String =
+            (0..20).map(|s| block(s, 23.0).replace("80.0", if s < 10 { "80.0" } else { "262.0" })).collect();
+        assert!((read(heights.as_bytes()).unwrap().torn_m - 182.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn a_place_whose_way_from_home_is_another_than_is_told_is_none() {
+        let home = |lon: f64, lat: f64, d: &str| {
+            let text = format!(
+                "1\n00:00:00,000 --> 00:00:01,000\nGPS (113.0, 23.0, 15), HOME ({lon}, {lat}, 4.0m), {d}H 80.0m\n\n"
+            );
+            read(format!("{text}2\n00:00:01,000 --> 00:00:02,000\nGPS (113.0, 23.0, 15), H 80.0m\n").as_bytes())
+                .unwrap()
+        };
+        assert_eq!(home(113.002, 23.0, "D 204.88m, ").unusable, 0);
+        assert_eq!(home(0.0, 0.0, "D 0.00m, ").unusable, 0, "no home is told yet");
+        let off = home(113.02, 23.0, "D 204.88m, ");
+        assert!(off.unusable == 1 && off.first_fault.as_deref().is_some_and(|f| f.contains("D 205 m")), "{off:?}");
+        // Latitude and longitude of one of them exchanged.
+        let far = home(23.0, 80.0, "");
+        assert!(far.unusable == 1 && far.first_fault.as_deref().is_some_and(|f| f.contains("km from HOME")), "{far:?}");
+    }
+
+    #[test]
+    fn places_of_four_digits_are_rounded_by_metres() {
+        let of = |lon: &str| {
+            let text = format!("1\n00:00:00,000 --> 00:00:01,000\nGPS ({lon}, 23.0, 15), H 80.0m\n\n");
+            read(text.as_bytes()).unwrap().rounding_sigma_m()
+        };
+        assert!((of("149.0251") - 3.21).abs() < 0.01 && of("149.025123") < 0.04, "{}", of("149.0251"));
     }
 
     #[test]

@@ -164,8 +164,10 @@ fn run_all(
     if args.watch {
         watch::follow(&args.paths, &mut inspection, eye)?;
     } else {
-        let (photos, ignored) = list(&args.paths, &args.out);
+        let Listed { photos, ignored, notes } = list(&args.paths, &args.out);
         inspection.ignored = ignored;
+        notes.iter().for_each(|note| eprintln!("{note}"));
+        inspection.notes = notes;
         let bar = progress(photos.len());
         for path in &photos {
             bar.set_message(path.file_name().unwrap_or_default().to_string_lossy().into_owned());
@@ -214,6 +216,8 @@ pub struct Inspection {
     evidence_names: HashSet<String>,
     /// Files in the folders that are no photos.
     ignored: usize,
+    /// Of folders without photos.
+    notes: Vec<String>,
     started: Instant,
 }
 
@@ -230,6 +234,7 @@ impl Inspection {
             sightings: Vec::new(),
             evidence_names: HashSet::new(),
             ignored: 0,
+            notes: Vec::new(),
             started: Instant::now(),
         })
     }
@@ -271,32 +276,49 @@ impl Inspection {
     }
 }
 
-/// The photos among files and folders, sorted within each folder, each once; and how many other files were passed over.
-fn list(paths: &[PathBuf], out: &Path) -> (Vec<PathBuf>, usize) {
-    let mut photos = Vec::new();
-    let mut ignored = 0;
+/// What there is to look at.
+#[derive(Default)]
+struct Listed {
+    /// Sorted within each folder, each once.
+    photos: Vec<PathBuf>,
+    /// Other files, which are passed over.
+    ignored: usize,
+    /// Folders that cannot be listed or hold no photo.
+    notes: Vec<String>,
+}
+
+/// The photos among files and folders.
+fn list(paths: &[PathBuf], out: &Path) -> Listed {
+    let mut listed = Listed::default();
     let out = out.canonicalize().unwrap_or_else(|_| out.to_owned());
     for path in paths {
         if path.is_dir() {
-            walk(path, &out, MAX_DEPTH, &mut photos, &mut ignored);
+            let before = (listed.photos.len(), listed.notes.len());
+            walk(path, &out, MAX_DEPTH, &mut listed);
+            if before == (listed.photos.len(), listed.notes.len()) {
+                listed.notes.push(format!("{}: the folder holds no photo ({})", path.display(), EXTENSIONS.join(", ")));
+            }
         } else {
             // A named file is looked at whatever its name; if it is not there, the report says so.
-            photos.push(path.clone());
+            listed.photos.push(path.clone());
         }
     }
     let mut seen = HashSet::new();
-    photos.retain(|p| seen.insert(p.canonicalize().unwrap_or_else(|_| p.clone())));
-    (photos, ignored)
+    listed.photos.retain(|p| seen.insert(p.canonicalize().unwrap_or_else(|_| p.clone())));
+    listed
 }
 
-fn walk(folder: &Path, out: &Path, depth: usize, photos: &mut Vec<PathBuf>, ignored: &mut usize) {
+fn walk(folder: &Path, out: &Path, depth: usize, listed: &mut Listed) {
     // The results' own pictures are no input, also when DIR lies within the photos' folder.
     if depth == 0 || folder.canonicalize().is_ok_and(|f| f == out) {
         return;
     }
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        eprintln!("{}: cannot be listed, passed over", folder.display());
-        return;
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) => {
+            listed.notes.push(format!("{}: the folder cannot be listed, passed over: {error}", folder.display()));
+            return;
+        }
     };
     let mut entries: Vec<_> = entries.filter_map(Result::ok).collect();
     entries.sort_by_key(std::fs::DirEntry::file_name);
@@ -307,11 +329,11 @@ fn walk(folder: &Path, out: &Path, depth: usize, photos: &mut Vec<PathBuf>, igno
             continue;
         };
         if kind.is_dir() {
-            walk(&path, out, depth - 1, photos, ignored);
+            walk(&path, out, depth - 1, listed);
         } else if kind.is_file() && is_photo(&path) {
-            photos.push(path);
+            listed.photos.push(path);
         } else {
-            *ignored += 1;
+            listed.ignored += 1;
         }
     }
 }

@@ -52,6 +52,7 @@ impl Inspection {
                 "findings_by_class": by_class,
             },
             "seconds": (self.started.elapsed().as_secs_f64() * 1e3).round() / 1e3,
+            "notes": self.notes,
             "images": self.images,
             "videos": self.videos,
         })

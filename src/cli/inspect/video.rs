@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::photo::{ImageReport, Seconds, Seen as SeenThing, Status};
 use super::{InspectArgs, Inspection, findings, output};
 use crate::geo::track::Track;
-use crate::geo::{Attitude, LatLon, Pose, PoseSigma, srt};
+use crate::geo::{Attitude, DEFAULT_MAX_RANGE_M, LatLon, Pose, PoseSigma, srt};
 use crate::perception::annotate;
 use crate::perception::child;
 use crate::perception::decode::Picture;
@@ -70,6 +70,9 @@ pub fn inspect(
     };
     if let Err(error) = fill(&mut report, inspection, address, args, detectors, stopped) {
         report.reason = Some(format!("{error:#}"));
+    }
+    for line in report.notes.iter().chain(&report.reason) {
+        eprintln!("{}: {line}", report.video);
     }
     inspection.videos.push(report);
 }
@@ -164,8 +167,14 @@ fn poses(
     let subtitles = srt::read(&bytes).with_context(|| path.display().to_string())?;
     let looks = args.look.as_deref().map(attitude).transpose()?;
     // A fix without correction, a gimbal whose yaw drifts, times told once a second.
-    let sigma = PoseSigma { horizontal_m: 2.5, vertical_m: 2.0, yaw_deg: 3.0, tilt_deg: 1.0 };
-    let track = subtitles.track(sigma, looks);
+    let mut sigma = PoseSigma { horizontal_m: 2.5, vertical_m: 2.0, yaw_deg: 3.0, tilt_deg: 1.0 };
+    sigma.horizontal_m = sigma.horizontal_m.hypot(subtitles.rounding_sigma_m());
+    let torn_m = subtitles.torn_m;
+    if torn_m > 0.0 {
+        sigma.horizontal_m = sigma.horizontal_m.hypot(torn_m / 1.96);
+        sigma.vertical_m = sigma.vertical_m.hypot(torn_m.min(HEIGHT_TORN_M) / 1.96);
+    }
+    let track = if torn_m > DEFAULT_MAX_RANGE_M { Track::default() } else { subtitles.track(sigma, looks) };
     let (told, usable) = (subtitles.fixes.len(), track.poses().len());
     report.notes.push(format!("{}: {told} fixes, {usable} of them with height and attitude", path.display()));
     let few = |n: usize, what: &str, report: &mut VideoReport| {
@@ -175,6 +184,17 @@ fn poses(
     };
     few(subtitles.reversed, "blocks whose times run backwards: put in order", report);
     few(subtitles.unusable, "blocks without a usable time or position: passed over", report);
+    report
+        .notes
+        .extend(subtitles.first_fault.iter().map(|fault| format!("{}: the first of them: {fault}", path.display())));
+    few(subtitles.jumped, "positions or heights to which no drone flies from all others: left out", report);
+    if torn_m > 0.0 {
+        let so = if torn_m > DEFAULT_MAX_RANGE_M { "nothing has a place" } else { "places are so much less sure" };
+        report.notes.push(format!(
+            "{}: its positions or heights fall into parts that are {torn_m:.0} m apart, further than a drone flies in between, and nothing says which are right: {so} (do its times begin anew? then it is two files in one)",
+            path.display()
+        ));
+    }
     for &(from, to) in subtitles.gaps.iter().take(GAPS_TOLD) {
         let so = if track.at(f64::midpoint(from, to), BRIDGED_S).is_some() {
             "places in between are less sure"
@@ -203,6 +223,8 @@ fn poses(
 
 /// Between fixes no further apart a pose is interpolated: they are told once a second, and one may be missing.
 const BRIDGED_S: f64 = 2.5;
+/// Where a file's positions are torn apart, its heights may be too, by so much at most.
+const HEIGHT_TORN_M: f64 = 500.0;
 /// Gaps that are told one by one.
 const GAPS_TOLD: usize = 10;
 

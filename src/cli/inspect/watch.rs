@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Eye, Inspection, Status, list};
+use super::{Eye, Inspection, Listed, Status, list};
 
 /// A file whose size and time stayed the same from one look to the next is taken as complete.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -41,7 +41,9 @@ fn follow_until(
     // There from the start, so that what reads them needs no special case.
     inspection.write()?;
     while !stopped() {
-        let (photos, ignored) = list(paths, &inspection.out);
+        let Listed { photos, ignored, notes } = list(paths, &inspection.out);
+        notes.iter().filter(|note| !inspection.notes.contains(note)).for_each(|note| eprintln!("{note}"));
+        inspection.notes = notes;
         inspection.ignored = ignored;
         let mut written = Instant::now();
         let mut unwritten = false;

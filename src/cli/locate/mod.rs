@@ -42,12 +42,12 @@ WGS 84, heights count as the ground's do, ellipses are 95 %. Standard error says
 Exit code: 0 if any place was found, 1 if none, 2 for wrong usage.")]
 pub struct LocateArgs {
     /// A photo with its pose in EXIF and XMP.
-    #[arg(value_name = "IMAGE", required_unless_present = "batch", requires = "pixel")]
+    #[arg(value_name = "IMAGE")]
     pub image: Option<PathBuf>,
     /// The pixel, from the picture's top-left corner.
     #[arg(long, value_name = "X,Y", value_parser = pixel, allow_hyphen_values = true)]
     pub pixel: Option<Pixel>,
-    /// A table of poses and pixels, CSV with a header.
+    /// A table of poses and pixels, CSV with a header; - reads it from standard input.
     #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["image", "pixel"])]
     pub batch: Option<PathBuf>,
     /// Where the pictures named in the table's column `image` are.
@@ -63,8 +63,8 @@ pub struct LocateArgs {
     /// those of the packages proj-data and geographiclib are looked for.
     #[arg(long, value_name = "FILE")]
     pub geoid: Vec<PathBuf>,
-    /// Height of the ground, metres: above the take-off point for photos (0 if not given), in the table's own height
-    /// datum for a table. Without it and without --dem, a photo with a laser range takes the height of what the laser hit in
+    /// Height of the ground, metres: above the take-off point for photos (0 if not given); for a table in the datum of the
+    /// camera's height, which is the ellipsoid where the table tells the height above the sea too. Without it and without --dem, a photo with a laser range takes the height of what the laser hit in
     /// the picture's centre (status laser_ground), a roof or a treetop as it may be.
     #[arg(long, value_name = "METRES", allow_negative_numbers = true)]
     pub ground: Option<f64>,
@@ -72,7 +72,7 @@ pub struct LocateArgs {
     #[arg(long, value_name = "METRES", default_value_t = 0.0, allow_negative_numbers = true)]
     pub above_ground: f64,
     /// Refuse places further away than this, metres [default: 2000].
-    #[arg(long, value_name = "METRES")]
+    #[arg(long, value_name = "METRES", allow_negative_numbers = true)]
     pub max_range: Option<f64>,
     /// Adjust all rows together as one sortie.
     #[arg(long, requires = "batch")]
@@ -93,6 +93,22 @@ fn pixel(text: &str) -> Result<Pixel, String> {
     }
 }
 
+const NOTHING_GIVEN: &str =
+    "give a photo as IMAGE with --pixel X,Y, or a table by --batch FILE.csv; aerie locate --help shows examples";
+
+/// What is wrong with the options as a whole. Clap does not ask for what an option requires where it excludes what is given.
+fn misused(args: &LocateArgs) -> Option<String> {
+    if args.batch.is_some() {
+        return None;
+    }
+    let for_tables =
+        [(args.adjust, "--adjust"), (args.images.is_some(), "--images"), (args.report.is_some(), "--report")];
+    if let Some((_, option)) = for_tables.iter().find(|(given, _)| *given) {
+        return Some(format!("{option} is for a table: give it by --batch FILE.csv"));
+    }
+    (args.image.is_none() || args.pixel.is_none()).then(|| NOTHING_GIVEN.to_owned())
+}
+
 pub fn run(args: LocateArgs) -> anyhow::Result<ExitCode> {
     ensure!(args.ground.is_none_or(f64::is_finite), "--ground must be a number of metres");
     ensure!(args.max_range.is_none_or(|m| m.is_finite() && m > 0.0), "--max-range must be a positive number of metres");
@@ -105,14 +121,21 @@ pub fn run(args: LocateArgs) -> anyhow::Result<ExitCode> {
     if !args.geoid.is_empty() && args.dem.is_none() && args.batch.is_none() {
         eprintln!("--geoid is not used: over flat ground a photo's heights are compared with no other");
     }
+    if let Some(text) = misused(&args) {
+        eprintln!("aerie: {text}");
+        return Ok(ExitCode::from(2));
+    }
     let stdout = std::io::stdout().lock();
     let found = match (&args.image, args.pixel, &args.batch) {
         (Some(image), Some(pixel), None) => one(image, pixel, &args, stdout)?,
+        (None, None, Some(table)) if table == Path::new("-") => {
+            batch(std::io::stdin().lock(), &args, BufWriter::new(stdout))?
+        }
         (None, None, Some(table)) => {
             let file = std::fs::File::open(table).with_context(|| format!("cannot open {}", table.display()))?;
             batch(BufReader::new(file), &args, BufWriter::new(stdout))?
         }
-        _ => bail!("give an image with --pixel X,Y, or --batch FILE.csv"),
+        _ => bail!("{NOTHING_GIVEN}"),
     };
     Ok(if found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -204,7 +227,7 @@ mod tests {
         let text = format!("{HEADER}\n{}\n", rows.join("\n"));
         let mut out = Vec::new();
         batch(text.as_bytes(), &args(), &mut out).unwrap();
-        String::from_utf8(out).unwrap().lines().map(csv::split).collect()
+        String::from_utf8(out).unwrap().lines().map(|line| csv::split(line).0).collect()
     }
 
     #[test]
@@ -246,7 +269,7 @@ mod tests {
     fn with(args: &LocateArgs, text: &str) -> Result<Vec<Vec<String>>, String> {
         let mut out = Vec::new();
         batch(text.as_bytes(), args, &mut out).map_err(|e| format!("{e:#}"))?;
-        Ok(String::from_utf8(out).unwrap().lines().skip(1).map(csv::split).collect())
+        Ok(String::from_utf8(out).unwrap().lines().skip(1).map(|line| csv::split(line).0).collect())
     }
 
     const GOOD: &str = "23.0,113.0,120,0,-90,0,400,300,200,200,200,150,20,200,150";
@@ -443,9 +466,63 @@ mod tests {
     }
 
     #[test]
-    fn a_column_that_is_there_twice_is_an_error() {
+    fn a_column_that_is_there_twice_is_an_error_as_is_an_answer_given_as_a_question() {
         let error = with(&args(), &format!("{HEADER},pitch_deg\n")).unwrap_err();
         assert!(error.contains("column pitch_deg twice"), "{error}");
+        let error = with(&args(), &format!("{HEADER},out_lat,out_lon,status\n")).unwrap_err();
+        assert!(error.contains("out_lat already"), "{error}");
+        let loud = with(&args(), &format!("{}\na,{GOOD}\n", HEADER.to_ascii_uppercase())).unwrap();
+        assert_eq!(loud[0][22], "ok", "capitals are no other name");
+        let error = with(&args(), &format!("{HEADER}\ra,{GOOD}\r")).unwrap_err();
+        assert!(error.contains("CR alone"), "{error}");
+    }
+
+    #[test]
+    fn a_forgotten_quote_costs_one_row_and_a_quoted_line_break_none() {
+        let rows = {
+            let mut out = Vec::new();
+            let text = format!("{HEADER}\n\"a\nb\",{GOOD}\n\"c,{GOOD}\nd,{GOOD}\n");
+            batch(text.as_bytes(), &args(), &mut out).unwrap();
+            let mut rows = csv::Rows::new(out.as_slice());
+            std::iter::from_fn(|| rows.next().unwrap().map(|row| row.fields)).collect::<Vec<_>>()
+        };
+        assert_eq!(rows.len(), 4);
+        assert_eq!((rows[1][0].as_str(), rows[1][22].as_str()), ("a\nb", "ok"));
+        assert!(rows[2][22].contains("a quote opens in this line"), "{rows:?}");
+        assert_eq!((rows[3][0].as_str(), rows[3][22].as_str()), ("d", "ok"));
+    }
+
+    #[test]
+    fn a_camera_higher_than_drones_fly_has_an_ellipse_that_holds_feet_too() {
+        // 150 m above ground that lies at 10 m, 45° down: in metres, all in feet, the camera alone in feet.
+        let row = |camera: f64, ground: f64| {
+            format!("a,23.0,113.0,{camera},0,-45,0,400,300,200,200,200,150,{ground},200,150")
+        };
+        let rows = table(&[&row(160.0, 10.0), &row(160.0 / 0.3048, 10.0 / 0.3048), &row(160.0 / 0.3048, 10.0)]);
+        let status = |i: usize| rows[i][22].as_str();
+        assert_eq!((status(1), status(2), status(3)), ("ok", "ok;height_unlikely", "ok;height_unlikely"));
+        let number = |i: usize, column: usize| rows[i][column].parse::<f64>().unwrap();
+        for i in [2, 3] {
+            let off_m = (number(i, 16) - number(1, 16)) * 110_750.0;
+            assert!(off_m > 300.0 && number(i, 19) > off_m && number(i, 19) < 2.0 * off_m, "{off_m} {:?}", rows[i]);
+        }
+        // An adjustment knows it as an error of the height.
+        let adjust = LocateArgs { adjust: true, ..args() };
+        let header = HEADER.replace("id,", "object_id,");
+        let alone = with(&adjust, &format!("{header}\n{}\n", row(160.0 / 0.3048, 10.0 / 0.3048))).unwrap();
+        assert!(alone[0][22].starts_with("ok;height_unlikely"), "{alone:?}");
+        assert!(alone[0][19].parse::<f64>().unwrap() > 300.0, "{alone:?}");
+    }
+
+    #[test]
+    fn a_pitch_near_the_horizon_may_be_counted_from_nadir() {
+        let row = |pitch: f64, y: f64| format!("a,23.0,113.0,120,0,{pitch},0,400,300,200,200,200,150,20,200,{y}");
+        let rows = table(&[&row(-90.0, 200.0), &row(0.0, 200.0), &row(-20.0, 200.0)]);
+        let status = |i: usize| rows[i][22].as_str();
+        assert_eq!((status(1), status(2), status(3)), ("ok", "ok;pitch_unlikely", "ok"));
+        let number = |i: usize, column: usize| rows[i][column].parse::<f64>().unwrap();
+        let off_m = (number(2, 16) - number(1, 16)) * 110_750.0;
+        assert!(off_m > 400.0 && number(2, 19) > off_m, "{off_m} {:?}", rows[2]);
     }
 
     #[test]

@@ -10,6 +10,8 @@ use crate::geo::{
 
 use super::world::World;
 
+/// Nearer to the ground no camera looks at it.
+const LOWEST_M: f64 = 5.0;
 /// One sigma of a measured range and of the ground beside the measured point, by how far beside.
 const LASER_SIGMA_M: f64 = 1.0;
 const LASER_SLOPE_SIGMA: f64 = 0.15;
@@ -18,6 +20,11 @@ const LASER_SLOPE_SIGMA: f64 = 0.15;
 const LASER_STEEPEST: f64 = 2.0;
 /// A ground that is told and a measured one that differ by more contradict each other.
 const LASER_CONTRADICTS_M: f64 = 5.0;
+/// Higher above the ground a drone with a camera is rarely seen, and a height in feet often is.
+const HIGH_M: f64 = 300.0;
+const FEET_A_METRE: f64 = 1.0 / 0.3048;
+/// So near to the horizon an axis is that points straight down, if its pitch is counted from nadir.
+const LEVEL_DEG: f64 = 10.0;
 /// A difference that is as likely as not to be the error, as one sigma: the ellipse reaches to where the other puts the place.
 const HELD: f64 = 1.96;
 
@@ -105,6 +112,7 @@ impl Shot {
         let level = level::level(heights, pose.at, dem, &world.geoids)?;
         let mut pose = Pose { height_m: level.height_m, ..pose };
         pose.sigma.vertical_m = level.sigma_m;
+        let apart_m = level.else_m.map(|m| m - level.height_m);
         Some(Self {
             camera,
             focal_sigma,
@@ -115,11 +123,50 @@ impl Shot {
             edited: false,
             doubts: Vec::new(),
             may_look: Vec::new(),
-            may_stand_m: Vec::new(),
+            may_stand_m: level.else_m.into_iter().collect(),
             may_be: Vec::new(),
-            notes: Vec::new(),
+            notes: apart_m.into_iter().map(|m| format!(
+                "by the absolute height the camera is {:.0} m {} than by the one above take-off, counted from the ground below: the ellipse holds both",
+                m.abs(),
+                if m > 0.0 { "higher" } else { "lower" }
+            )).collect(),
             max_range_m: DEFAULT_MAX_RANGE_M,
         })
+    }
+
+    /// Where it is higher above the ground than drones are, its height may be told in feet, alone or with the ground's: the
+    /// ellipse holds that too.
+    pub fn doubt_height(&mut self, above_ground_m: f64, counted_from_m: f64) {
+        if above_ground_m <= HIGH_M {
+            return;
+        }
+        self.doubts.push("height_unlikely");
+        let ground_m = self.pose.height_m - above_ground_m;
+        self.may_stand_m.push(ground_m + above_ground_m / FEET_A_METRE);
+        // Both counted from one zero, the camera's alone in feet.
+        let alone_m = counted_from_m + (self.pose.height_m - counted_from_m) / FEET_A_METRE;
+        if alone_m > ground_m + LOWEST_M {
+            self.may_stand_m.push(alone_m);
+        }
+    }
+
+    /// An axis near the horizon may be one that points straight down, with a pitch that is counted from there.
+    pub fn doubt_pitch(&mut self) {
+        let attitude = self.pose.attitude;
+        if attitude.pitch_deg.abs() <= LEVEL_DEG {
+            self.doubts.push("pitch_unlikely");
+            self.may_look.push(Attitude { pitch_deg: attitude.pitch_deg - 90.0, ..attitude });
+        }
+    }
+
+    /// For an adjustment, which knows one pose and its error: what may be otherwise, as errors.
+    pub fn doubts_as_errors(&mut self) {
+        let off_m = self.may_stand_m.iter().map(|m| (m - self.pose.height_m).abs() / 2.0).fold(0.0, f64::max);
+        let sigma = &mut self.pose.sigma;
+        sigma.vertical_m = sigma.vertical_m.max(off_m);
+        if self.doubts.contains(&"pitch_unlikely") {
+            sigma.tilt_deg = sigma.tilt_deg.max(45.0);
+        }
     }
 
     /// A photo over the terrain model, over what its laser measured, or over flat ground at take-off height and `ground_m`.
@@ -130,7 +177,11 @@ impl Shot {
         };
         let doubts = photo.doubts.iter().map(|doubt| doubt.code()).chain(shot.doubts).collect();
         let (may_look, may_be) = (photo.may_look.clone(), photo.may_be.clone());
-        Some(Self { edited: photo.edited, doubts, may_look, may_be, ..shot })
+        let mut shot = Self { edited: photo.edited, doubts, may_look, may_be, ..shot };
+        if let Some(up_m) = photo.heights.above_take_off_m {
+            shot.doubt_height(up_m, shot.pose.height_m - up_m);
+        }
+        Some(shot)
     }
 
     /// A photo over flat ground as high as is told, as its laser measured, or as take-off.

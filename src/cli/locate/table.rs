@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufRead, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, bail, ensure};
 
-use super::csv::{join, quote, split};
-use super::shot::Shot;
+use super::csv::{Fields, Rows, join, quote};
+use super::shot::{Below, Shot};
 use super::world::{self, Surroundings, World};
 use super::{LocateArgs, sortie};
 use crate::geo::heights::HeightDatum;
@@ -69,15 +69,19 @@ pub fn batch(table: impl BufRead, args: &LocateArgs, out: impl Write) -> anyhow:
 }
 
 fn rows(table: impl BufRead, args: &LocateArgs, mut around: Surroundings, mut out: impl Write) -> anyhow::Result<bool> {
-    let mut lines = table.split(b'\n').enumerate().map(|(i, line)| {
-        let line = line.context("it cannot be read")?;
-        String::from_utf8(line).map_err(|_| anyhow!("line {} is not UTF-8: save it as CSV UTF-8", i + 1))
-    });
-    let first = lines.next().context("the table is empty; it needs a header")?.map_err(|error| {
+    let mut lines = Rows::new(table);
+    let first = lines.next().map_err(|error| {
         // Nobody writes these into the header of a table.
         error.context("it is no table of text; a photo is given as IMAGE with --pixel X,Y, or by its name in a column image, with --images DIR")
     })?;
-    let header = split(first.trim_start_matches('\u{feff}'));
+    let mut header = first.context("the table is empty; it needs a header")?.fields;
+    if let Some(name) = header.first_mut() {
+        *name = name.trim_start_matches('\u{feff}').to_owned();
+    }
+    ensure!(
+        !header.iter().any(|name| name.contains('\r')),
+        "its lines end in CR alone, as on an old Macintosh: save it with LF or CRLF"
+    );
     let columns = Columns::new(&header, args)?;
     if columns.tells_several_heights() && around.world.geoids.is_empty() {
         around.world.geoids = world::geoids(&args.geoid)?;
@@ -118,17 +122,23 @@ fn rows(table: impl BufRead, args: &LocateArgs, mut around: Surroundings, mut ou
         Ok(())
     };
     let mut hints = Hints::default();
+    let mut nameless = 0;
     let mut datums = BTreeSet::new();
     let mut assumed = BTreeSet::new();
     let (mut kept, mut kept_lines) = (Vec::new(), Vec::new());
-    for (number, line) in (2..).zip(lines) {
-        let line = line?;
-        if line.trim().is_empty() {
+    while let Some(Fields { line: number, fields, open }) = lines.next()? {
+        if let [one] = fields.as_slice()
+            && one.trim().is_empty()
+        {
             continue;
         }
-        let fields = split(&line);
-        let row = reader.read(&fields);
+        let row = if open {
+            Err("bad_input: a quote opens in this line and does not close in those behind it: close it".to_owned())
+        } else {
+            reader.read(&fields)
+        };
         if let Ok(row) = &row {
+            nameless += usize::from(row.object.is_empty());
             datums.insert(row.shot.datum.name());
             assumed.extend(row.shot.assumed.iter().copied());
         }
@@ -147,7 +157,10 @@ fn rows(table: impl BufRead, args: &LocateArgs, mut around: Surroundings, mut ou
         }
     }
     out.flush()?;
-    told.say(&datums.into_iter().collect::<Vec<_>>(), &assumed);
+    told.say(args.batch.as_deref(), &datums.into_iter().collect::<Vec<_>>(), &assumed);
+    if args.adjust && nameless > 0 {
+        eprintln!("{nameless} rows name no object: each is taken for a thing of its own, which no other look confirms");
+    }
     if let Some(text) = reader.contradicting.text() {
         eprintln!("{text}");
     }
@@ -274,12 +287,13 @@ impl Told {
         }))
     }
 
-    fn say(&self, datums: &[&str], assumed: &BTreeSet<Assumed>) {
+    fn say(&self, table: Option<&Path>, datums: &[&str], assumed: &BTreeSet<Assumed>) {
         if self.found > 0 {
             eprintln!("positions: WGS 84; heights above: {}", datums.join(", "));
         }
         if let Some(text) = self.nothing_found() {
-            eprintln!("{text}");
+            let table = table.map_or_else(String::new, |path| format!("{}: ", path.display()));
+            eprintln!("{table}{text}");
         }
         for text in self.statuses() {
             eprintln!("{text}");
@@ -289,9 +303,11 @@ impl Told {
         }
         let rows = |code: &str| self.refused.get(code).map_or(0, |seen| seen.rows);
         let sky = rows("above_horizon");
-        if sky > 0 && self.found < sky {
+        let along: usize =
+            self.placed.iter().filter(|(status, _)| status.contains("pitch_unlikely")).map(|(_, seen)| seen.rows).sum();
+        if along > 0 || sky > 0 && self.found < sky {
             eprintln!(
-                "most rows look above the horizon: is the pitch counted from nadir? Here −90 is straight down and 0 the horizon"
+                "rows look above the horizon or along it: is the pitch counted from nadir? Here −90 is straight down and 0 the horizon"
             );
         }
         let far = rows("too_far");
@@ -393,10 +409,16 @@ struct PoseColumns {
 impl Columns {
     fn new(header: &[String], args: &LocateArgs) -> anyhow::Result<Self> {
         let mut names = BTreeSet::new();
-        if let Some(twice) = header.iter().map(|c| c.trim()).find(|c| !c.is_empty() && !names.insert(*c)) {
+        let named = || header.iter().map(|c| c.trim());
+        if let Some(own) = named().find(|c| c.eq_ignore_ascii_case("out_lat") || c.eq_ignore_ascii_case("out_lon")) {
+            bail!(
+                "the table has a column {own} already, so it is an answer: give the table that was asked, or take its last seven columns away"
+            );
+        }
+        if let Some(twice) = named().find(|c| !c.is_empty() && !names.insert(c.to_ascii_lowercase())) {
             bail!("the table has the column {twice} twice, and nothing says which one counts: rename one of them");
         }
-        let find = |name: &str| header.iter().position(|c| c.trim() == name);
+        let find = |name: &str| header.iter().position(|c| c.trim().eq_ignore_ascii_case(name));
         let any = |names: &[&str]| names.iter().find_map(|name| find(name));
         if let ([one], Some(mark)) = (header, header.first().and_then(|h| h.chars().find(|c| matches!(c, ';' | '\t'))))
         {
@@ -505,9 +527,14 @@ impl Reader<'_> {
                     if name.is_empty() || name.split(['/', '\\']).any(|part| part == "..") {
                         return Err("no_picture: the name is empty or leaves the folder".to_owned());
                     }
-                    let bytes = std::fs::read(folder.join(&name)).map_err(|e| format!("no_picture: {e}"))?;
+                    let bytes = std::fs::read(folder.join(&name))
+                        .map_err(|e| format!("no_picture: {name}: {e}{}", but_for_case(folder, &name)))?;
                     let (photo, shot) = self.around.shot(&bytes).map_err(|e| format!("no_pose: {e}"))?;
                     self.notes.add(&name, photo.notes.into_iter().chain(shot.notes.iter().cloned()));
+                    let mut shot = shot;
+                    if self.args.adjust {
+                        shot.doubts_as_errors();
+                    }
                     Ok(shot)
                 });
                 (shot.clone()?, None)
@@ -562,7 +589,10 @@ impl Reader<'_> {
                         told_ground?;
                         (flat, None)
                     }
-                    (None, None) => return Err("bad_input: the height of the ground is no number".to_owned()),
+                    (None, None) => {
+                        told_ground?;
+                        return Err("bad_input: the height of the ground is not told".to_owned());
+                    }
                 };
                 if more_m.is_some() {
                     shot.doubts.push("heights_contradict");
@@ -570,6 +600,18 @@ impl Reader<'_> {
                 if usual.is_some() {
                     shot.doubts.push("lens_unlikely");
                     shot.may_be = usual.into_iter().collect();
+                }
+                let (at, stands_m) = (shot.pose.at, shot.pose.height_m);
+                let ground_m = match (shot.ground, &self.around.world.dem) {
+                    (Below::Flat { height_m, .. }, _) => Some(height_m),
+                    (_, dem) => dem.as_ref().and_then(|dem| dem.height_m(at)),
+                };
+                if let Some(ground_m) = ground_m {
+                    shot.doubt_height(stands_m - ground_m, 0.0);
+                }
+                shot.doubt_pitch();
+                if self.args.adjust {
+                    shot.doubts_as_errors();
                 }
                 (shot, flat)
             }
@@ -599,7 +641,7 @@ impl PoseColumns {
     ) -> Result<(Camera, Pose, CameraHeights), String> {
         // In the order of what a row cannot do without, so that a short one names that and no lens model.
         let at = LatLon { lat: number(self.lat)?, lon: number(self.lon)? };
-        at.validate().map_err(|e| format!("bad_input: {e}"))?;
+        at.validate().map_err(|e| format!("bad_input: {} and {}: {e}", name(self.lat), name(self.lon)))?;
         if at.lat == 0.0 && at.lon == 0.0 {
             return Err(format!("bad_input: {} and {} are 0, 0, no fix", name(self.lat), name(self.lon)));
         }
@@ -677,6 +719,13 @@ impl PoseColumns {
         let centred = if off { Camera { cx: middle_x, cy: middle_y, ..*camera } } else { *camera };
         Ok((off || skew > PIXEL_SKEW).then_some(Camera { fx: f, fy: f, ..centred }))
     }
+}
+
+/// What a picture is called in the folder, where its name there differs by capitals alone.
+fn but_for_case(folder: &Path, name: &str) -> String {
+    let Ok(entries) = std::fs::read_dir(folder) else { return String::new() };
+    let mut names = entries.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.find(|other| other.eq_ignore_ascii_case(name)).map_or_else(String::new, |other| format!("; {other} is there"))
 }
 
 /// The beginning of a field, for a message.

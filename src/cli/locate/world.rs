@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use crate::geo::dem::Dem;
 use crate::geo::geoid::Geoid;
@@ -25,15 +25,22 @@ pub fn datum(text: &str) -> Result<HeightDatum, String> {
     HeightDatum::from_text(text).ok_or_else(|| "expected ellipsoid, egm96 or egm2008".to_owned())
 }
 
-/// Reads a terrain model; `datum` overrides what the file says.
+/// Reads a terrain model; `datum` is what it does not say itself, or what it only has by the kind of file (`.hgt`).
 pub fn dem(path: &Path, datum: Option<HeightDatum>) -> anyhow::Result<Dem> {
     let name = path.to_string_lossy();
     let bytes = std::fs::read(path).with_context(|| format!("cannot read the terrain model {name}"))?;
     let dem = Dem::read(&bytes, &name).with_context(|| format!("the terrain model {name}"))?;
-    Ok(match datum {
-        Some(datum) => dem.with_datum(datum),
-        None => dem,
-    })
+    let Some(datum) = datum else { return Ok(dem) };
+    let by_kind = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("hgt"));
+    if dem.datum() != HeightDatum::Unstated && !by_kind {
+        ensure!(
+            dem.datum() == datum,
+            "the terrain model {name} says itself that its heights are counted from {}, and --dem-datum says {}: leave --dem-datum out, or mend the file's own vertical datum (gdal_edit.py -a_srs)",
+            dem.datum().name(),
+            datum.name()
+        );
+    }
+    Ok(dem.with_datum(datum))
 }
 
 /// The geoids that are given, or else those that a package brought. A file that was asked for must be one.

@@ -55,7 +55,13 @@ fn jpeg(bytes: &[u8]) -> Segments<'_> {
         return found;
     };
     found.cut = true;
-    for _ in 0..MAX_SEGMENTS {
+    // Compressed data holds no end marker but the end.
+    let no_end = |rest: &[u8]| !rest.windows(2).rev().any(|two| two == [0xff, 0xd9]);
+    for walked in 0.. {
+        if walked == MAX_SEGMENTS {
+            found.cut = no_end(rest);
+            break;
+        }
         let [0xff, marker, after @ ..] = rest else {
             break;
         };
@@ -65,8 +71,7 @@ fn jpeg(bytes: &[u8]) -> Segments<'_> {
             0x01 | 0xd0..=0xd7 => rest = after,
             // The compressed picture or the end: no metadata of interest beyond.
             0xda | 0xd9 => {
-                // Compressed data holds no end marker but the end.
-                found.cut = !rest.windows(2).rev().any(|two| two == [0xff, 0xd9]);
+                found.cut = no_end(rest);
                 break;
             }
             _ => {

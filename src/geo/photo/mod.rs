@@ -74,7 +74,9 @@ pub struct Photo {
 /// Why a photo has no pose.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PhotoError {
-    #[error("no picture that can be read (JPEG or TIFF): {0}")]
+    #[error(
+        "no picture that can be read (JPEG or TIFF): {0}; was it copied whole? Take the file as the drone wrote it"
+    )]
     NotAPicture(String),
     #[error(
         "a PNG's tags are not read, so no pose is known: no drone camera writes PNG; take the JPEG or TIFF as the drone wrote it"
