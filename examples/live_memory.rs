@@ -113,7 +113,8 @@ impl Source for Played {
 }
 
 fn watch(file: &Path, seconds: f64) -> Result<(), String> {
-    let detector = Detector::load(&model_dir(None), &Options::default()).map_err(|e| e.to_string())?;
+    let detector =
+        Detector::load(&model_dir(None), &Options { lean: true, ..Options::default() }).map_err(|e| e.to_string())?;
     let path = file.to_owned();
     let opener = move || -> Result<Box<dyn Source>, SourceError> {
         Ok(Box::new(Played { file: path.clone(), video: Some(open(&path)?), next: Instant::now(), index: 0 }))

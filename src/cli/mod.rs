@@ -108,7 +108,10 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Sim(args) => sim::run(args),
-        Command::Inspect(args) => inspect::run(args),
+        Command::Inspect(args) => {
+            args.settle_allocator();
+            inspect::run(args)
+        }
         Command::Locate(args) => locate::run(args),
         Command::Detect(args) => detect::run(args),
         Command::Model(args) => model::run(args),

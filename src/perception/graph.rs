@@ -55,12 +55,14 @@ pub struct Options {
     pub threads: usize,
     /// In the order they are tried.
     pub providers: Vec<Provider>,
+    /// On the processor: memory goes back to the allocator after each run, for some more time (docs/performance.md).
+    pub lean: bool,
 }
 
 impl Default for Options {
     /// One thread on the processor: flight control shares this computer.
     fn default() -> Self {
-        Options { threads: 1, providers: vec![Provider::Cpu] }
+        Options { threads: 1, providers: vec![Provider::Cpu], lean: false }
     }
 }
 
@@ -464,7 +466,9 @@ pub fn open(path: &Path, bytes: &[u8], options: &Options) -> Result<(Session, Ch
             Err(reason) => reason,
             Ok(dispatch) => {
                 let on_cpu = dispatch.is_none();
-                match session(environment, bytes, options.threads, dispatch) {
+                let lean =
+                    (on_cpu && options.lean).then(|| ort::ep::CPU::default().with_arena_allocator(false).build());
+                match session(environment, bytes, options.threads, dispatch.or(lean)) {
                     Ok(session) => return Ok((session, Chosen { provider: *provider, refused })),
                     // The processor takes every model: the fault is the file's.
                     Err(error) if on_cpu => {

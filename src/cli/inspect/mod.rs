@@ -12,6 +12,7 @@ mod watch;
 
 use std::collections::HashSet;
 use std::io::IsTerminal;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -89,6 +90,28 @@ pub struct InspectArgs {
     pub json: bool,
 }
 
+/// What glibc is asked for while something live is looked at for days: pictures go back to the system at once, and threads
+/// share one arena. Read at a program's start alone.
+const LEAN_ALLOCATOR: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=4194304:glibc.malloc.arena_max=1");
+
+impl InspectArgs {
+    fn looks_live(&self) -> bool {
+        self.paths.iter().any(|path| Address::parse(&path.to_string_lossy()).is_some_and(|a| a.is_live()))
+    }
+
+    /// Begins this program anew with what only its start can set, where that is worth it and nobody set it otherwise.
+    pub fn settle_allocator(&self) {
+        let (key, value) = LEAN_ALLOCATOR;
+        if !self.looks_live() || std::env::var_os(key).is_some() {
+            return;
+        }
+        if let Ok(program) = std::env::current_exe() {
+            let error = std::process::Command::new(program).args(std::env::args_os().skip(1)).env(key, value).exec();
+            tracing::warn!(%error, "the allocator stays as it is: memory grows more than it needs to");
+        }
+    }
+}
+
 /// What is used of a model, apart from its looking.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct ModelInfo {
@@ -123,7 +146,8 @@ pub fn run(mut args: InspectArgs) -> anyhow::Result<ExitCode> {
         anyhow::ensure!(fov > 1.0 && fov < 179.0, "--fov must lie between 1 and 179 degrees");
     }
     let dir = perception::model_dir(args.model.as_deref());
-    let load = || Detector::load(&dir, &Options::default());
+    let lean = args.looks_live();
+    let load = || Detector::load(&dir, &Options { lean, ..Options::default() });
     let mut detector = load()?;
     let model = ModelInfo::of(detector.manifest(), &dir)?;
     let addresses: Vec<Address> =
