@@ -484,6 +484,18 @@ fn a_datum_that_the_terrain_model_tells_itself_is_not_overruled() {
 }
 
 #[test]
+fn where_the_terrain_model_ends_the_heights_are_those_of_the_table_and_so_is_their_datum() {
+    let folder = tempfile::tempdir().unwrap();
+    let dem = level_terrain_at(folder.path(), 50.0, 5773, [20.0, 50.0]);
+    let table = row(folder.path(), "ground_hae_m,drone_hae_m", "50,150", "0,-45,0");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_aerie"));
+    let done = command.arg("locate").arg("--dem").arg(dem).arg("--batch").arg(table).output().unwrap();
+    let (out, said) = (String::from_utf8(done.stdout).unwrap(), String::from_utf8(done.stderr).unwrap());
+    assert!(out.contains(",50.000,") && out.contains("ok;outside_dem_flat_ground_taken"), "{out}");
+    assert!(said.contains("heights above: WGS 84 ellipsoid\n"), "{said}");
+}
+
+#[test]
 fn latitude_and_longitude_the_wrong_way_round_are_told_by_the_terrain_model() {
     let folder = tempfile::tempdir().unwrap();
     let dem = Some(level_terrain_at(folder.path(), 50.0, 5773, [31.22, 30.06]));

@@ -110,8 +110,7 @@ pub fn level(heights: &CameraHeights, at: LatLon, dem: &Dem, geoids: &Geoids) ->
     match (best, from_take_off) {
         // What nobody can compare is worth less than the ground below, which it may contradict all the same.
         (Some(a), Some(mut b)) if a.sigma_m > b.sigma_m => {
-            let nearest = heights.absolute.iter().map(|stated| nearest(stated, b.height_m, at, dem, geoids));
-            let other = nearest.min_by(|x, y| (x - b.height_m).abs().total_cmp(&(y - b.height_m).abs()));
+            let other = nearest_of_all(&heights.absolute, b.height_m, at, dem.datum(), geoids);
             let far = |m: &f64| (m - b.height_m).abs() > UNEXPLAINED_M.max(2.0 * b.sigma_m);
             if let Some(other_m) = other.filter(far) {
                 b.assumed.push(Assumed::HeightsContradict);
@@ -124,6 +123,13 @@ pub fn level(heights: &CameraHeights, at: LatLon, dem: &Dem, geoids: &Geoids) ->
             if apart > 4.0 * a.sigma_m.hypot(b.sigma_m) {
                 a.sigma_m = a.sigma_m.max(apart / 2.0);
                 a.assumed.push(Assumed::HeightsContradict);
+            } else if apart > UNEXPLAINED_M && !geoids.is_empty() {
+                // Were the model's heights counted from elsewhere, all would fit.
+                let otherwise = nearest_of_all(&heights.absolute, b.height_m, at, HeightDatum::Unstated, geoids);
+                if let Some(other_m) = otherwise.filter(|m| (m - b.height_m).abs() < apart / 3.0) {
+                    a.assumed.push(Assumed::HeightsContradict);
+                    a.else_m = Some(other_m);
+                }
             }
             Some(a)
         }
@@ -163,13 +169,19 @@ pub fn contradiction_m(heights: &CameraHeights, at: LatLon, geoids: &Geoids) -> 
 /// ground by twice as much as that leaves open.
 const UNEXPLAINED_M: f64 = 10.0;
 
+/// The one of several absolute heights that can be read nearest to `height_m`.
+fn nearest_of_all(all: &[Stated], height_m: f64, at: LatLon, model: HeightDatum, geoids: &Geoids) -> Option<f64> {
+    let each = all.iter().map(|stated| nearest(stated, height_m, at, model, geoids));
+    each.min_by(|x, y| (x - height_m).abs().total_cmp(&(y - height_m).abs()))
+}
+
 /// An absolute height in the model's zero by that reading of its datum which puts it nearest to `height_m`.
-fn nearest(stated: &Stated, height_m: f64, at: LatLon, dem: &Dem, geoids: &Geoids) -> f64 {
+fn nearest(stated: &Stated, height_m: f64, at: LatLon, model: HeightDatum, geoids: &Geoids) -> f64 {
     use HeightDatum::*;
     let told = |datum| if datum == Unstated { vec![Ellipsoid, Egm96] } else { vec![datum] };
     let mut nearest_m = f64::INFINITY;
     for from in told(stated.datum) {
-        for to in told(dem.datum()) {
+        for to in told(model) {
             let add_m = match geoids.shift(from, to, at) {
                 Some(shift) if !shift.no_geoid => shift.add_m,
                 // Any undulation that there is on Earth.

@@ -63,8 +63,13 @@ pub struct Subtitles {
 pub enum SrtError {
     #[error("it is larger than {MAX_BYTES} bytes, which no video's subtitles are")]
     TooLarge,
-    #[error("it has no subtitle with a time and a position; is it DJI telemetry?")]
-    Nothing,
+    #[error("it is UTF-16: save it as UTF-8")]
+    Utf16,
+    #[error(
+        "it has no subtitle with a time and a position{}; is it DJI telemetry, with lines such as 00:00:01,000 --> 00:00:02,000?",
+        first.as_ref().map(|fault| format!(" (the first: {fault})")).unwrap_or_default()
+    )]
+    Nothing { first: Option<String> },
 }
 
 /// How much longer than the usual step from fix to fix a gap is, as a share of it and at least, seconds.
@@ -87,10 +92,20 @@ impl Subtitles {
     /// gimbal's attitude, or `looks` where the drone does not write one (a camera that hangs straight down, say).
     pub fn track(&self, sigma: PoseSigma, looks: Option<Attitude>) -> Track {
         let poses = self.fixes.iter().filter_map(|fix| {
-            let pose = Pose { at: fix.at, height_m: fix.above_take_off_m?, attitude: fix.gimbal.or(looks)?, sigma };
+            let height_m = fix.above_take_off_m?;
+            let mut sigma = sigma;
+            if height_m > HIGH_M {
+                sigma.vertical_m = sigma.vertical_m.hypot(height_m * (1.0 - METRES_A_FOOT) / NORMAL_95);
+            }
+            let pose = Pose { at: fix.at, height_m, attitude: fix.gimbal.or(looks)?, sigma };
             Some(Timed { t_s: fix.start_s, pose })
         });
         Track::new(poses.collect())
+    }
+
+    /// How many fixes are so high above take-off that they may be told in feet.
+    pub fn high(&self) -> usize {
+        self.fixes.iter().filter(|fix| fix.above_take_off_m.is_some_and(|m| m > HIGH_M)).count()
     }
 
     /// One sigma of rounding a place to as many digits as the file has, metres: evenly spread over one of the last.
@@ -100,6 +115,12 @@ impl Subtitles {
     }
 }
 
+/// Higher above take-off a drone is rarely seen, and a height in feet often is: the error holds both.
+const HIGH_M: f64 = 300.0;
+const METRES_A_FOOT: f64 = 0.3048;
+/// Sigmas on either side that hold 95 %.
+const NORMAL_95: f64 = 1.96;
+
 /// Of latitude.
 const METRES_A_DEGREE: f64 = 111_320.0;
 
@@ -107,7 +128,13 @@ pub fn read(bytes: &[u8]) -> Result<Subtitles, SrtError> {
     if bytes.len() > MAX_BYTES {
         return Err(SrtError::TooLarge);
     }
-    let text = String::from_utf8_lossy(bytes);
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err(SrtError::Utf16);
+    }
+    let mut text = String::from_utf8_lossy(bytes);
+    if !bytes.contains(&b'\n') {
+        text = text.replace('\r', "\n").into();
+    }
     let mut found = Subtitles::default();
     let mut latest = f64::NEG_INFINITY;
     let mut block: Option<((f64, f64), String)> = None;
@@ -128,11 +155,12 @@ pub fn read(bytes: &[u8]) -> Result<Subtitles, SrtError> {
     }
     finish(block, &mut latest, &mut found);
     if found.fixes.is_empty() {
-        return Err(SrtError::Nothing);
+        return Err(SrtError::Nothing { first: found.first_fault });
     }
     found.fixes.sort_by(|a, b| a.start_s.total_cmp(&b.start_s));
     drop_jumps(&mut found);
-    found.gaps = gaps(&found.fixes);
+    // Of two files in one the steps from fix to fix tell nothing.
+    found.gaps = if found.torn_m > 0.0 { Vec::new() } else { gaps(&found.fixes) };
     Ok(found)
 }
 
@@ -163,7 +191,13 @@ fn drop_jumps(found: &mut Subtitles) {
     let fixes = &found.fixes;
     let mut parts: Vec<std::ops::Range<usize>> = Vec::new();
     let mut torn_m = 0.0_f64;
+    let mut moment = 0;
     for i in 0..fixes.len() {
+        // Of several fixes of one moment each is held against the first, too.
+        if fixes[i].start_s > fixes[moment].start_s {
+            moment = i;
+        }
+        torn_m = torn_m.max(jump_m(&fixes[moment], &fixes[i]).unwrap_or(0.0));
         let jump = i.checked_sub(1).and_then(|before| jump_m(&fixes[before], &fixes[i]));
         match (jump, parts.last_mut()) {
             (None, Some(part)) => part.end = i + 1,
@@ -191,7 +225,8 @@ fn drop_jumps(found: &mut Subtitles) {
         }
     }
     let agree: usize = kept.iter().map(ExactSizeIterator::len).sum();
-    if (agree as f64) < MOST * fixes.len() as f64 {
+    // Of times that begin anew the longer part may be that of another video.
+    if (agree as f64) < MOST * fixes.len() as f64 || agree < fixes.len() && found.reversed > 0 {
         found.torn_m = torn_m;
         return;
     }
@@ -251,7 +286,7 @@ fn fix(start_s: f64, end_s: f64, body: &str) -> Result<Fix, String> {
     let above_take_off_m = number_after(body, "rel_alt")
         .or_else(|| number_after(body, "BAROMETER"))
         .or_else(|| number_after(body, "Hb"))
-        .or_else(|| body.split(", ").find_map(|part| number(part.strip_prefix("H ")?)));
+        .or_else(|| body.split(", ").find_map(|part| metres(part.strip_prefix("H ")?)));
     let altitude_m = number_after(body, "abs_alt")
         .or_else(|| number_after(body, "[altitude"))
         .or_else(|| list_after(body, "GPS").and_then(|v| v.get(2).copied()));
@@ -318,6 +353,12 @@ fn list_after(body: &str, word: &str) -> Option<Vec<f64>> {
     let rest = &body[body.find(word)? + word.len()..];
     let inside = rest.trim_start().strip_prefix('(')?.split(')').next()?;
     inside.split(',').take(4).map(number).collect()
+}
+
+/// A length that a text begins with: in metres, but where it says feet.
+fn metres(text: &str) -> Option<f64> {
+    let feet = text.trim_start().trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-' | '+'));
+    Some(number(text)? * if feet.trim_start().starts_with("ft") { METRES_A_FOOT } else { 1.0 })
 }
 
 /// The number that a text begins with, whatever unit follows.
@@ -484,7 +525,14 @@ mod tests {
             let text: String = (0..20).map(|s| block(s, 23.0)).chain((0..20).map(|s| block(s, lat))).collect();
             read(text.as_bytes()).unwrap()
         };
-        assert!(two(23.01).torn_m > 1_000.0 && two(23.01).reversed == 19);
+        let torn = two(23.01);
+        // Also where nearly all is of the one, and at one moment each is held against the others.
+        let short: String = (0..40).map(|s| block(s, 23.0)).chain((0..3).map(|s| block(s, 23.01))).collect();
+        let short = read(short.as_bytes()).unwrap();
+        assert!(short.torn_m > 1_000.0 && short.jumped == 0 && short.fixes.len() == 43, "{short:?}");
+        let one: String = (0..9).map(|i| block(0, 23.0 + f64::from(i) * 0.001)).collect();
+        assert!((read(one.as_bytes()).unwrap().torn_m - 886.0).abs() < 2.0);
+        assert!(torn.torn_m > 1_000.0 && torn.reversed == 19 && torn.gaps.is_empty());
         assert_eq!(two(23.0001).torn_m, 0.0);
         let heights: String =
             (0..20).map(|s| block(s, 23.0).replace("80.0", if s < 10 { "80.0" } else { "262.0" })).collect();
@@ -510,6 +558,22 @@ mod tests {
     }
 
     #[test]
+    fn heights_in_feet_are_turned_into_metres_where_they_say_so_and_held_where_they_may_be() {
+        let of = |height: &str| {
+            let text = format!(
+                "1\n00:00:00,000 --> 00:00:01,000\nGPS (113.0, 23.123456, 15), H {height}, G.PRY (-60.0°, 0.0°, 90.0°)\n\n"
+            );
+            let found = read(text.as_bytes()).unwrap();
+            let pose = found.track(crate::geo::photo::SIGMA, None).poses()[0].pose;
+            (found.high(), pose.height_m, pose.sigma.vertical_m)
+        };
+        assert!((of("324.5ft").1 - 98.9).abs() < 0.01 && of("324.5ft").0 == 0);
+        let (high, height_m, sigma_m) = of("324.5m");
+        assert!(high == 1 && height_m == 324.5 && (1.95..2.0).contains(&((324.5 - 98.9) / sigma_m)), "{sigma_m}");
+        assert_eq!(of("98.9m").2, crate::geo::photo::SIGMA.vertical_m);
+    }
+
+    #[test]
     fn places_of_four_digits_are_rounded_by_metres() {
         let of = |lon: &str| {
             let text = format!("1\n00:00:00,000 --> 00:00:01,000\nGPS ({lon}, 23.0, 15), H 80.0m\n\n");
@@ -520,14 +584,18 @@ mod tests {
 
     #[test]
     fn what_is_no_telemetry_is_refused_and_nothing_panics() {
-        assert_eq!(read(b""), Err(SrtError::Nothing));
-        assert_eq!(read(b"1\n00:00:00,000 --> 00:00:01,000\nHello\n"), Err(SrtError::Nothing));
+        assert_eq!(read(b""), Err(SrtError::Nothing { first: None }));
+        let hello = read(b"1\n00:00:00,000 --> 00:00:01,000\nHello\n").unwrap_err().to_string();
+        assert!(hello.contains("the first: at 0.00 s it tells no position"), "{hello}");
+        assert_eq!(read(b"\xff\xfe1\0"), Err(SrtError::Utf16));
+        let mac = "1\r00:00:00,000 --> 00:00:01,000\rGPS (113.0, 23.0, 15), H 80.0m\r";
+        assert_eq!(read(mac.as_bytes()).unwrap().fixes.len(), 1);
         let whole =
             "1\n00:00:00,000 --> 00:00:01,000\nGPS (-58.8, -34.2, 15), H 85.80m, G.PRY (-24.4°, 0.0°, 110.4°)\n";
         for end in 0..whole.len() {
             let _ = read(&whole.as_bytes()[..end]);
         }
         let long = format!("1\n00:00:00,000 --> 00:00:01,000\n{}\n", "GPS (".repeat(1_000_000));
-        assert_eq!(read(long.as_bytes()), Err(SrtError::Nothing));
+        assert!(matches!(read(long.as_bytes()), Err(SrtError::Nothing { .. })));
     }
 }

@@ -187,6 +187,7 @@ fn poses(
     report
         .notes
         .extend(subtitles.first_fault.iter().map(|fault| format!("{}: the first of them: {fault}", path.display())));
+    few(subtitles.high(), "fixes more than 300 m above take-off: in feet? places hold that too", report);
     few(subtitles.jumped, "positions or heights to which no drone flies from all others: left out", report);
     if torn_m > 0.0 {
         let so = if torn_m > DEFAULT_MAX_RANGE_M { "nothing has a place" } else { "places are so much less sure" };

@@ -515,6 +515,25 @@ mod tests {
     }
 
     #[test]
+    fn a_picture_has_one_pose_and_looks_that_mostly_contradict_are_said_to() {
+        let adjust = LocateArgs { adjust: true, ..args() };
+        let header = HEADER.replace("id,", "pose_id,").replace("px_x", "object_id,px_x");
+        let row = |pose: &str, lat: f64, object: &str| {
+            format!("{pose},{lat},113.0,120,0,-90,0,400,300,200,200,200,150,20,{object},200,150")
+        };
+        let rows = [row("a", 23.0, "x"), row("a", 23.001, "y"), row("", 23.002, "z"), row("", 23.003, "z")];
+        let rows = with(&adjust, &format!("{header}\n{}\n", rows.join("\n"))).unwrap();
+        assert_eq!(rows[0][23], "ok;many_outliers", "one of three");
+        assert!(rows[1][23].contains("(pose_id): \"a\" was told with another pose"), "{rows:?}");
+        // Two pictures, 111 m apart, that look straight down at what is said to be one thing.
+        let apart_m = (rows[2][17].parse::<f64>().unwrap() - rows[3][17].parse::<f64>().unwrap()) * 110_750.0;
+        assert!(apart_m.abs() < 1.0 && rows[2][23].ends_with(";many_outliers"), "{rows:?}");
+        let open = LocateArgs { ground: Some(20.0), ..args() };
+        let left = GOOD.replace("150,20,200", "150,,200");
+        assert_eq!(with(&open, &format!("{HEADER}\na,{left}\n")).unwrap()[0][22], "ok", "--ground says it");
+    }
+
+    #[test]
     fn a_pitch_near_the_horizon_may_be_counted_from_nadir() {
         let row = |pitch: f64, y: f64| format!("a,23.0,113.0,120,0,{pitch},0,400,300,200,200,200,150,20,200,{y}");
         let rows = table(&[&row(-90.0, 200.0), &row(0.0, 200.0), &row(-20.0, 200.0)]);

@@ -14,6 +14,8 @@ use crate::geo::{DEFAULT_MAX_RANGE_M, LocalFrame, LocateError};
 
 /// What the lens model and a click leave over, pixels.
 const LEFT_OVER_PX: f64 = 3.0;
+/// A larger share of outliers says that the names are wrong and not the looks.
+const MANY_OUTLIERS: f64 = 0.25;
 /// Pictures further apart in time tell no velocity.
 const STILL_S: f64 = 10.0;
 
@@ -78,6 +80,14 @@ pub fn adjust(rows: Vec<Kept>, world: &World, args: &LocateArgs, hints: &mut Hin
         Err(error) => return Err(error).context("the looks cannot be adjusted together"),
     };
     report(&adjusted, &sortie, args)?;
+    let outliers = adjusted.outlier.iter().filter(|outlier| **outlier).count();
+    let torn = outliers as f64 > MANY_OUTLIERS * adjusted.outlier.len() as f64;
+    if torn {
+        eprintln!(
+            "{outliers} of {} looks are outliers: most do not see what they are said to see; are the names of objects or pictures right?",
+            adjusted.outlier.len()
+        );
+    }
     let far_off = adjusted.constants.iter().any(|c| c.is_far_off());
     Ok(rows
         .into_iter()
@@ -96,10 +106,20 @@ pub fn adjust(rows: Vec<Kept>, world: &World, args: &LocateArgs, hints: &mut Hin
                         if adjusted.outlier[sighting] {
                             status.push_str(";outlier");
                         }
+                        if torn {
+                            status.push_str(";many_outliers");
+                        }
                         if far_off {
                             status.push_str(";constants_far_off");
                         }
-                        Ok(Answer { at: placed.at, height_m: placed.height_m, uncertainty: placed.uncertainty, status })
+                        let datum = row.shot.datum;
+                        Ok(Answer {
+                            at: placed.at,
+                            height_m: placed.height_m,
+                            uncertainty: placed.uncertainty,
+                            status,
+                            datum,
+                        })
                     }
                     Err(reason) => Err(hints.refused(&row, reason, world)),
                 },

@@ -35,6 +35,8 @@ pub struct Answer {
     pub height_m: f64,
     pub uncertainty: Ellipse,
     pub status: String,
+    /// What its height is counted from.
+    pub datum: HeightDatum,
 }
 
 /// What a row gives.
@@ -95,6 +97,7 @@ fn rows(table: impl BufRead, args: &LocateArgs, mut around: Surroundings, mut ou
         args,
         around: &around,
         photos: HashMap::new(),
+        poses: HashMap::new(),
         contradicting: Contradicting::default(),
         notes: Notes::default(),
     };
@@ -123,7 +126,6 @@ fn rows(table: impl BufRead, args: &LocateArgs, mut around: Surroundings, mut ou
     };
     let mut hints = Hints::default();
     let mut nameless = 0;
-    let mut datums = BTreeSet::new();
     let mut assumed = BTreeSet::new();
     let (mut kept, mut kept_lines) = (Vec::new(), Vec::new());
     while let Some(Fields { line: number, fields, open }) = lines.next()? {
@@ -139,7 +141,6 @@ fn rows(table: impl BufRead, args: &LocateArgs, mut around: Surroundings, mut ou
         };
         if let Ok(row) = &row {
             nameless += usize::from(row.object.is_empty());
-            datums.insert(row.shot.datum.name());
             assumed.extend(row.shot.assumed.iter().copied());
         }
         if args.adjust {
@@ -157,7 +158,7 @@ fn rows(table: impl BufRead, args: &LocateArgs, mut around: Surroundings, mut ou
         }
     }
     out.flush()?;
-    told.say(args.batch.as_deref(), &datums.into_iter().collect::<Vec<_>>(), &assumed);
+    told.say(args.batch.as_deref(), &assumed);
     if args.adjust && nameless > 0 {
         eprintln!("{nameless} rows name no object: each is taken for a thing of its own, which no other look confirms");
     }
@@ -172,15 +173,15 @@ fn rows(table: impl BufRead, args: &LocateArgs, mut around: Surroundings, mut ou
 /// One row by itself.
 pub fn alone(row: &Row, world: &World) -> Result<Answer, LocateError> {
     let found = row.shot.locate(&row.target, world.dem.as_ref());
-    let (found, status) = match (found, &row.flat) {
-        (Ok(found), _) => (found, row.shot.status(found.gap_m)),
+    let (found, status, datum) = match (found, &row.flat) {
+        (Ok(found), _) => (found, row.shot.status(found.gap_m), row.shot.datum),
         (Err(e), Some(flat)) if matches!(e.code(), "outside_dem" | "dem_void") && !swapped(row, world) => {
             let found = flat.locate(&row.target, None)?;
-            (found, format!("{};{}_flat_ground_taken", flat.status(0.0), e.code()))
+            (found, format!("{};{}_flat_ground_taken", flat.status(0.0), e.code()), flat.datum)
         }
         (Err(e), _) => return Err(e),
     };
-    Ok(Answer { at: found.place.at, height_m: found.height_m, uncertainty: found.place.uncertainty, status })
+    Ok(Answer { at: found.place.at, height_m: found.height_m, uncertainty: found.place.uncertainty, status, datum })
 }
 
 /// Whether latitude and longitude the other way round would lie in the terrain model, as they are not.
@@ -224,6 +225,7 @@ impl Hints {
 #[derive(Default)]
 struct Told {
     found: usize,
+    datums: BTreeSet<&'static str>,
     placed: BTreeMap<String, Seen>,
     /// By their code.
     refused: BTreeMap<String, Seen>,
@@ -243,6 +245,7 @@ impl Told {
         let seen = match answer {
             Ok(answer) => {
                 self.found += 1;
+                self.datums.insert(answer.datum.name());
                 self.placed.entry(answer.status.clone()).or_default()
             }
             Err(status) => {
@@ -287,8 +290,9 @@ impl Told {
         }))
     }
 
-    fn say(&self, table: Option<&Path>, datums: &[&str], assumed: &BTreeSet<Assumed>) {
+    fn say(&self, table: Option<&Path>, assumed: &BTreeSet<Assumed>) {
         if self.found > 0 {
+            let datums: Vec<&str> = self.datums.iter().copied().collect();
             eprintln!("positions: WGS 84; heights above: {}", datums.join(", "));
         }
         if let Some(text) = self.nothing_found() {
@@ -323,6 +327,8 @@ struct Reader<'a> {
     args: &'a LocateArgs,
     around: &'a Surroundings,
     photos: HashMap<String, Result<Shot, String>>,
+    /// Of each picture that is named.
+    poses: HashMap<String, String>,
     contradicting: Contradicting,
     notes: Notes,
 }
@@ -518,7 +524,9 @@ impl Reader<'_> {
         };
         let text = |column: Option<usize>| column.and_then(|c| fields.get(c)).map_or("", |v| v.trim()).to_owned();
         let columns = &self.columns;
-        let told_ground = columns.ground.map(number).transpose();
+        // Where a row leaves it open, --ground says it.
+        let open = |column: &usize| self.args.ground.is_some() && text(Some(*column)).is_empty();
+        let told_ground = columns.ground.filter(|column| !open(column)).map(number).transpose();
         let (shot, flat) = match &columns.source {
             Source::Pictures { image, folder } => {
                 let name = text(Some(*image));
@@ -622,10 +630,20 @@ impl Reader<'_> {
             height_m: self.args.above_ground,
             ..Target::ground([number(columns.pixel[0])?, number(columns.pixel[1])?])
         };
-        let station = match columns.station {
-            Some(_) => text(columns.station),
-            // The same pose is the same picture.
-            None => format!("{:?}", shot.pose),
+        // The same pose is the same picture.
+        let pose = format!("{:?}", shot.pose);
+        let station = match columns.station.map(|column| (column, text(Some(column)))) {
+            Some((column, named)) if !named.is_empty() => {
+                if *self.poses.entry(named.clone()).or_insert_with(|| pose.clone()) != pose && self.args.adjust {
+                    return Err(format!(
+                        "bad_input: {}: {} was told with another pose before; it names one picture, or may be left empty",
+                        name(column),
+                        short(&named)
+                    ));
+                }
+                named
+            }
+            _ => pose,
         };
         let time_s = columns.time.and_then(|column| number(column).ok());
         Ok(Row { shot, target, station, object: text(columns.object), time_s, flat })

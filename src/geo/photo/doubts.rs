@@ -10,7 +10,7 @@ const LAND_M: std::ops::RangeInclusive<f64> = -550.0..=9_000.0;
 /// What a height above take-off is believed beside an absolute one that cannot be.
 const VERTICAL_SIGMA_M: f64 = 5.0;
 /// A gimbal that cannot pan stays within this of where the vehicle heads; their stops are at 30° or less.
-const PAN_DEG: f64 = 60.0;
+const PAN_DEG: f64 = 40.0;
 /// One sigma of a heading that is contradicted: by more, the ellipse is told by where the other one looks.
 const HEADING_SIGMA_DEG: f64 = 60.0;
 /// No vehicle of this kind leans so far and takes pictures.

@@ -47,6 +47,9 @@ pub async fn run(options: AcceptOptions) -> Result<Vec<AcceptReport>, SoakError>
     let mut reports = Vec::new();
     for batch in options.batches {
         let out = options.out.join(format!("batch-{batch}"));
+        if out.exists() {
+            return Err(SoakError::Failed(format!("{} holds an earlier run: take that folder away", out.display())));
+        }
         std::fs::create_dir_all(&out).map_err(SoakError::io("create", &out))?;
         let raw = bare(&out).map_err(|error| SoakError::Failed(format!("bare SQLite: {error}")))?;
         let outbox = Outbox::open(out.join("state"))?;

@@ -68,6 +68,14 @@ pub async fn run(options: DrainOptions) -> Result<DrainReport, SoakError> {
         fill(&dir, options.records).await?;
     }
     let outbox = reopened(&dir).await?;
+    let queued = outbox.stats().borrow().queued;
+    if queued < options.records {
+        return Err(SoakError::Failed(format!(
+            "the queue in {} holds {queued} of {} records: take that folder away, or fill it with as many",
+            dir.display(),
+            options.records
+        )));
+    }
     let payload_bytes = event(STATION, "case000000", 1).to_string().len();
     let each = options.records / options.turns.max(1);
     let (mut raw_s, mut drain_s, mut ratios) = (0.0, 0.0, Vec::new());
@@ -178,4 +186,18 @@ async fn raw(port: u16, records: u64, bytes: usize, window: u16) -> Result<Durat
     let took = started.elapsed();
     drop(publishing.await);
     Ok(took)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_queue_that_is_drained_already_is_no_measure() {
+        let folder = tempfile::tempdir().unwrap();
+        fill(&folder.path().join("state"), 5).await.unwrap();
+        let options = DrainOptions { out: folder.path().to_owned(), records: 10, turns: 1, window: 4 };
+        let refused = run(options).await.unwrap_err().to_string();
+        assert!(refused.contains("5 of 10 records") && refused.contains("take that folder away"), "{refused}");
+    }
 }
