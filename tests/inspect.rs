@@ -94,6 +94,19 @@ fn the_minibuses_that_two_real_photos_show_are_two_findings_with_two_sources_eac
 }
 
 #[test]
+fn a_folder_without_a_photo_fails_and_the_report_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("notes.txt"), "nothing").unwrap();
+    let (ok, _, report) = inspect(vec![folder.path().to_owned()], &folder.path().join("out"));
+    assert!(!ok && report["notes"][0].as_str().unwrap().contains("the folder holds no photo"), "{report:#}");
+    // None is said of a folder below that holds none.
+    std::fs::create_dir(folder.path().join("below")).unwrap();
+    std::fs::write(folder.path().join("a.jpg"), jpeg(320, 240)).unwrap();
+    let (ok, _, report) = inspect(vec![folder.path().to_owned()], &folder.path().join("out"));
+    assert!(ok && report["notes"].as_array().unwrap().is_empty(), "{report:#}");
+}
+
+#[test]
 fn a_photo_without_pose_is_looked_at_and_reported_and_has_no_finding() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.jpg"), jpeg(320, 240)).unwrap();

@@ -484,6 +484,38 @@ fn a_datum_that_the_terrain_model_tells_itself_is_not_overruled() {
 }
 
 #[test]
+fn options_that_say_too_little_are_named_a_table_may_come_by_standard_input_and_a_name_in_other_capitals_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |args: &[&str], input: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_aerie"));
+        let piped = std::process::Stdio::piped;
+        let command = command.arg("locate").args(args).current_dir(folder.path());
+        let mut child = command.stdin(piped()).stdout(piped()).stderr(piped()).spawn().unwrap();
+        // Who does not want it may have gone.
+        let _ = std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes());
+        let done = child.wait_with_output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (done.status.code(), text(done.stdout), text(done.stderr))
+    };
+    for (args, words) in [
+        (&[][..], "--batch FILE.csv"),
+        (&["a.jpg"][..], "--pixel X,Y"),
+        (&["a.jpg", "--pixel", "1,1", "--adjust"][..], "--adjust is for a table"),
+    ] {
+        let (code, _, said) = run(args, "");
+        assert!(code == Some(2) && said.contains(words), "{code:?} {said}");
+    }
+    let table = std::fs::read_to_string(row(folder.path(), "drone_hae_m", "150", "0,-45,0")).unwrap();
+    let (code, out, said) = run(&["--ground", "50", "--batch", "-"], &table);
+    assert!(code == Some(0) && out.lines().nth(1).unwrap().ends_with(",ok"), "{said}");
+    std::fs::write(folder.path().join("DJI_1.JPG"), "").unwrap();
+    let (code, out, _) = run(&["--images", ".", "--batch", "-"], "image,px_x,px_y\ndji_1.jpg,5,5\n");
+    assert!(code == Some(1) && out.contains("no_picture: dji_1.jpg") && out.contains("DJI_1.JPG is there"), "{out}");
+    let (_, _, said) = run(&["--ground", "50", "--batch", "row.csv"], "");
+    assert!(said.contains("status ok"), "{said}");
+}
+
+#[test]
 fn where_the_terrain_model_ends_the_heights_are_those_of_the_table_and_so_is_their_datum() {
     let folder = tempfile::tempdir().unwrap();
     let dem = level_terrain_at(folder.path(), 50.0, 5773, [20.0, 50.0]);

@@ -281,3 +281,30 @@ fn a_silent_rtsp_camera_is_noticed_and_opened_again_and_its_frames_go_on() {
     let told = feed.state().last_error.unwrap_or_default();
     assert!(!told.contains("secret"), "{told}");
 }
+
+/// What only a program's start can set, it sets for a live source by beginning anew.
+#[tokio::test]
+async fn a_live_source_is_looked_at_by_a_program_whose_allocator_gives_memory_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_aerie"))
+        .args(["inspect", "rtsp://127.0.0.1:1/none", "--out"])
+        .arg(folder.path().join("out"))
+        .env_remove("GLIBC_TUNABLES")
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let environment = format!("/proc/{}/environ", child.id());
+    let asked = || {
+        std::fs::read(&environment).is_ok_and(|e| String::from_utf8_lossy(&e).contains("glibc.malloc.mmap_threshold="))
+    };
+    let mut patience = 400;
+    while !asked() && patience > 0 && child.try_wait().unwrap().is_none() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        patience -= 1;
+    }
+    let asked = asked();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(asked);
+}

@@ -188,7 +188,7 @@ fn read_pgm(bytes: &[u8], name: &str) -> Result<Geoid, GeoidError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A world in steps of 90 degrees whose undulation is 10 m per row and 1 m per column.

@@ -51,6 +51,9 @@ impl HeightDatum {
     }
 }
 
+/// Higher above the ground a drone with a camera is rarely seen, and a height in feet that is taken for metres often is.
+pub const UNUSUAL_M: f64 = 300.0;
+pub const METRES_A_FOOT: f64 = 0.3048;
 /// One sigma of an undulation that is not known: its root mean square over the Earth (EGM96).
 pub const UNKNOWN_UNDULATION_M: f64 = 30.6;
 /// One sigma between EGM96 and EGM2008 where only one of them can be asked.

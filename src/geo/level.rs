@@ -351,6 +351,20 @@ mod tests {
     }
 
     #[test]
+    fn a_models_datum_under_which_nothing_fits_while_under_another_all_does_is_doubted() {
+        // The sea lies 11.6 m above the ellipsoid here.
+        let mut geoids = Geoids::default();
+        geoids.put(super::super::geoid::Geoid::read(&super::super::geoid::tests::gtx(), "egm96_test.gtx").unwrap());
+        let camera = heights(&[(190.0, HeightDatum::Ellipsoid)], Some(100.0));
+        let told = |datum| level(&camera, HERE, &dem(datum), &geoids).unwrap();
+        let right = told(HeightDatum::Ellipsoid);
+        assert!(right.height_m == 190.0 && right.assumed.is_empty() && right.else_m.is_none(), "{right:?}");
+        let wrong = told(HeightDatum::Egm96);
+        assert!((wrong.height_m - 178.4).abs() < 0.5 && wrong.assumed == [Assumed::HeightsContradict], "{wrong:?}");
+        assert_eq!(wrong.else_m, Some(190.0));
+    }
+
+    #[test]
     fn without_a_geoid_heights_contradict_each_other_where_no_place_on_earth_has_them() {
         for (sea, more_m) in [(131.0, None), (20.0, None), (-20.0, Some(45.0)), (275.0, Some(-40.0))] {
             let both = heights(&[(120.0, HeightDatum::Ellipsoid), (sea, HeightDatum::Egm96)], None);

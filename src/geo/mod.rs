@@ -44,8 +44,8 @@ use serde::{Deserialize, Serialize};
 pub use frame::{CoordinateError, distance_m};
 pub use fuse::{COMMON_SIGMA_M, combine, same_place};
 pub use locate::{
-    DEFAULT_MAX_RANGE_M, Found, Ground, LocateError, Look, PIXEL_SIGMA, Target, footprint, ground_sample_distance,
-    locate, locate_within, project_ground,
+    DEFAULT_MAX_RANGE_M, Found, Ground, LocateError, Look, NORMAL_95, PIXEL_SIGMA, Target, footprint,
+    ground_sample_distance, locate, locate_within, project_ground,
 };
 
 /// A position in WGS 84, degrees.

@@ -12,8 +12,9 @@
 //! left out where all others agree; where they do not, all are believed so much less. What a fix says of its way from home
 //! is held against the two places.
 
+use super::heights::{METRES_A_FOOT, UNUSUAL_M};
 use super::track::{Timed, Track};
-use super::{Attitude, LatLon, Pose, PoseSigma};
+use super::{Attitude, LatLon, NORMAL_95, Pose, PoseSigma};
 
 const MAX_BYTES: usize = 256 * 1024 * 1024;
 const MAX_BLOCKS: usize = 1_000_000;
@@ -94,7 +95,8 @@ impl Subtitles {
         let poses = self.fixes.iter().filter_map(|fix| {
             let height_m = fix.above_take_off_m?;
             let mut sigma = sigma;
-            if height_m > HIGH_M {
+            // In feet, perhaps: the error holds both.
+            if height_m > UNUSUAL_M {
                 sigma.vertical_m = sigma.vertical_m.hypot(height_m * (1.0 - METRES_A_FOOT) / NORMAL_95);
             }
             let pose = Pose { at: fix.at, height_m, attitude: fix.gimbal.or(looks)?, sigma };
@@ -105,7 +107,7 @@ impl Subtitles {
 
     /// How many fixes are so high above take-off that they may be told in feet.
     pub fn high(&self) -> usize {
-        self.fixes.iter().filter(|fix| fix.above_take_off_m.is_some_and(|m| m > HIGH_M)).count()
+        self.fixes.iter().filter(|fix| fix.above_take_off_m.is_some_and(|m| m > UNUSUAL_M)).count()
     }
 
     /// One sigma of rounding a place to as many digits as the file has, metres: evenly spread over one of the last.
@@ -114,12 +116,6 @@ impl Subtitles {
         10_f64.powi(-decimals) * METRES_A_DEGREE / 12_f64.sqrt()
     }
 }
-
-/// Higher above take-off a drone is rarely seen, and a height in feet often is: the error holds both.
-const HIGH_M: f64 = 300.0;
-const METRES_A_FOOT: f64 = 0.3048;
-/// Sigmas on either side that hold 95 %.
-const NORMAL_95: f64 = 1.96;
 
 /// Of latitude.
 const METRES_A_DEGREE: f64 = 111_320.0;
@@ -231,11 +227,10 @@ fn drop_jumps(found: &mut Subtitles) {
         return;
     }
     found.jumped = fixes.len() - agree;
-    let mut index = 0;
-    found.fixes.retain(|_| {
-        index += 1;
-        kept.iter().any(|part| part.contains(&(index - 1)))
-    });
+    let mut stays = vec![false; fixes.len()];
+    kept.into_iter().flatten().for_each(|i| stays[i] = true);
+    let mut stays = stays.into_iter();
+    found.fixes.retain(|_| stays.next().unwrap_or(false));
 }
 
 fn finish(block: Option<((f64, f64), String)>, latest: &mut f64, found: &mut Subtitles) {
@@ -301,7 +296,7 @@ fn far_from_home(at: LatLon, body: &str) -> Result<(), String> {
         return Ok(());
     };
     let apart_m = home.distance_m(at);
-    let told_m = body.split(", ").find_map(|part| number(part.strip_prefix("D ")?));
+    let told_m = body.split(", ").find_map(|part| metres(part.strip_prefix("D ")?));
     match told_m {
         Some(told_m) if (apart_m - told_m).abs() > HOME_OFF_M + HOME_OFF_SHARE * told_m => {
             Err(format!("its position is {apart_m:.0} m from HOME, and it says D {told_m:.0} m"))
@@ -549,6 +544,7 @@ mod tests {
                 .unwrap()
         };
         assert_eq!(home(113.002, 23.0, "D 204.88m, ").unusable, 0);
+        assert_eq!(home(113.002, 23.0, "D 672.2ft, ").unusable, 0);
         assert_eq!(home(0.0, 0.0, "D 0.00m, ").unusable, 0, "no home is told yet");
         let off = home(113.02, 23.0, "D 204.88m, ");
         assert!(off.unusable == 1 && off.first_fault.as_deref().is_some_and(|f| f.contains("D 205 m")), "{off:?}");

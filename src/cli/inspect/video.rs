@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::photo::{ImageReport, Seconds, Seen as SeenThing, Status};
 use super::{InspectArgs, Inspection, findings, output};
 use crate::geo::track::Track;
-use crate::geo::{Attitude, DEFAULT_MAX_RANGE_M, LatLon, Pose, PoseSigma, srt};
+use crate::geo::{Attitude, DEFAULT_MAX_RANGE_M, LatLon, NORMAL_95, Pose, PoseSigma, srt};
 use crate::perception::annotate;
 use crate::perception::child;
 use crate::perception::decode::Picture;
@@ -171,8 +171,8 @@ fn poses(
     sigma.horizontal_m = sigma.horizontal_m.hypot(subtitles.rounding_sigma_m());
     let torn_m = subtitles.torn_m;
     if torn_m > 0.0 {
-        sigma.horizontal_m = sigma.horizontal_m.hypot(torn_m / 1.96);
-        sigma.vertical_m = sigma.vertical_m.hypot(torn_m.min(HEIGHT_TORN_M) / 1.96);
+        sigma.horizontal_m = sigma.horizontal_m.hypot(torn_m / NORMAL_95);
+        sigma.vertical_m = sigma.vertical_m.hypot(torn_m.min(HEIGHT_TORN_M) / NORMAL_95);
     }
     let track = if torn_m > DEFAULT_MAX_RANGE_M { Track::default() } else { subtitles.track(sigma, looks) };
     let (told, usable) = (subtitles.fixes.len(), track.poses().len());
@@ -376,6 +376,22 @@ mod tests {
         let pose = told.at(1.5).unwrap();
         assert!((pose.height_m - 56.0).abs() < 1e-6 && pose.attitude.pitch_deg < -89.9, "{pose:?}");
         assert_eq!(told.at(9.0), None);
+        // Two digits behind the point, which is a kilometre.
+        assert!((pose.sigma.horizontal_m - 321.0).abs() < 2.0, "{:?}", pose.sigma);
+        // 1.1 km in a second; then 111 km.
+        for (lat, sigma_m) in [("23.04", Some(651.0)), ("24.03", None)] {
+            let elsewhere = block(2, 62.0).replace("23.03", lat);
+            std::fs::write(folder.path().join("DJI_0001.SRT"), [block(1, 60.0), elsewhere].concat()).unwrap();
+            let mut report = VideoReport::default();
+            let told = poses(&video, None, &args(Some("90,-90")), &mut report).unwrap().at(1.5);
+            let told_m = told.map(|pose| pose.sigma.horizontal_m);
+            assert!(
+                told_m.is_some() == sigma_m.is_some() && (told_m.unwrap_or(0.0) - sigma_m.unwrap_or(0.0)).abs() < 6.0,
+                "{told_m:?}"
+            );
+            assert!(report.notes.iter().any(|note| note.contains("two files in one")), "{:?}", report.notes);
+        }
+        std::fs::write(folder.path().join("DJI_0001.SRT"), [block(1, 60.0), block(2, 62.0)].concat()).unwrap();
         let untold = poses(&video, None, &args(None), &mut report).unwrap();
         assert_eq!(untold.at(1.5), None);
         assert!(report.notes.iter().any(|note| note.contains("--look")), "{:?}", report.notes);

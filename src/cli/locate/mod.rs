@@ -1,9 +1,11 @@
 //! `aerie locate`: one pixel of a photo, or a table of poses and pixels, to places on the ground.
 
+mod columns;
 mod csv;
 pub mod shot;
 mod sortie;
 mod table;
+mod told;
 pub mod world;
 
 use std::io::{BufReader, BufWriter, Write};

@@ -1,11 +1,12 @@
 //! From a photo or a row to something that can be located: a camera, a pose and a ground whose heights have one zero.
 
 use crate::geo::dem::Dem;
-use crate::geo::heights::HeightDatum;
+use crate::geo::heights::{HeightDatum, METRES_A_FOOT, UNUSUAL_M};
 use crate::geo::level::{self, Assumed, CameraHeights};
 use crate::geo::photo::Photo;
 use crate::geo::{
-    Attitude, Camera, DEFAULT_MAX_RANGE_M, Found, Ground, LatLon, LocalFrame, LocateError, Look, Pose, Target,
+    Attitude, Camera, DEFAULT_MAX_RANGE_M, Found, Ground, LatLon, LocalFrame, LocateError, Look, NORMAL_95, Pose,
+    Target,
 };
 
 use super::world::World;
@@ -20,13 +21,10 @@ const LASER_SLOPE_SIGMA: f64 = 0.15;
 const LASER_STEEPEST: f64 = 2.0;
 /// A ground that is told and a measured one that differ by more contradict each other.
 const LASER_CONTRADICTS_M: f64 = 5.0;
-/// Higher above the ground a drone with a camera is rarely seen, and a height in feet often is.
-const HIGH_M: f64 = 300.0;
-const FEET_A_METRE: f64 = 1.0 / 0.3048;
 /// So near to the horizon an axis is that points straight down, if its pitch is counted from nadir.
 const LEVEL_DEG: f64 = 10.0;
 /// A difference that is as likely as not to be the error, as one sigma: the ellipse reaches to where the other puts the place.
-const HELD: f64 = 1.96;
+const HELD: f64 = NORMAL_95;
 
 /// Ready to be located.
 #[derive(Debug, Clone)]
@@ -137,14 +135,14 @@ impl Shot {
     /// Where it is higher above the ground than drones are, its height may be told in feet, alone or with the ground's: the
     /// ellipse holds that too.
     pub fn doubt_height(&mut self, above_ground_m: f64, counted_from_m: f64) {
-        if above_ground_m <= HIGH_M {
+        if above_ground_m <= UNUSUAL_M {
             return;
         }
         self.doubts.push("height_unlikely");
         let ground_m = self.pose.height_m - above_ground_m;
-        self.may_stand_m.push(ground_m + above_ground_m / FEET_A_METRE);
+        self.may_stand_m.push(ground_m + above_ground_m * METRES_A_FOOT);
         // Both counted from one zero, the camera's alone in feet.
-        let alone_m = counted_from_m + (self.pose.height_m - counted_from_m) / FEET_A_METRE;
+        let alone_m = counted_from_m + (self.pose.height_m - counted_from_m) * METRES_A_FOOT;
         if alone_m > ground_m + LOWEST_M {
             self.may_stand_m.push(alone_m);
         }

@@ -2,33 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufRead, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 
+use super::columns::{Columns, Source};
 use super::csv::{Fields, Rows, join, quote};
 use super::shot::{Below, Shot};
+use super::told::{Contradicting, Notes, Told};
 use super::world::{self, Surroundings, World};
 use super::{LocateArgs, sortie};
 use crate::geo::heights::HeightDatum;
-use crate::geo::level::{self, Assumed, CameraHeights, Stated};
-use crate::geo::{
-    Attitude, Camera, DEFAULT_MAX_RANGE_M, Distortion, Ellipse, LatLon, LocateError, Pose, PoseSigma, Target,
-};
+use crate::geo::level::{self, CameraHeights};
+use crate::geo::{DEFAULT_MAX_RANGE_M, Ellipse, LatLon, LocateError, Pose, PoseSigma, Target};
 
 /// Poses in a table come without their errors: those of a drone without corrections are assumed, see `docs/accuracy.md`.
 pub const TABLE_SIGMA: PoseSigma = PoseSigma { horizontal_m: 1.5, vertical_m: 2.5, yaw_deg: 3.0, tilt_deg: 0.8 };
 /// Rows that are kept at once for an adjustment.
 const MAX_ROWS: usize = 200_000;
-/// Lines of a table that are named for a status, and notes of pictures that are written out.
-const NAMED_LINES: usize = 5;
-const MAX_NOTES: usize = 10;
-/// How far off the middle a lens's centre is believed, as a share of the side, and how much longer than wide a pixel.
-const CENTRE_OFF: f64 = 0.25;
-const PIXEL_SKEW: f64 = 1.1;
-/// A pixel so much longer than wide is none.
-const PIXEL_ABSURD: f64 = 2.0;
-
 /// A place as it is written.
 pub struct Answer {
     pub at: LatLon,
@@ -221,106 +212,6 @@ impl Hints {
     }
 }
 
-/// What goes to standard error once, so that no place is without its datum.
-#[derive(Default)]
-struct Told {
-    found: usize,
-    datums: BTreeSet<&'static str>,
-    placed: BTreeMap<String, Seen>,
-    /// By their code.
-    refused: BTreeMap<String, Seen>,
-}
-
-/// The rows of one status.
-#[derive(Default)]
-struct Seen {
-    rows: usize,
-    lines: Vec<usize>,
-    /// What the first of them says beside its code.
-    text: String,
-}
-
-impl Told {
-    fn note(&mut self, line: usize, answer: &Result<Answer, String>) {
-        let seen = match answer {
-            Ok(answer) => {
-                self.found += 1;
-                self.datums.insert(answer.datum.name());
-                self.placed.entry(answer.status.clone()).or_default()
-            }
-            Err(status) => {
-                let (code, text) = status.split_once(": ").unwrap_or((status, ""));
-                let seen = self.refused.entry(code.to_owned()).or_default();
-                if seen.rows == 0 {
-                    seen.text = text.to_owned();
-                }
-                seen
-            }
-        };
-        seen.rows += 1;
-        if seen.lines.len() < NAMED_LINES {
-            seen.lines.push(line);
-        }
-    }
-
-    /// One line a status.
-    fn statuses(&self) -> impl Iterator<Item = String> {
-        self.placed.iter().chain(&self.refused).map(|(status, seen)| {
-            let lines: Vec<String> = seen.lines.iter().map(usize::to_string).collect();
-            let more = if seen.rows > seen.lines.len() { ", …" } else { "" };
-            let (rows, of) = if seen.rows == 1 { ("row", "line") } else { ("rows", "lines") };
-            let first = match (seen.text.as_str(), seen.rows) {
-                ("", _) => String::new(),
-                (text, 1) => format!(": {text}"),
-                (text, _) => format!(", the first: {text}"),
-            };
-            format!("status {status}: {} {rows} ({of} {}{more}){first}", seen.rows, lines.join(", "))
-        })
-    }
-
-    /// Where no row has a place: why most have none.
-    fn nothing_found(&self) -> Option<String> {
-        let rows: usize = self.refused.values().map(|seen| seen.rows).sum();
-        if self.found > 0 {
-            return None;
-        }
-        let most = self.refused.iter().max_by(|a, b| a.1.rows.cmp(&b.1.rows).then(b.0.cmp(a.0)));
-        Some(most.map_or("the table has no row below its header".to_owned(), |(status, seen)| {
-            format!("no place was found: all {rows} rows are refused, {} of them as {status}", seen.rows)
-        }))
-    }
-
-    fn say(&self, table: Option<&Path>, assumed: &BTreeSet<Assumed>) {
-        if self.found > 0 {
-            let datums: Vec<&str> = self.datums.iter().copied().collect();
-            eprintln!("positions: WGS 84; heights above: {}", datums.join(", "));
-        }
-        if let Some(text) = self.nothing_found() {
-            let table = table.map_or_else(String::new, |path| format!("{}: ", path.display()));
-            eprintln!("{table}{text}");
-        }
-        for text in self.statuses() {
-            eprintln!("{text}");
-        }
-        for assumed in assumed {
-            eprintln!("assumed: {}", assumed.text());
-        }
-        let rows = |code: &str| self.refused.get(code).map_or(0, |seen| seen.rows);
-        let sky = rows("above_horizon");
-        let along: usize =
-            self.placed.iter().filter(|(status, _)| status.contains("pitch_unlikely")).map(|(_, seen)| seen.rows).sum();
-        if along > 0 || sky > 0 && self.found < sky {
-            eprintln!(
-                "rows look above the horizon or along it: is the pitch counted from nadir? Here −90 is straight down and 0 the horizon"
-            );
-        }
-        let far = rows("too_far");
-        if far > 0 && self.found < far {
-            eprintln!("most places are too far: are heights in metres, and of camera and ground above the same datum?");
-        }
-    }
-}
-
 struct Reader<'a> {
     header: &'a [String],
     columns: Columns,
@@ -331,171 +222,6 @@ struct Reader<'a> {
     poses: HashMap<String, String>,
     contradicting: Contradicting,
     notes: Notes,
-}
-
-/// What is to be known of pictures, which have no row of their own: how many of them, and the first.
-#[derive(Default)]
-struct Notes(BTreeMap<String, (usize, String)>);
-
-impl Notes {
-    fn add(&mut self, picture: &str, notes: impl Iterator<Item = String>) {
-        for note in notes {
-            self.0.entry(note).or_insert_with(|| (0, picture.to_owned())).0 += 1;
-        }
-    }
-
-    fn say(&self) {
-        for (note, (pictures, first)) in self.0.iter().take(MAX_NOTES) {
-            let of = if *pictures == 1 { first.clone() } else { format!("{pictures} pictures, first {first}") };
-            eprintln!("note on {of}: {note}");
-        }
-        let left = self.0.len().saturating_sub(MAX_NOTES);
-        if left > 0 {
-            eprintln!("and {left} notes more; aerie locate IMAGE --pixel X,Y tells those of one picture");
-        }
-    }
-}
-
-/// Rows whose heights contradict each other.
-#[derive(Default)]
-struct Contradicting {
-    rows: usize,
-    most_m: f64,
-}
-
-impl Contradicting {
-    fn note(&mut self, apart_m: f64) {
-        self.rows += 1;
-        self.most_m = self.most_m.max(apart_m);
-    }
-
-    /// For standard error.
-    fn text(&self) -> Option<String> {
-        (self.rows > 0).then(|| {
-            format!(
-                "warning: in {} rows the heights above the ellipsoid and above the sea contradict each other, by up to {:.0} m beside the geoid: ellipses hold what either says, rows that are more than {:.0} m apart are refused; find which column is wrong, or leave it out",
-                self.rows, self.most_m, level::MAX_CONTRADICTION_M
-            )
-        })
-    }
-}
-
-/// Which column holds what.
-struct Columns {
-    pixel: [usize; 2],
-    ground: Option<usize>,
-    object: Option<usize>,
-    station: Option<usize>,
-    time: Option<usize>,
-    source: Source,
-}
-
-enum Source {
-    /// The column with a picture's name: the pose is in the picture.
-    Pictures {
-        image: usize,
-        folder: PathBuf,
-    },
-    Rows(Box<PoseColumns>),
-}
-
-struct PoseColumns {
-    lat: usize,
-    lon: usize,
-    heights: Vec<(usize, HeightDatum)>,
-    /// yaw, pitch, roll.
-    attitude: [usize; 3],
-    /// width, height, fx, fy, cx, cy.
-    camera: [usize; 6],
-    distortion: Option<[usize; 5]>,
-    /// horizontal, vertical, yaw, tilt.
-    sigma: [Option<usize>; 4],
-}
-
-impl Columns {
-    fn new(header: &[String], args: &LocateArgs) -> anyhow::Result<Self> {
-        let mut names = BTreeSet::new();
-        let named = || header.iter().map(|c| c.trim());
-        if let Some(own) = named().find(|c| c.eq_ignore_ascii_case("out_lat") || c.eq_ignore_ascii_case("out_lon")) {
-            bail!(
-                "the table has a column {own} already, so it is an answer: give the table that was asked, or take its last seven columns away"
-            );
-        }
-        if let Some(twice) = named().find(|c| !c.is_empty() && !names.insert(c.to_ascii_lowercase())) {
-            bail!("the table has the column {twice} twice, and nothing says which one counts: rename one of them");
-        }
-        let find = |name: &str| header.iter().position(|c| c.trim().eq_ignore_ascii_case(name));
-        let any = |names: &[&str]| names.iter().find_map(|name| find(name));
-        if let ([one], Some(mark)) = (header, header.first().and_then(|h| h.chars().find(|c| matches!(c, ';' | '\t'))))
-        {
-            bail!("its fields are set apart by {mark:?}, not by commas: save it with commas ({one:.40}…)");
-        }
-        let need =
-            |names: &[&str]| any(names).with_context(|| format!("the table has no column {}", names.join(" or ")));
-        let pixel = [need(&["px_x"])?, need(&["px_y"])?];
-        let object = any(&["object_id", "gcp_id", "gcp"]);
-        ensure!(
-            !args.adjust || object.is_some(),
-            "--adjust needs a column object_id (or gcp_id) that says what is the same thing"
-        );
-        let (station, time) = (any(&["pose_id", "image"]), any(&["time_s", "taken_s"]));
-        if let Some(folder) = &args.images {
-            let source = Source::Pictures { image: need(&["image"])?, folder: folder.clone() };
-            return Ok(Self { pixel, ground: None, object, station, time, source });
-        }
-        if any(&["drone_lat", "cam_lat"]).is_none() && find("image").is_some() {
-            bail!(
-                "the table has no column drone_lat or cam_lat: say by --images DIR where the pictures of its column image are"
-            );
-        }
-        let ground = find("ground_hae_m");
-        ensure!(
-            ground.is_some() || args.ground.is_some() || args.dem.is_some(),
-            "the height of the ground is not known: add a column ground_hae_m, or give --dem, or --ground in the datum of the camera's height"
-        );
-        let distortion = ["k1", "k2", "p1", "p2", "k3"].map(find);
-        let (lat, lon) = (need(&["drone_lat", "cam_lat"])?, need(&["drone_lon", "cam_lon"])?);
-        let heights: Vec<_> = [
-            (&["drone_hae_m", "cam_hae_m"], HeightDatum::Ellipsoid),
-            (&["drone_alt_egm96_m", "cam_alt_egm96_m"], HeightDatum::Egm96),
-            (&["drone_alt_egm2008_m", "cam_alt_egm2008_m"], HeightDatum::Egm2008),
-        ]
-        .into_iter()
-        .filter_map(|(names, datum)| Some((any(names)?, datum)))
-        .collect();
-        ensure!(
-            !heights.is_empty(),
-            "the table has no column drone_hae_m or cam_hae_m (above the ellipsoid), drone_alt_egm96_m or drone_alt_egm2008_m"
-        );
-        let source = Source::Rows(Box::new(PoseColumns {
-            lat,
-            lon,
-            heights,
-            attitude: [need(&["yaw_true_deg"])?, need(&["pitch_deg"])?, need(&["roll_deg"])?],
-            camera: [
-                need(&["img_w"])?,
-                need(&["img_h"])?,
-                need(&["fx", "fx_px"])?,
-                need(&["fy", "fy_px"])?,
-                need(&["cx", "cx_px"])?,
-                need(&["cy", "cy_px"])?,
-            ],
-            // All or none: half a lens model is worse than none.
-            distortion: match distortion {
-                [Some(k1), Some(k2), Some(p1), Some(p2), Some(k3)] => Some([k1, k2, p1, p2, k3]),
-                _ => None,
-            },
-            sigma: ["sigma_horizontal_m", "sigma_vertical_m", "sigma_yaw_deg", "sigma_tilt_deg"].map(find),
-        }));
-        Ok(Self { pixel, ground, object, station, time, source })
-    }
-}
-
-impl Columns {
-    /// Above the ellipsoid and above the sea: they can be held against each other.
-    fn tells_several_heights(&self) -> bool {
-        matches!(&self.source, Source::Rows(c) if c.heights.len() > 1)
-    }
 }
 
 impl Reader<'_> {
@@ -647,95 +373,6 @@ impl Reader<'_> {
         };
         let time_s = columns.time.and_then(|column| number(column).ok());
         Ok(Row { shot, target, station, object: text(columns.object), time_s, flat })
-    }
-}
-
-impl PoseColumns {
-    fn read(
-        &self,
-        fields: &[String],
-        number: &impl Fn(usize) -> Result<f64, String>,
-        name: &impl Fn(usize) -> String,
-    ) -> Result<(Camera, Pose, CameraHeights), String> {
-        // In the order of what a row cannot do without, so that a short one names that and no lens model.
-        let at = LatLon { lat: number(self.lat)?, lon: number(self.lon)? };
-        at.validate().map_err(|e| format!("bad_input: {} and {}: {e}", name(self.lat), name(self.lon)))?;
-        if at.lat == 0.0 && at.lon == 0.0 {
-            return Err(format!("bad_input: {} and {} are 0, 0, no fix", name(self.lat), name(self.lon)));
-        }
-        let heights = self.heights.iter().map(|&(column, datum)| Ok((number(column)?, datum)));
-        let heights: Vec<(f64, HeightDatum)> = heights.collect::<Result<_, String>>()?;
-        let [yaw, pitch, roll] = self.attitude.map(number);
-        let attitude = Attitude { yaw_deg: yaw?, pitch_deg: pitch?, roll_deg: roll? };
-        let [width, height, fx, fy, cx, cy] = self.camera.map(number);
-        let mut camera = Camera {
-            width_px: width? as u32,
-            height_px: height? as u32,
-            fx: fx?,
-            fy: fy?,
-            cx: cx?,
-            cy: cy?,
-            distortion: None,
-        };
-        let told = |column: usize| fields.get(column).is_some_and(|v| !v.trim().is_empty());
-        // A row may be without a lens model, but not with half of one.
-        if let Some(columns) = self.distortion.filter(|columns| columns.iter().any(|&column| told(column))) {
-            let [k1, k2, p1, p2, k3] = columns.map(number);
-            camera.distortion = Some(Distortion::Brown([k1?, k2?, p1?, p2?, k3?]));
-        }
-        let Attitude { yaw_deg, pitch_deg, roll_deg } = attitude;
-        if let Some((what, v)) = Attitude::impossible(Some(yaw_deg), Some(pitch_deg), Some(roll_deg)) {
-            let column = self.attitude[match what {
-                "yaw" => 0,
-                "pitch" => 1,
-                _ => 2,
-            }];
-            return Err(format!("bad_input: {}: {v} is no {what}, in degrees", name(column)));
-        }
-        // Told and not empty, or what is assumed of all tables.
-        let sigma = |of: usize, assumed: f64| match self.sigma[of] {
-            Some(column) if told(column) => {
-                let sigma = number(column)?;
-                if sigma >= 0.0 { Ok(sigma) } else { Err(format!("bad_input: {}: {sigma} is no error", name(column))) }
-            }
-            _ => Ok(assumed),
-        };
-        let sigma = PoseSigma {
-            horizontal_m: sigma(0, TABLE_SIGMA.horizontal_m)?,
-            vertical_m: sigma(1, TABLE_SIGMA.vertical_m)?,
-            yaw_deg: sigma(2, TABLE_SIGMA.yaw_deg)?,
-            tilt_deg: sigma(3, TABLE_SIGMA.tilt_deg)?,
-        };
-        let absolute: Vec<Stated> =
-            heights.into_iter().map(|(m, datum)| Stated { m, datum, sigma_m: sigma.vertical_m }).collect();
-        let height_m = absolute.first().map_or(f64::NAN, |s| s.m);
-        let pose = Pose { at, height_m, attitude, sigma };
-        Ok((camera, pose, CameraHeights { absolute, above_take_off_m: None }))
-    }
-
-    /// What a lens as others are would be, beside one whose centre is far from the picture's or whose pixels are no squares:
-    /// columns that changed places, or a lens of another picture. What cannot be at all is refused.
-    fn usual_lens(&self, camera: &Camera, name: &impl Fn(usize) -> String) -> Result<Option<Camera>, String> {
-        let &Camera { fx, fy, cx, cy, .. } = camera;
-        let [_, _, _, fy_column, cx_column, cy_column] = self.camera;
-        let sides = [f64::from(camera.width_px), f64::from(camera.height_px)];
-        for (column, centre, side) in [(cx_column, cx, sides[0]), (cy_column, cy, sides[1])] {
-            if side > 0.0 && !(0.0..=side).contains(&centre) {
-                return Err(format!("bad_input: {}: a centre at {centre} is outside of the picture", name(column)));
-            }
-        }
-        let skew = fx.max(fy) / fx.min(fy);
-        if fx > 0.0 && fy > 0.0 && skew > PIXEL_ABSURD {
-            return Err(format!(
-                "bad_input: {}: {fy} is {skew:.1} times off fx ({fx}); both are in pixels",
-                name(fy_column)
-            ));
-        }
-        let [middle_x, middle_y] = sides.map(|side| side / 2.0);
-        let off = ((cx - middle_x) / sides[0]).abs().max(((cy - middle_y) / sides[1]).abs()) > CENTRE_OFF;
-        let f = (fx * fy).sqrt();
-        let centred = if off { Camera { cx: middle_x, cy: middle_y, ..*camera } } else { *camera };
-        Ok((off || skew > PIXEL_SKEW).then_some(Camera { fx: f, fy: f, ..centred }))
     }
 }
 

@@ -8,6 +8,7 @@ use ::tiff::{ColorType, TiffError};
 
 use super::{Crs, DemError, HeightDatum, MAX_CELLS, Parts};
 use crate::geo::crs::TransverseMercator;
+use crate::geo::heights::METRES_A_FOOT;
 
 const PIXEL_SCALE: u16 = 33_550;
 const TIEPOINT: u16 = 33_922;
@@ -168,7 +169,7 @@ impl Keys {
         }
         match self.short(4099) {
             None | Some(9001) => Ok(1.0),
-            Some(9002) => Ok(0.3048),
+            Some(9002) => Ok(METRES_A_FOOT),
             Some(9003) => Ok(1200.0 / 3937.0),
             Some(other) => Err(DemError::Unsupported(format!("its heights are in unit EPSG:{other}"))),
         }

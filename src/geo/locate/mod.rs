@@ -22,7 +22,7 @@ pub const DEFAULT_MAX_RANGE_M: f64 = 2_000.0;
 /// One-sigma error of a pixel: how well a box's centre marks the thing itself.
 pub const PIXEL_SIGMA: f64 = 2.0;
 /// The 95 % quantile of a normal distribution, one-sided on both ends.
-const NORMAL_95: f64 = 1.96;
+pub const NORMAL_95: f64 = 1.96;
 
 /// Why a pixel has no place on the ground.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

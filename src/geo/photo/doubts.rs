@@ -170,6 +170,8 @@ mod tests {
         assert_eq!(behind.doubts, [Doubt::HeadingsContradict]);
         assert!((behind.may_look[0].yaw_deg.rem_euclid(360.0) - 272.9).abs() < 1.0, "{:?}", behind.may_look);
         assert!(behind.pose.sigma.yaw_deg > 30.0 && behind.notes.iter().any(|n| n.contains("FlightYawDegree")));
+        let beside = |yaw: &str| read_with(&well().replace("+93.00", yaw)).unwrap().doubts;
+        assert_eq!((beside("+140.00"), beside("+125.00")), (vec![Doubt::HeadingsContradict], vec![]));
         let over = read_with(&well().replace("\"+0.50", "\"+180.00")).unwrap();
         assert_eq!((over.doubts.as_slice(), over.may_look[0].roll_deg), ([Doubt::UpsideDown].as_slice(), 0.0));
         // Straight down, too, where it turns the heading and not the picture's top.
@@ -210,6 +212,11 @@ mod tests {
         assert_eq!(read(&whole).unwrap().doubts, []);
         let half = read(&whole[..whole.len() - 200]).unwrap();
         assert!(half.doubts == [Doubt::Truncated] && half.notes.iter().any(|n| n.contains("copy it again")));
+        // Nor is one that has too many segments to be walked, and all of its picture.
+        let long: Vec<u8> = [0xff, 0xe1, 0, 4, b'x', b'x'].repeat(1_200);
+        let header = 2 + 4 + 6 + mavic_exif().len() + 4 + 29 + packet(&well()).len();
+        let many = [&whole[..header], &long, &whole[header..]].concat();
+        assert_eq!(read(&many).unwrap().doubts, []);
         let cut = packet(&well()).replace("</rdf:RDF></x:xmpmeta>", "");
         assert_eq!(read(&jpeg(400, 300, Some(&mavic_exif()), Some(&cut))).unwrap().doubts, [Doubt::XmpTruncated]);
     }

@@ -137,3 +137,17 @@ fn insert(connection: &Connection, records: &[Record]) -> rusqlite::Result<()> {
     }
     transaction.commit()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn beside_an_earlier_run_nothing_is_measured() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = AcceptOptions { out: folder.path().to_owned(), commits: 1, batches: vec![1] };
+        assert_eq!(run(options.clone()).await.unwrap().len(), 1);
+        let refused = run(options).await.unwrap_err().to_string();
+        assert!(refused.contains("batch-1 holds an earlier run"), "{refused}");
+    }
+}
