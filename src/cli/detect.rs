@@ -17,7 +17,8 @@ use crate::perception::{Manifest, decode, model_dir, whole};
 #[command(after_help = "Examples:
   aerie detect photo.jpg                            the whole picture at once, as the model's own project does it
   aerie detect photo.jpg --gsd 0.035                brought to the model's scale and cut into tiles, as a station does it
-  aerie detect *.jpg --model models/default --json")]
+  aerie detect *.jpg --model models/default --json
+A picture that cannot be read is named, the others are looked at, and the exit code is 1.")]
 pub struct DetectArgs {
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
@@ -132,7 +133,8 @@ pub fn run(args: DetectArgs) -> anyhow::Result<ExitCode> {
     } else if args.json {
         say_json(&Value::from(results))?;
     }
-    Ok(if failed < args.images.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    // What the others gave was printed.
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What has to be known of a draft in which pictures have no box: it looks like one that is done.

@@ -133,6 +133,7 @@ fn words(r: &FleetReport) -> String {
             "latency",
             format!("p50 {:.0} ms, p99 {:.0} ms, from the event to the subscriber", r.latency_p50_ms, r.latency_p99_ms),
         ),
+        ("beside it", format!("p50 {:.0} ms, p99 {:.0} ms, of a bare client's events", r.bare_p50_ms, r.bare_p99_ms)),
         (
             "a station",
             format!("{:.3} % of a core, {:.2} MB of memory", r.cpu_share_a_station * 100.0, r.memory_mb_a_station),

@@ -16,7 +16,7 @@ pub enum DecodeError {
     Empty { path: PathBuf },
     #[error("{path} is a truncated JPEG: it ends before its end-of-image marker; copy it from the camera again")]
     Truncated { path: PathBuf },
-    #[error("{path} is not a picture that can be decoded ({message})")]
+    #[error("{path} is not a picture that can be decoded ({message}); JPEG, PNG, TIFF, WebP and BMP are read")]
     NotAPicture { path: PathBuf, message: String },
     #[error("{path} has {megapixels} megapixels, more than the {limit} that are decoded")]
     TooLarge { path: PathBuf, megapixels: u64, limit: u64 },

@@ -42,6 +42,8 @@ pub enum GraphError {
     Element { path: PathBuf, tensor: String, element: String },
     #[error("{path}: {fault}")]
     Family { path: PathBuf, fault: FamilyError },
+    #[error("{path} speaks of {told} classes ({whence}), the manifest has {manifest}; correct [[classes]]")]
+    Classes { path: PathBuf, told: usize, whence: &'static str, manifest: usize },
     #[error("{path}: inference failed: {message}")]
     Inference { path: PathBuf, message: String },
     #[error("a part of {width} x {height} pixels was to be put into the {max_width} x {max_height} of {path}")]
@@ -112,6 +114,7 @@ impl Graph {
     pub fn from_bytes(manifest: Manifest, dir: &Path, bytes: &[u8], options: &Options) -> Result<Graph, GraphError> {
         let path = dir.join(&manifest.file);
         let (session, chosen) = open(&path, bytes, options)?;
+        class_count(&manifest, &session, bytes, &path)?;
         let picture = picture_input(&manifest.input, &session, &path)?;
         let (picture, picture_rank, element) = (picture.name().to_owned(), dimensions(picture).len(), element(picture));
         let extras = extra_inputs(&manifest.input, &session, &picture, &path)?;
@@ -442,6 +445,32 @@ fn extra_inputs(
             }),
         })
         .collect()
+}
+
+/// Rows that the graph selected itself hold a class's number and not a score for each: their shape cannot tell how many
+/// classes there are. The metadata may, or the divisor by which the labels were made.
+fn class_count(manifest: &Manifest, session: &Session, bytes: &[u8], path: &Path) -> Result<(), GraphError> {
+    use super::manifest::{Background, Family};
+    if !matches!(manifest.family, Family::YoloEnd2end | Family::Triples | Family::YoloObb | Family::YoloSeg) {
+        return Ok(());
+    }
+    let metadata = session.metadata().ok().and_then(|m| m.custom("names"));
+    let named = metadata.and_then(|names| super::describe::names::python(&names)).map(|names| names.len());
+    let divided = || {
+        // RT-DETR and its children alone: elsewhere a division may be of something else.
+        let rt_detr = manifest.family == Family::Triples
+            && manifest.output.background == Background::None
+            && manifest.input.extra.iter().any(|extra| extra.value == ExtraValue::WidthHeight);
+        let labels = manifest.output.tensors.first().filter(|_| rt_detr)?;
+        super::onnx::Model::read(bytes).ok()?.label_divisor(labels).and_then(|n| usize::try_from(n).ok())
+    };
+    let told = named.map(|n| (n, "names in its metadata")).or_else(|| Some((divided()?, "by which its labels are made")));
+    match told {
+        Some((told, whence)) if told != manifest.classes.len() => {
+            Err(GraphError::Classes { path: path.to_owned(), told, whence, manifest: manifest.classes.len() })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn output_names(manifest: &Manifest, session: &Session, path: &Path) -> Result<Vec<String>, GraphError> {

@@ -56,6 +56,10 @@ pub struct FleetReport {
     /// From the event's own time to the subscriber, of case and sortie events.
     pub latency_p50_ms: f64,
     pub latency_p99_ms: f64,
+    /// The same of a bare client, without outbox and uplink: as large an event every 50 ms, by the same broker to the
+    /// same subscriber meanwhile. The least that this broker takes on this machine.
+    pub bare_p50_ms: f64,
+    pub bare_p99_ms: f64,
     /// Of one core, for each station, the counting subscriber and all threads included.
     pub cpu_share_a_station: f64,
     pub memory_mb_a_station: f64,
@@ -73,7 +77,11 @@ struct Heard {
     events: u64,
     pictures: u64,
     latencies_ms: Vec<f64>,
+    bare_ms: Vec<f64>,
 }
+
+/// The bare client's name in topics.
+const BARE: &str = "fleet-bare";
 
 struct Light {
     id: String,
@@ -106,6 +114,7 @@ pub async fn simulate(options: FleetOptions) -> Result<FleetReport, SoakError> {
     let connected = fleet.iter().filter(|light| light.link.state().borrow().connected).count() as u32;
     tracing::info!(connected, "the fleet is up");
 
+    let beside = bare(&options);
     let (started, cpu_before) = (Instant::now(), cpu_seconds());
     let feeding: Vec<_> = fleet
         .iter()
@@ -124,6 +133,7 @@ pub async fn simulate(options: FleetOptions) -> Result<FleetReport, SoakError> {
             Err(error) => return Err(SoakError::Failed(error.to_string())),
         }
     }
+    drop(beside);
     // The last events are on their way.
     let until = Instant::now() + Duration::from_secs(30);
     while fleet.iter().any(|light| light.outbox.stats().borrow().queued > 0) && Instant::now() < until {
@@ -149,6 +159,8 @@ pub async fn simulate(options: FleetOptions) -> Result<FleetReport, SoakError> {
         delivered_share: delivered as f64 / accepted.max(1) as f64,
         latency_p50_ms: percentile(&mut heard.latencies_ms, 0.50),
         latency_p99_ms: percentile(&mut heard.latencies_ms, 0.99),
+        bare_p50_ms: percentile(&mut heard.bare_ms, 0.50),
+        bare_p99_ms: percentile(&mut heard.bare_ms, 0.99),
         cpu_share_a_station: cpu / seconds / f64::from(options.stations),
         memory_mb_a_station: memory_mb / f64::from(options.stations),
         event_mb_a_day: a_day(sent.event_bytes),
@@ -273,10 +285,14 @@ async fn listen(options: &FleetOptions) -> Result<(Arc<Mutex<Heard>>, AbortOnDro
                         heard.pictures += 1;
                         continue;
                     }
-                    heard.events += 1;
                     let made = serde_json::from_slice::<Value>(&publish.payload).ok();
                     let made = made.and_then(|event| event["time"].as_str()?.parse::<Timestamp>().ok());
                     let took = made.map(|made| Timestamp::now().duration_since(made).as_secs_f64() * 1e3);
+                    if publish.topic.starts_with(format!("aerie/v1/{BARE}/").as_bytes()) {
+                        heard.bare_ms.extend(took);
+                        continue;
+                    }
+                    heard.events += 1;
                     heard.latencies_ms.extend(took);
                 }
                 Ok(_) => {}
@@ -292,6 +308,33 @@ async fn listen(options: &FleetOptions) -> Result<(Arc<Mutex<Heard>>, AbortOnDro
         Ok(Ok(_)) => Ok((heard, task)),
         _ => Err(SoakError::Failed(format!("no broker takes subscriptions at {}:{}", options.host, options.port))),
     }
+}
+
+/// Publishes as nothing but the MQTT library does, until dropped.
+fn bare(options: &FleetOptions) -> [AbortOnDropHandle<()>; 2] {
+    let mut mqtt = MqttOptions::new(BARE, (options.host.as_str(), options.port));
+    mqtt.set_clean_start(true);
+    let mut network = rumqttc::NetworkOptions::new();
+    network.set_tcp_nodelay(true);
+    mqtt.set_network_options(network);
+    let (client, mut eventloop) = AsyncClient::builder(mqtt).capacity(16).build();
+    let polling = tokio::spawn(async move {
+        loop {
+            // What fails is missing in the count, and says so.
+            if eventloop.poll().await.is_err() {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    });
+    let publishing = tokio::spawn(async move {
+        let mut every = tokio::time::interval(Duration::from_millis(50));
+        for sequence in 1.. {
+            every.tick().await;
+            let body = event(BARE, "bare", sequence).to_string();
+            let _ = client.publish(format!("aerie/v1/{BARE}/case/bare"), body, rumqttc::PublishOptions::at_least_once()).await;
+        }
+    });
+    [AbortOnDropHandle::new(polling), AbortOnDropHandle::new(publishing)]
 }
 
 /// Each station needs a socket and four files. Inherited by a broker that is started afterwards.
