@@ -12,7 +12,7 @@ use aerie::cases::Register;
 use aerie::cases::book::{Book, Sighted, View};
 use aerie::cases::kinds::Kind;
 use aerie::cases::place::Stance;
-use aerie::geo::{Camera, LatLon, LocalFrame, Pose};
+use aerie::geo::{Camera, LatLon, LocalFrame, Pose, project_ground};
 use aerie::perception::child::{self, SUPPORT};
 use aerie::perception::decode::Encoded;
 use aerie::perception::detect::Detector;
@@ -40,6 +40,22 @@ struct Sortie {
     register: serde_json::Value,
     planted: Vec<Planted>,
     frames: Vec<Shot>,
+}
+
+impl Sortie {
+    fn view(&self, frame: usize) -> View {
+        let camera = Camera::from_fov(self.width, self.height, self.fov_deg);
+        View { camera, pose: self.frames[frame].pose }
+    }
+
+    /// What lies in at least one picture: the town goes on beyond the area that is flown.
+    fn in_pictures(&self) -> impl Iterator<Item = &Planted> {
+        self.planted.iter().filter(|planted| {
+            (0..self.frames.len()).map(|frame| self.view(frame)).any(|View { camera, pose }| {
+                project_ground(&camera, &pose, planted.at, 0.0).is_some_and(|pixel| camera.contains(pixel))
+            })
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -90,7 +106,7 @@ fn main() {
 fn compare(folder: &Path, sortie: &Sortie, quick: bool) {
     let km2 = area_km2(&sortie.area);
     println!(
-        "{}: {} pictures of {}x{} from {} m, overlap {:.0} % along and {:.0} % across, {:.3} km2, {} planted",
+        "{}: {} pictures of {}x{} from {} m, overlap {:.0} % along and {:.0} % across, {:.3} km2, {} planted in the town, {} in the pictures",
         folder.display(),
         sortie.frames.len(),
         sortie.width,
@@ -99,7 +115,8 @@ fn compare(folder: &Path, sortie: &Sortie, quick: bool) {
         sortie.front_overlap * 100.0,
         sortie.side_overlap * 100.0,
         km2,
-        sortie.planted.len()
+        sortie.planted.len(),
+        sortie.in_pictures().count()
     );
     let mut baseline = None;
     for (name, scale, looks) in [
@@ -122,7 +139,7 @@ fn compare(folder: &Path, sortie: &Sortie, quick: bool) {
             outcome.looks,
             sortie.frames.len(),
             outcome.planted_found,
-            sortie.planted.len(),
+            sortie.in_pictures().count(),
             outcome.false_cases,
             outcome.doubled
         );
@@ -160,7 +177,7 @@ fn fly(folder: &Path, sortie: &Sortie, scale: Scale, looks: Option<u8>) -> Outco
     flight.cpu_s = (process_cpu() - before).as_secs_f64();
 
     let placed = |kind: &str, at: LatLon| Placed { kind: kind.to_owned(), at };
-    let truth: Vec<_> = sortie.planted.iter().map(|p| placed(&p.kind, p.at)).collect();
+    let truth: Vec<_> = sortie.in_pictures().map(|p| placed(&p.kind, p.at)).collect();
     let cases: Vec<_> = flight.book.cases().iter().map(|c| placed(c.kind.name(), c.located.at)).collect();
     let score = score::score(&truth, &cases);
     let kinds = score.missed.iter().fold(BTreeMap::new(), |mut kinds: BTreeMap<&str, usize>, kind| {
@@ -182,8 +199,7 @@ fn fly(folder: &Path, sortie: &Sortie, scale: Scale, looks: Option<u8>) -> Outco
 
 impl Flight<'_> {
     fn view(&self, frame: u64) -> View {
-        let camera = Camera::from_fov(self.sortie.width, self.sortie.height, self.sortie.fov_deg);
-        View { camera, pose: self.sortie.frames[frame as usize].pose }
+        self.sortie.view(frame as usize)
     }
 
     /// Looks at a picture and at all that this leads to, as `cases::keeper` does.

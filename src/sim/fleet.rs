@@ -331,7 +331,9 @@ fn bare(options: &FleetOptions) -> [AbortOnDropHandle<()>; 2] {
         for sequence in 1.. {
             every.tick().await;
             let body = event(BARE, "bare", sequence).to_string();
-            let _ = client.publish(format!("aerie/v1/{BARE}/case/bare"), body, rumqttc::PublishOptions::at_least_once()).await;
+            let _ = client
+                .publish(format!("aerie/v1/{BARE}/case/bare"), body, rumqttc::PublishOptions::at_least_once())
+                .await;
         }
     });
     [AbortOnDropHandle::new(polling), AbortOnDropHandle::new(publishing)]
