@@ -31,11 +31,16 @@ fn text(path: &Path) -> &str {
 
 /// A model directory of the file; the options are those of `aerie model describe`.
 fn described(file: &Path, options: &[&str]) -> tempfile::TempDir {
+    description(file, options).0
+}
+
+/// The same, and what was said of it.
+fn description(file: &Path, options: &[&str]) -> (tempfile::TempDir, Value) {
     let dir = tempfile::tempdir().unwrap();
-    let args = [&["model", "describe", text(file), "--out", text(dir.path())][..], options].concat();
+    let args = [&["model", "describe", text(file), "--out", text(dir.path()), "--json"][..], options].concat();
     let said = aerie(&args);
     assert!(said.status.success(), "{}: {}", file.display(), String::from_utf8_lossy(&said.stderr));
-    dir
+    (dir, serde_json::from_slice(&said.stdout).unwrap())
 }
 
 /// What `aerie model describe` says when it refuses.
@@ -56,11 +61,16 @@ fn detect(model: &Path, pictures: &[&Path]) -> Vec<Value> {
     serde_json::from_slice(&said.stdout).unwrap()
 }
 
-/// The first value of a key in a model's manifest, without quotes.
-fn manifest_says(model: &Path, key: &str) -> String {
-    let manifest = std::fs::read_to_string(model.join("manifest.toml")).unwrap();
-    let line = manifest.lines().find_map(|l| l.strip_prefix(&format!("{key} = "))).unwrap();
-    line.trim_matches('"').to_owned()
+/// By what the graph itself shows.
+fn form_of(said: &Value) -> &'static str {
+    let input = said["graph"]["inputs"][0].as_str().unwrap();
+    match (&said["graph"]["quantised"], &said["manifest"]["input"]["dynamic"]) {
+        (Value::Bool(true), _) => "int8",
+        (_, Value::Bool(true)) => "of any size",
+        _ if input.contains(" f16 ") => "f16",
+        _ if input.contains(" f32 ") => "f32",
+        _ => "bytes",
+    }
 }
 
 /// COCO's run lengths as pixels, column by column.
@@ -118,22 +128,17 @@ fn agree<'v>(
 
 #[test]
 fn every_family_gives_the_boxes_of_its_projects_own_decode() {
-    let (mut families, mut masks) = (BTreeSet::new(), Vec::new());
-    let cases = expected("expected.json");
-    let cases = cases.as_object().unwrap();
-    for (name, case) in cases {
+    let (mut forms, mut masks) = (BTreeSet::new(), Vec::new());
+    for (name, case) in expected("expected.json").as_object().unwrap() {
         let options: Vec<&str> = case["options"].as_array().unwrap().iter().map(|o| o.as_str().unwrap()).collect();
-        let model = described(&fixture(&format!("{name}.onnx")), &options);
+        let (model, said) = description(&fixture(&format!("{name}.onnx")), &options);
         let found = &detect(model.path(), &[&fixture("picture.png")])[0];
         let wanted = case["detections"].as_array().unwrap();
         let found = found["detections"].as_array().unwrap();
         // The list of expected boxes is cut off after so many: weaker ones are not looked at.
         let given = options.iter().position(|o| *o == "--threshold").map_or(0.25, |i| options[i + 1].parse().unwrap());
         let threshold = if wanted.len() == 24 { score(&wanted[23]) } else { given };
-        families.insert(manifest_says(model.path(), "family"));
-        if name.ends_with("_free") {
-            assert_eq!(manifest_says(model.path(), "dynamic"), "true", "{name}");
-        }
+        forms.insert((said["manifest"]["family"].as_str().unwrap().to_owned(), form_of(&said)));
         for (wanted, found) in agree(name, wanted, found, threshold, 0.01) {
             if let Some(corners) = wanted["corners"].as_array() {
                 let near = |w: &Value, f: &Value| {
@@ -155,38 +160,10 @@ fn every_family_gives_the_boxes_of_its_projects_own_decode() {
     }
     // Masks of a size that can be wrong.
     assert!(masks.len() > 20 && masks.iter().filter(|inside| **inside > 100).count() > 10, "{masks:?}");
-    assert!(families.len() == Family::value_variants().len(), "{families:?}");
-}
-
-#[test]
-fn every_family_is_there_in_full_and_half_precision_quantised_and_of_any_size() {
-    let cases = expected("expected.json");
-    let has = |name: String| cases.as_object().unwrap().contains_key(&name);
-    let one_of_each = [
-        "yolo_raw",
-        "yolo_objectness",
-        "yolo_end2end",
-        "yolo_obb",
-        "yolo_seg",
-        "yolox",
-        "detr",
-        "triples",
-        "nanodet",
-        "ssd",
-    ];
-    let of = |name: &str| {
-        let case = &cases[name]["options"];
-        let options: Vec<&str> = case.as_array().unwrap().iter().map(|o| o.as_str().unwrap()).collect();
-        manifest_says(described(&fixture(&format!("{name}.onnx")), &options).path(), "family")
-    };
-    let families: BTreeSet<String> = one_of_each.iter().map(|name| of(name)).collect();
-    let all: BTreeSet<String> = Family::value_variants().iter().map(|f| f.name().to_owned()).collect();
-    assert_eq!(families, all);
-    for name in one_of_each {
-        for form in ["", "_f16", "_int8", "_free"] {
-            assert!(has(format!("{name}{form}")), "{name}{form}");
-        }
-    }
+    let families = Family::value_variants().iter().map(|family| family.name().to_owned());
+    let wanted = families.flat_map(|f| ["f16", "f32", "int8", "of any size"].map(|form| (f.clone(), form)));
+    let missing: Vec<_> = wanted.filter(|wanted| !forms.contains(wanted)).collect();
+    assert!(missing.is_empty(), "no graph of {missing:?}");
 }
 
 #[test]
@@ -329,6 +306,14 @@ fn odd_pictures_are_looked_at_or_refused_by_name() {
     for found in detect(model.path(), &[&pixel, &thin]) {
         assert!(found.get("error").is_none(), "{found}");
     }
+    // One that is none is named, the others are looked at all the same, and the command has failed.
+    let words = dir.path().join("words.png");
+    std::fs::write(&words, "no picture").unwrap();
+    let said = aerie(&["detect", text(&words), text(&pixel), "--json", "--model", text(model.path())]);
+    let error = String::from_utf8(said.stderr).unwrap();
+    let looked: Value = serde_json::from_slice(&said.stdout).unwrap();
+    assert!(said.status.code() == Some(1) && error.contains("words.png") && error.contains("TIFF"), "{error}");
+    assert!(looked[0]["error"].is_string() && looked[1].get("error").is_none(), "{looked}");
     // Four inks: the same picture as in three colours, but for what the compression moves.
     let inks = aerie::perception::decode::open_rgb(&fixture("cmyk.jpg")).unwrap();
     let three = aerie::perception::decode::open_rgb(&fixture("picture.png")).unwrap();

@@ -133,7 +133,13 @@ fn words(r: &FleetReport) -> String {
             "latency",
             format!("p50 {:.0} ms, p99 {:.0} ms, from the event to the subscriber", r.latency_p50_ms, r.latency_p99_ms),
         ),
-        ("beside it", format!("p50 {:.0} ms, p99 {:.0} ms, of a bare client's events", r.bare_p50_ms, r.bare_p99_ms)),
+        (
+            "beside it",
+            match (r.bare_p50_ms, r.bare_p99_ms) {
+                (Some(p50), Some(p99)) => format!("p50 {p50:.0} ms, p99 {p99:.0} ms, of a bare client's events"),
+                _ => "no event of a bare client arrived".to_owned(),
+            },
+        ),
         (
             "a station",
             format!("{:.3} % of a core, {:.2} MB of memory", r.cpu_share_a_station * 100.0, r.memory_mb_a_station),

@@ -464,8 +464,9 @@ fn class_count(manifest: &Manifest, session: &Session, bytes: &[u8], path: &Path
         let labels = manifest.output.tensors.first().filter(|_| rt_detr)?;
         super::onnx::Model::read(bytes).ok()?.label_divisor(labels).and_then(|n| usize::try_from(n).ok())
     };
-    let told =
-        named.map(|n| (n, "names in its metadata")).or_else(|| Some((divided()?, "by which its labels are made")));
+    let told = named
+        .map(|n| (n, "names in its metadata"))
+        .or_else(|| Some((divided()?, "what its labels are a remainder of")));
     match told {
         Some((told, whence)) if told != manifest.classes.len() => {
             Err(GraphError::Classes { path: path.to_owned(), told, whence, manifest: manifest.classes.len() })

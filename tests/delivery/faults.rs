@@ -79,3 +79,31 @@ async fn what_a_wiped_broker_had_acknowledged_comes_back_by_resend() {
     assert_complete_and_in_order(&subscriber.event_ids(), 1, 5);
     station.stop().await;
 }
+
+#[test]
+fn a_simulated_fleet_delivers_all_it_accepted_and_a_bare_client_is_measured_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("fleet");
+    let args = [
+        "fleet",
+        "simulate",
+        "--stations",
+        "3",
+        "--speed",
+        "20000",
+        "--seconds",
+        "2",
+        "--picture-kb",
+        "20",
+        "--json",
+        "--out",
+    ];
+    let said = std::process::Command::new(env!("CARGO_BIN_EXE_aerie")).args(args).arg(&out).output().unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
+    let number = |key: &str| report[key].as_f64().unwrap_or(f64::NAN);
+    assert!(number("connected") == 3.0 && number("accepted") > 0.0, "{report}");
+    assert_eq!(number("delivered"), number("accepted"), "{report}");
+    // What came of the bare client is its own, and not the fleet's.
+    assert!(number("bare_p50_ms") > 0.0 && number("bare_p99_ms") >= number("bare_p50_ms"), "{report}");
+}
