@@ -146,7 +146,8 @@ class Cutouts:
 
 
 class CacheWriter:
-    def __init__(self, folder: Path, name: str):
+    def __init__(self, folder: Path, name: str, gsd_m: float = GSD_M):
+        self.gsd_m = gsd_m
         folder.mkdir(parents=True, exist_ok=True)
         self.final = folder / f"{name}.json"
         self.partial = folder / f"{name}.u8.partial"
@@ -215,7 +216,7 @@ def crop(cache: Cache, rng: np.random.Generator, size: int, scale: tuple[float, 
     mp[:, 2] += lin @ np.array([x0, y0])
     flags = cv2.INTER_LINEAR
     if s < 0.55:  # shrink by area first, or thin things alias away
-        f = 0.5
+        f = 0.5 if s >= 0.275 else 0.25
         part = cv2.resize(np.ascontiguousarray(part), None, fx=f, fy=f, interpolation=cv2.INTER_AREA)
         mp[:, :2] /= f
     grey = int(rng.integers(90, 130))
@@ -281,12 +282,12 @@ def photometric(img: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 class Sampler:
     """Makes whole batches; a batch depends on (seed, step, rank) only, so a resumed run sees the same data."""
 
-    def __init__(self, cache_dir: Path, names: list[str], seed: int, size: int, batch: int, rank: int = 0):
+    def __init__(self, cache_dir: Path, names: list[str], seed: int, size: int, batch: int, rank: int = 0, zoom: float = 1.0):
         self.names = names
         self.caches = {n: Cache(cache_dir, f"{n}-train") for n in names}
         share = np.array([SOURCES[n].share for n in names])
         self.p = share / share.sum()
-        self.seed, self.size, self.batch, self.rank = seed, size, batch, rank
+        self.seed, self.size, self.batch, self.rank, self.zoom = seed, size, batch, rank, zoom
         self.cutouts = Cutouts(cache_dir)
         self.rare = {}
         for n, c in self.caches.items():
@@ -303,7 +304,7 @@ class Sampler:
             lay = None
             if n in AERIAL and self.cutouts.items:
                 lay = lambda image, boxes, rng, k=known_here: self.cutouts.lay(image, boxes, rng, k)
-            images[b], boxes = crop(self.caches[n], rng, self.size, SOURCES[n].scale, self.rare[n], lay)
+            images[b], boxes = crop(self.caches[n], rng, self.size, tuple(self.zoom * s for s in SOURCES[n].scale), self.rare[n], lay)
             known[b, list(known_here)] = 1
             rows.append(boxes)
         m = max(1, max(len(r) for r in rows))

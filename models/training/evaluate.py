@@ -127,16 +127,21 @@ def reliability(scores: np.ndarray, hits: np.ndarray, bins: int = 10, lowest: fl
     return error, rows
 
 
-def evaluate_set(model: Model, cache: Cache, classes, thresholds: list[float]) -> dict:
+def evaluate_set(model: Model, cache: Cache, classes, thresholds: list[float], zoom: float = 1.0) -> dict:
     rows = {c: ([], [], 0) for c in classes}
     cpu = pixels = 0.0
     for k in range(len(cache)):
+        image, truth = np.ascontiguousarray(cache.image(k)), cache.labels[k]
+        if zoom != 1:
+            rows = np.array(truth, np.float64)
+            image, rows = resample(image, rows, zoom)
+            truth = rows
         t = time.process_time()
-        found = model(np.ascontiguousarray(cache.image(k)))
+        found = model(image)
         cpu += time.process_time() - t
-        pixels += cache.items[k]["h"] * cache.items[k]["w"]
+        pixels += image.shape[0] * image.shape[1]
         for c in classes:
-            s, h, n = match(found, cache.labels[k], c)
+            s, h, n = match(found, truth, c)
             rows[c] = (rows[c][0] + [s], rows[c][1] + [h], rows[c][2] + n)
     out = {}
     for c, (s, h, n) in rows.items():

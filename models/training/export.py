@@ -16,19 +16,20 @@ import numpy as np
 import torch
 
 from data import DEFAULT_RUN, REPO
-from model import CLASSES, Detector, Exported
+from model import CLASSES, CellDetector, Exported
+from networks import NETWORKS
 
 SIZES = ((640, 640), (768, 1024), (320, 416))  # height, width
 
 
-def load(checkpoint: Path) -> Detector:
+def load(checkpoint: Path) -> CellDetector:
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    net = Detector()
+    net = NETWORKS[saved.get("network", "aerie")]()
     net.load_state_dict(saved["ema"])
     return net.eval()
 
 
-def export(net: Detector, out: Path) -> None:
+def export(net: CellDetector, out: Path) -> None:
     model = Exported(net.fuse()).eval()
     out.parent.mkdir(parents=True, exist_ok=True)
     torch.onnx.export(

@@ -114,7 +114,29 @@ class Head(nn.Module):
         return self.cls_out(self.cls(x)), self.reg_out(self.reg(x))
 
 
-class Detector(nn.Module):
+class CellDetector(nn.Module):
+    """What training, loss and export ask of a network: `levels`, maps of class logits and of distances in strides."""
+
+    def levels(self, x: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        raise NotImplementedError
+
+    def fuse(self) -> "CellDetector":
+        return self
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Class logits [B,N,C], boxes [B,N,4] (x1,y1,x2,y2 in input pixels), centres [N,2], strides [N]."""
+        logits, boxes, centres, strides = [], [], [], []
+        for (c, r), stride in zip(self.levels(x), STRIDES):
+            at = cell_centres(c, stride)
+            d = F.softplus(r.flatten(2).transpose(1, 2)) * stride
+            logits.append(c.flatten(2).transpose(1, 2))
+            boxes.append(torch.cat((at - d[..., :2], at + d[..., 2:]), -1))
+            centres.append(at)
+            strides.append(torch.full((at.shape[0],), float(stride), device=x.device))
+        return torch.cat(logits, 1), torch.cat(boxes, 1), torch.cat(centres), torch.cat(strides)
+
+
+class Detector(CellDetector):
     def __init__(self, classes: int = len(CLASSES)):
         super().__init__()
         # Kept in checkpoints, so that one of a network that saw plain RGB is refused and not misread.
@@ -149,18 +171,6 @@ class Detector(nn.Module):
         p4 = self.bu4(torch.cat((self.up3(p3), t4), 1))
         return [h(p) for h, p in zip(self.heads, (p2, p3, p4))]
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Class logits [B,N,C], boxes [B,N,4] (x1,y1,x2,y2 in input pixels), centres [N,2], strides [N]."""
-        logits, boxes, centres, strides = [], [], [], []
-        for (c, r), stride in zip(self.levels(x), STRIDES):
-            at = cell_centres(c, stride)
-            d = F.softplus(r.flatten(2).transpose(1, 2)) * stride
-            logits.append(c.flatten(2).transpose(1, 2))
-            boxes.append(torch.cat((at - d[..., :2], at + d[..., 2:]), -1))
-            centres.append(at)
-            strides.append(torch.full((at.shape[0],), float(stride), device=x.device))
-        return torch.cat(logits, 1), torch.cat(boxes, 1), torch.cat(centres), torch.cat(strides)
-
     @torch.no_grad()
     def fuse(self) -> "Detector":
         if self.opponent is not None:
@@ -184,7 +194,7 @@ def cell_centres(like: torch.Tensor, stride: int) -> torch.Tensor:
 class Exported(nn.Module):
     """What ONNX holds: `images` [1,3,H,W] RGB 0..1 -> `output0` [1,4+C,N]: cx, cy, w, h, then class probabilities."""
 
-    def __init__(self, net: Detector):
+    def __init__(self, net: CellDetector):
         super().__init__()
         self.net = net
 

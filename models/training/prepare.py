@@ -1,6 +1,6 @@
 """Decode and resample every picture once: `python models/training/prepare.py`.
 
-Sets that are absent are named and left out. Real pictures are brought to about 0.10 m a pixel:
+Sets that are absent are named and left out. Real pictures are brought to about 0.10 m a pixel (or `--gsd`):
 Banepa and Kampala from the scale of their map tiles, Minsk from the length of its cars.
 """
 
@@ -76,7 +76,7 @@ def towns(root: Path, split: str, out: CacheWriter) -> None:
 def banepa(root: Path, split: str, out: CacheWriter) -> None:
     for p in pictures(root / "banepa_building" / split):
         blue = blue_roofs(p, root / "banepa_building" / "blue_roof_prelabels" / (p.stem + ".txt"))
-        image, rows = resample(*read(p), 0.13 / GSD_M)
+        image, rows = resample(*read(p), 0.13 / out.gsd_m)
         scale = image.shape[0] / 512
         blue = [(c, x1 * scale, y1 * scale, x2 * scale, y2 * scale, ignore) for c, x1, y1, x2, y2, ignore in blue]
         boxes = mapped(rows, {0: (BUILDING, 0)})
@@ -123,7 +123,7 @@ def kampala(root: Path, split: str, out: CacheWriter) -> None:
     for p in pictures(root / "kampala_building" / split):
         zoom = int(p.stem.rsplit("-", 1)[-1])
         gsd = 156543.03392 * math.cos(math.radians(0.32)) / 2**zoom  # Kampala lies 0.3 degrees north
-        image, rows = resample(*read(p), gsd / GSD_M)
+        image, rows = resample(*read(p), gsd / out.gsd_m)
         out.add(image, mapped(rows, {0: (BUILDING, 0)}), p.stem, p.name)
 
 
@@ -134,7 +134,7 @@ def minsk(root: Path, split: str, out: CacheWriter) -> None:
         if not len(cars):
             continue  # no car, no scale
         gsd = CAR_M / float(np.median(np.maximum(cars[:, 3] - cars[:, 1], cars[:, 4] - cars[:, 2])))
-        image, rows = resample(image, rows, gsd / GSD_M)
+        image, rows = resample(image, rows, gsd / out.gsd_m)
         # Group by sequence; MOS numbers run on through two different places.
         number = re.search(r"MOS(\d+)", p.stem)
         group = f"MOS{int(number[1]) >= 100}" if number else p.stem.split("-000")[0]
@@ -186,6 +186,7 @@ def main() -> int:
     ap.add_argument("--detect", type=Path, default=DEFAULT_DETECT, help="real sets")
     ap.add_argument("--towns", type=Path, default=DEFAULT_TOWNS, help="generated towns: {train,val,calibration}/{images,labels}")
     ap.add_argument("--cache", type=Path, default=DEFAULT_CACHE)
+    ap.add_argument("--gsd", type=float, default=GSD_M, help="metres a pixel of the cache; towns are taken as they were generated")
     ap.add_argument("--only", nargs="*", choices=sorted(READERS), help="only these sets")
     args = ap.parse_args()
     if not args.only or "towns" in args.only:
@@ -194,7 +195,7 @@ def main() -> int:
         write_blue_labels(args.detect, args.cache / "blue_roof_labels")
     for name in args.only or READERS:
         for split in ("train", "val", "calibration")[: 3 if name == "towns" else 2]:
-            out = CacheWriter(args.cache, f"{name}-{split}")
+            out = CacheWriter(args.cache, f"{name}-{split}", args.gsd)
             READERS[name](args.towns if name == "towns" else args.detect, split, out)
             for old in args.cache.glob(f"{name}-{split}.hard.*.json"):
                 old.unlink()  # mined on what was there before

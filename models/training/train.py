@@ -27,7 +27,7 @@ import torch.multiprocessing as mp
 
 from data import DEFAULT_CACHE, DEFAULT_RUN, SOURCES, Sampler
 from loss import detection_loss
-from model import Detector
+from networks import NETWORKS
 
 
 def arguments(argv=None) -> argparse.Namespace:
@@ -48,6 +48,8 @@ def arguments(argv=None) -> argparse.Namespace:
     ap.add_argument("--device", default="cpu")
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--save-every", type=int, default=200)
+    ap.add_argument("--network", choices=sorted(NETWORKS), default="aerie", help="yolox-nano: the peer, for comparison (networks.py)")
+    ap.add_argument("--zoom", type=float, default=1.0, help="show the cache at this scale: 0.5 teaches twice its metres a pixel (gsd.py)")
     ap.add_argument("--init", type=Path, help="start from this checkpoint's weights of an earlier run of this script")
     return ap.parse_args(argv)
 
@@ -91,7 +93,7 @@ def work(rank: int, a: argparse.Namespace, meet: str) -> None:
     if not names:
         raise SystemExit(f"no set in {a.cache}: run prepare.py first")
     device = torch.device(a.device)
-    net = Detector().to(device, memory_format=torch.channels_last)
+    net = NETWORKS[a.network]().to(device, memory_format=torch.channels_last)
     ema = copy.deepcopy(net).eval().requires_grad_(False)
     still = [p for p in net.parameters() if p.ndim < 2]
     heavy = [p for p in net.parameters() if p.ndim >= 2]
@@ -111,7 +113,7 @@ def work(rank: int, a: argparse.Namespace, meet: str) -> None:
 
     def save() -> None:
         partial = a.run / "last.pt.partial"
-        torch.save({"net": net.state_dict(), "ema": ema.state_dict(), "opt": opt.state_dict(), "step": step, "sets": names, "seed": a.seed}, partial)
+        torch.save({"net": net.state_dict(), "ema": ema.state_dict(), "opt": opt.state_dict(), "step": step, "sets": names, "seed": a.seed, "network": a.network}, partial)
         partial.replace(last)
 
     log = None
@@ -122,7 +124,7 @@ def work(rank: int, a: argparse.Namespace, meet: str) -> None:
     params = [p for p in net.parameters()]
     net.train()
     seen, t0 = np.zeros(3), time.time()
-    for step, (images, truth, known) in prefetched(Sampler(a.cache, names, a.seed, a.size, a.batch, rank), step, a.steps):
+    for step, (images, truth, known) in prefetched(Sampler(a.cache, names, a.seed, a.size, a.batch, rank, a.zoom), step, a.steps):
         for g in opt.param_groups:
             g["lr"] = rate_at(step, a)
         x = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float().div_(255)
