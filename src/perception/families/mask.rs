@@ -58,6 +58,20 @@ impl Mask {
         Mask { origin: [left as f32 * cell[0], top as f32 * cell[1]], cell, columns, rows, logits }
     }
 
+    /// Whether no cell of the prototypes within the box belongs to the thing. In the input's pixels, so before [`Mask::map`].
+    pub(super) fn is_empty(&self, bbox: &[f32; 4]) -> bool {
+        let within = |index: usize, axis: usize| {
+            let at = index as f32 + self.origin[axis] / self.cell[axis];
+            (bbox[axis] / self.cell[axis]..bbox[axis + 2] / self.cell[axis]).contains(&at)
+        };
+        !self
+            .logits
+            .chunks_exact(self.columns)
+            .enumerate()
+            .filter(|(row, _)| within(*row, 1))
+            .any(|(_, line)| line.iter().enumerate().any(|(column, logit)| *logit > 0.0 && within(column, 0)))
+    }
+
     pub(super) fn map(&mut self, offset: [f32; 2], scale: [f32; 2]) {
         for axis in 0..2 {
             self.origin[axis] = (self.origin[axis] - offset[axis]) * scale[axis];
