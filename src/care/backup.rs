@@ -214,7 +214,7 @@ pub fn restore(from: &Path, state_dir: &Path, config_dir: Option<&Path>) -> Resu
     let _ = std::fs::remove_dir_all(&aside);
     let done = unpack(from, &aside).and_then(|manifest| {
         for (name, found) in &manifest.layouts {
-            let known = memory::DATABASES.iter().find(|(database, _)| database == name).map_or(0, |(_, known)| *known);
+            let known = memory::DATABASES.iter().find(|(database, _)| database == name).map_or(0, |(_, steps)| steps.len());
             if i64::try_from(known).is_ok_and(|known| *found > known) {
                 let why = format!(
                     "its {name} was written by a newer aerie ({}, layout {found}, this one reads {known}); install that version, then put it back",

@@ -12,21 +12,21 @@ use crate::{outbox, update};
 pub const WORK: [&str; 3] = ["aerie.db", "outbox.db", "commands.db"];
 /// What it remembers of its models, and how new a release must be: no reset takes that away.
 pub const UPDATES: &str = "updates.db";
-/// Each with the newest layout that this version knows.
-pub const DATABASES: [(&str, usize); 4] = [
-    ("aerie.db", store::LAYOUT),
-    ("outbox.db", outbox::LAYOUT),
-    ("commands.db", commands::LAYOUT),
-    (UPDATES, update::ledger::LAYOUT),
+/// Each with the steps to the newest layout that this version knows.
+pub(crate) const DATABASES: [(&str, &[&str]); 4] = [
+    ("aerie.db", &store::STEPS),
+    ("outbox.db", &outbox::STEPS),
+    ("commands.db", &commands::STEPS),
+    (UPDATES, &update::ledger::STEPS),
 ];
 
 /// Every database that is there, with what is wrong with it.
 pub fn look(state_dir: &Path) -> Vec<(&'static str, Result<(), String>)> {
     let there = DATABASES.into_iter().filter(|(name, _)| state_dir.join(name).exists());
     there
-        .map(|(name, known)| {
+        .map(|(name, steps)| {
             let path = state_dir.join(name);
-            let sound = sqlite::look(&path, known)
+            let sound = sqlite::look(&path, steps)
                 .map_err(|error| crate::runtime::told(&error))
                 .and_then(|_| owned(state_dir, &path));
             (name, sound)
@@ -77,7 +77,10 @@ mod tests {
     fn a_file_of_another_owner_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("commands.db");
-        rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE a (b)").unwrap();
+        rusqlite::Connection::open(&path)
+            .unwrap()
+            .execute_batch("CREATE TABLE a (b); PRAGMA user_version = 1")
+            .unwrap();
         if std::os::unix::fs::chown(&path, Some(12_345), None).is_err() {
             eprintln!("SKIPPED: only root may give a file away");
             return;

@@ -79,7 +79,7 @@ impl CheckReport {
 
 /// Whether the station would take this outbox as it is: [`Reader`] itself reads what it can.
 pub fn would_open(dir: &Path) -> Result<(), OutboxError> {
-    let looked = sqlite::look(&dir.join(FILE), store::LAYOUT);
+    let looked = sqlite::look(&dir.join(FILE), &store::STEPS);
     looked.map(|_| ()).map_err(|error| match error {
         DatabaseError::Damaged { path, why } => OutboxError::Damaged { path, why },
         other => other.into(),

@@ -112,7 +112,7 @@ pub(crate) fn fault(error: &rusqlite::Error) -> Fault {
 
 /// Its layout, read without changing anything: a file that is damaged or of a newer layout is an error, as it would be at
 /// the start. Where nothing of it waits in a log, not even an index of the log is made beside it.
-pub(crate) fn look(path: &Path, known: usize) -> Result<i64, DatabaseError> {
+pub(crate) fn look(path: &Path, steps: &[&str]) -> Result<i64, DatabaseError> {
     let judge = |doing: &'static str| {
         move |error: rusqlite::Error| match fault(&error) {
             Fault::Broken => DatabaseError::Damaged { path: path.to_owned(), why: error.to_string() },
@@ -136,11 +136,11 @@ pub(crate) fn look(path: &Path, known: usize) -> Result<i64, DatabaseError> {
     let connection = connection.map_err(judge("open the database"))?;
     let found: i64 =
         connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(judge("read the layout"))?;
-    let known = i64::try_from(known).unwrap_or(i64::MAX);
+    let known = i64::try_from(steps.len()).unwrap_or(i64::MAX);
     if found > known {
         return Err(DatabaseError::Newer { path: path.to_owned(), found, known });
     }
-    if found < 1 {
+    if found < 1 && !is_uncounted(&connection, steps, found).map_err(judge("read the tables"))? {
         let why = format!("it holds nothing of aerie's, its layout is {found}");
         return Err(DatabaseError::Damaged { path: path.to_owned(), why });
     }
@@ -183,10 +183,10 @@ fn open_sound(path: &Path, steps: &[&str]) -> Result<Connection, Unsound> {
         return Err(Unsound::Failed(DatabaseError::Newer { path: path.to_owned(), found, known }));
     }
     let done = match usize::try_from(found) {
-        Ok(done) if done > 0 => done,
+        Ok(done) if done > 0 || is_uncounted(&connection, steps, found).map_err(judge("read the tables"))? => done,
         _ => return Err(Unsound::Broken(format!("it holds nothing of aerie's, its layout is {found}"))),
     };
-    if found < known {
+    if found > 0 && found < known {
         keep_copy(&connection, path, found).map_err(judge("copy the database before it is brought forward"))?;
     }
     for (index, step) in steps.iter().enumerate().skip(done) {
@@ -230,6 +230,19 @@ fn make(path: &Path, steps: &[&str]) -> Result<(), Unsound> {
     // A file is safe from a power cut once its name is on the disk too; SQLite sees to its content only.
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(files("make the folder durable"))
+}
+
+/// Whether it has tables of ours and no number: so the first versions wrote it.
+fn is_uncounted(connection: &Connection, steps: &[&str], found: i64) -> rusqlite::Result<bool> {
+    let Some(first) = steps.first().filter(|_| found == 0) else { return Ok(false) };
+    let blank = Connection::open_in_memory()?;
+    blank.execute_batch(first)?;
+    let tables = |connection: &Connection| -> rusqlite::Result<Vec<String>> {
+        let sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
+        connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
+    };
+    let ours = tables(&blank)?;
+    Ok(tables(connection)?.iter().any(|table| ours.contains(table)))
 }
 
 fn log_is_whole(path: &Path) -> Result<(), Unsound> {
@@ -339,11 +352,11 @@ mod tests {
 
         std::fs::remove_file(&path).unwrap();
         Connection::open(&path).unwrap().execute_batch("CREATE TABLE other (x)").unwrap();
-        assert!(matches!(look(&path, 1), Err(DatabaseError::Damaged { .. })));
+        assert!(matches!(look(&path, &[FIRST]), Err(DatabaseError::Damaged { .. })));
         assert!(open(&path, &[FIRST]).unwrap().1.is_some());
 
         let (connection, broken) = open(&path, &[FIRST]).unwrap();
-        assert!(broken.is_none() && look(&path, 1).is_ok(), "the one made in its place is sound");
+        assert!(broken.is_none() && look(&path, &[FIRST]).is_ok(), "the one made in its place is sound");
         for n in 0..20 {
             connection.execute("INSERT INTO birds VALUES (?1)", [format!("kite {n}")]).unwrap();
         }
@@ -353,7 +366,7 @@ mod tests {
         bent[middle] ^= 1;
         std::fs::write(&path, whole).unwrap();
         std::fs::write(&log, bent).unwrap();
-        let told = look(&path, 1).unwrap_err().to_string();
+        let told = look(&path, &[FIRST]).unwrap_err().to_string();
         assert!(told.contains("log is damaged at frame"), "{told}");
         let (_, broken) = open(&path, &[FIRST]).unwrap();
         let moved = broken.unwrap().moved_to;

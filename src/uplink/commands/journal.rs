@@ -36,9 +36,7 @@ const SCHEMA: &str = "
     CREATE TABLE floor (issued_after INTEGER NOT NULL) STRICT;
 ";
 /// From nothing to the layout of today. A released step is never changed, only followed.
-/// The newest layout that this version knows.
-pub(crate) const LAYOUT: usize = STEPS.len();
-const STEPS: [&str; 1] = [SCHEMA];
+pub(crate) const STEPS: [&str; 1] = [SCHEMA];
 
 pub(super) struct Journal {
     connection: Mutex<Connection>,

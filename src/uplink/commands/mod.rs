@@ -34,7 +34,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 pub use envelope::{Envelope, MAX_BYTES, Refusal, Scope, check_id, check_operator, sign};
 use envelope::{Key, Keyring, Opened};
 pub use journal::Entry;
-pub(crate) use journal::LAYOUT;
+pub(crate) use journal::STEPS;
 use journal::{Journal, Known, Stage};
 pub use keyfile::{KeyFileError, read_key, write_key};
 use knocks::{Claims, Knocks, REASON, SHOWN, shown};
