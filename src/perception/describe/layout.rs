@@ -817,3 +817,41 @@ impl Case<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Decoded boxes, one a cell of a grid over 320 x 320, by rows; `fifth` stands behind the boxes, then shares.
+    fn rows(fields: usize, fifth: f32) -> Out {
+        let mut data = Vec::new();
+        for stride in [8, 16, 32] {
+            for cell in 0..(320 / stride) * (320 / stride) {
+                let (x, y) = ((cell % (320 / stride) * stride) as f32, (cell / (320 / stride) * stride) as f32);
+                data.extend([x, y, 30.0, 40.0, fifth]);
+                data.extend((5..fields).map(|field| (field % 7) as f32 / 50.0));
+            }
+        }
+        Out { name: "output".to_owned(), shape: vec![1, data.len() / fields, fields], data, integer: false }
+    }
+
+    fn read(fields: usize, fifth: f32, classes: Option<usize>) -> Vec<(Family, Option<usize>, bool)> {
+        let facts = Facts { size: (320, 320), classes, ..Facts::default() };
+        let said = |layout: &Layout| layout.assumed.iter().any(|(key, ..)| *key == "family" || *key == "input");
+        all(&[rows(fields, fifth)], &facts).iter().map(|l| (l.family, l.classes, said(l))).collect()
+    }
+
+    #[test]
+    fn rows_that_may_or_may_not_have_an_objectness_are_two_families_unless_something_tells() {
+        use Family::{YoloObjectness, YoloRaw};
+        assert_eq!(read(8, 0.3, None), [(YoloRaw, Some(4), true), (YoloObjectness, Some(3), true)]);
+        // The number of names decides, and that it did is said.
+        assert_eq!(read(8, 0.3, Some(4)), [(YoloRaw, Some(4), true)]);
+        assert_eq!(read(8, 0.3, Some(3)), [(YoloObjectness, Some(3), true)]);
+        // COCO's 80.
+        assert_eq!(read(84, 0.3, None), [(YoloRaw, Some(80), true)]);
+        assert_eq!(read(85, 0.3, None), [(YoloObjectness, Some(80), true)]);
+        // YOLOv6 writes ones.
+        assert_eq!(read(8, 1.0, None), [(YoloObjectness, Some(3), false)]);
+    }
+}
