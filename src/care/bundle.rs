@@ -320,7 +320,7 @@ mod tests {
         std::fs::write(dir.path().join("console.token"), "tok-abcdef123456\n").unwrap();
         let config: toml::Value = toml::from_str("[console]\ntoken_file = \"console.token\"\n").unwrap();
         assert!(secrets_of(&config, dir.path()).unread.is_empty());
-        std::fs::set_permissions(dir.path().join("console.token"), std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(dir.path().join("console.token"), std::fs::Permissions::from_mode(0o000)).unwrap();
         if std::fs::read(dir.path().join("console.token")).is_ok() {
             eprintln!("SKIPPED: root reads every file");
             return;
