@@ -271,6 +271,9 @@ fn option_of(key: &str) -> &'static str {
         "output.boxes" => "--boxes",
         "output.cell_offset" => "--cell-offset",
         "classes" => "--classes",
+        "family" => "--family, --classes",
+        "output.multi_label" => "edit manifest.toml",
+        "masks" => "nothing to set",
         _ => "--normalise, --color, --fit",
     }
 }
