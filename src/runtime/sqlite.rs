@@ -207,6 +207,14 @@ fn make(path: &Path, steps: &[&str]) -> Result<(), Unsound> {
             Unsound::Failed(failed(doing, path)(source))
         }
     };
+    // The log of a database that somebody took away would be played into the new one.
+    let log = beside(path, "-wal");
+    if log.exists() {
+        let aside = beside(path, ".orphan-wal");
+        std::fs::rename(&log, &aside).map_err(files("move aside the log of a database that is gone"))?;
+        let _ = std::fs::remove_file(beside(path, "-shm"));
+        tracing::error!(moved_to = %aside.display(), "a database is gone and its log is not: a new one is made");
+    }
     let new = beside(path, ".new");
     for left_over in [new.clone(), beside(&new, "-journal")] {
         let _ = std::fs::remove_file(left_over);
@@ -373,6 +381,22 @@ mod tests {
         let kept: i64 =
             Connection::open(moved).unwrap().query_row("SELECT COUNT(*) FROM birds", [], |r| r.get(0)).unwrap();
         assert!((1..20).contains(&kept), "what lies before the damage can still be read: {kept}");
+    }
+
+    #[test]
+    fn the_log_of_a_database_that_was_taken_away_is_not_played_into_the_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("birds.db");
+        let (connection, _) = open(&path, &[FIRST]).unwrap();
+        connection.execute("INSERT INTO birds VALUES ('kite')", []).unwrap();
+        let log = std::fs::read(dir.path().join("birds.db-wal")).unwrap();
+        drop(connection);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(dir.path().join("birds.db-wal"), &log).unwrap();
+        let (connection, broken) = open(&path, &[FIRST]).unwrap();
+        let birds: i64 = connection.query_row("SELECT COUNT(*) FROM birds", [], |r| r.get(0)).unwrap();
+        assert!(broken.is_none() && birds == 0);
+        assert_eq!(std::fs::read(dir.path().join("birds.db.orphan-wal")).unwrap(), log);
     }
 
     #[test]
