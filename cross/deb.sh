@@ -55,6 +55,7 @@ put 644 "$files/completions/aerie.fish" usr/share/fish/vendor_completions.d/aeri
 put 644 "$files/station.toml" usr/share/doc/aerie/examples/station.toml
 
 doc=usr/share/doc/aerie
+for page in deploying hardware; do put 644 docs/$page.md $doc/$page.md; done
 put 644 systemd/debian/copyright $doc/copyright
 for file in LICENSE ThirdPartyNotices.txt; do put 644 "$runtime/$file" $doc/onnxruntime/$file; done
 python3 scripts/third_party.py --target "$([ "$arch" = arm64 ] && echo aarch64 || echo x86_64)-unknown-linux-gnu" \

@@ -61,6 +61,21 @@ if args.runtime:
     components.append({"type": "library", "bom-ref": "onnxruntime", "name": "onnxruntime", "version": version, "scope": "required",
                        "purl": f"pkg:pypi/onnxruntime@{version}", "licenses": [{"license": {"id": "MIT"}}],
                        "hashes": [{"alg": "SHA-256", "content": digest}]})
+# What the page is made of, embedded: the lock file says which, the page's own list has the texts.
+page = json.loads(pathlib.Path("src/console/web/package-lock.json").read_text())["packages"]
+inside, wanted = set(), list(page[""].get("dependencies", {}))
+while wanted:
+    name = wanted.pop()
+    entry = page.get(f"node_modules/{name}")
+    if name in inside or entry is None:
+        continue
+    inside.add(name)
+    wanted += entry.get("dependencies", {})
+for name in sorted(inside):
+    entry = page[f"node_modules/{name}"]
+    npm = f"pkg:npm/{name.replace('@', '%40')}@{entry['version']}"
+    components.append({"type": "library", "bom-ref": npm, "name": name, "version": entry["version"], "scope": "required", "purl": npm,
+                       "licenses": [{"license": {"name": entry.get("license", "see its text")}}]})
 dependencies = [{"ref": purl(packages[id]), "dependsOn": sorted({purl(packages[d["pkg"]]) for d in nodes[id]["deps"]
                  if d["pkg"] in runs | builds})} for id in sorted(runs | builds, key=by_name)]
 body = {"components": components, "dependencies": dependencies}
@@ -88,6 +103,9 @@ for id in sorted(runs - {root}, key=by_name):
         texts.setdefault(text, []).append(f"{package['name']} {package['version']} ({file.name})")
 out = ["What is compiled into aerie, each crate with its licence. The texts follow, each once, with the crates that carry it.",
        "Of crates that carry no text, the licence named here applies: " + (", ".join(missing) or "none") + ".", "", *lines]
+out += ["", "Of the page, embedded in the program:", "", *(f"{n} {page[f'node_modules/{n}']['version']}  {page[f'node_modules/{n}'].get('license', 'see its text')}" for n in sorted(inside))]
+page_text = pathlib.Path("src/console/web/dist/licences.txt").read_text(encoding="utf-8").strip()
+texts.setdefault(page_text, []).append("maplibre-gl, and what it brings (licences.txt of the page)")
 for text, who in texts.items():
     out += ["", "=" * 100, ", ".join(who), "", text]
 args.notices.parent.mkdir(parents=True, exist_ok=True)

@@ -493,7 +493,7 @@ fn stop_on_signals(cancel: CancellationToken) -> std::io::Result<()> {
 
 /// The state directory that a configuration names, for commands that look into it without a running station.
 pub fn state_dir(config: &Path) -> Result<PathBuf, Faults> {
-    config::load(config).map(|checked| checked.config.station.state_dir)
+    config::whereabouts(config).map(|(_, state_dir)| state_dir)
 }
 
 #[cfg(test)]

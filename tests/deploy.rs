@@ -183,7 +183,57 @@ fn a_backup_taken_beside_a_running_station_comes_back_whole_and_grounded() {
     let hold = status["gates"].as_array().unwrap().iter().find(|gate| gate["gate"] == "hold").cloned();
     let reason = hold.map(|gate| gate["reason"].as_str().unwrap_or_default().to_owned()).unwrap_or_default();
     assert!(reason.contains("put back from a backup"), "{status}");
+    // Whoever stands before it may let it fly at once: what is said here and now is no command of before.
+    let released = aerie(&["service", "release", "--config", &conf]);
+    assert!(released.status.success(), "{}", text(&released));
     assert!(stop(station));
+}
+
+#[test]
+fn a_station_that_cannot_start_is_looked_through_saved_and_not_emptied_unknowingly() {
+    let (dir, config) = set_up();
+    let (conf, state) = (config.display().to_string(), dir.path().join("state"));
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let (ear, path) = listener(dir.path());
+    let station = start(&config, Some(&path));
+    word(&ear);
+    assert!(stop(station));
+    assert!(text(&aerie(&["doctor", "--config", &conf])).contains("4 database(s), all sound"));
+
+    // A key that the unit's LoadCredential brings is not there while the unit is stopped.
+    let written = std::fs::read_to_string(&config).unwrap();
+    let with_password =
+        written.replace("[uplink]\n", "[uplink]\nusername = \"a\"\npassword_file = \"/run/credentials/none\"\n");
+    std::fs::write(&config, with_password).unwrap();
+    let mut bytes = std::fs::read(state.join("outbox.db")).unwrap();
+    bytes[..1024].fill(7);
+    std::fs::write(state.join("outbox.db"), bytes).unwrap();
+    let doctor = text(&aerie(&["doctor", "--config", &conf]));
+    assert!(doctor.contains("uplink.password_file") && doctor.contains("outbox.db is damaged"), "{doctor}");
+
+    let saved = aerie(&["backup", "--config", &conf, "--out", &at("saved.tar.gz")]);
+    let said = text(&saved);
+    assert!(
+        saved.status.success() && said.contains("outbox.db is damaged") && said.contains("password_file"),
+        "{said}"
+    );
+    let refused = aerie(&["reset", "--config", &conf, "--yes"]);
+    assert!(!refused.status.success() && text(&refused).contains("nobody knows"), "{}", text(&refused));
+    assert!(state.join("outbox.db").exists() && state.join("aerie.db").exists());
+    assert!(aerie(&["reset", "--config", &conf, "--yes", "--even-undelivered"]).status.success());
+    let back = aerie(&["restore", &at("saved.tar.gz"), "--config", &conf]);
+    assert!(back.status.success() && text(&back).contains("outbox.db was damaged"), "{}", text(&back));
+    assert!(state.join("aerie.db").exists() && !state.join("outbox.db").exists());
+
+    // Of a newer version: told by the doctor, and not put back.
+    let newer = rusqlite::Connection::open(state.join("commands.db")).unwrap();
+    newer.execute_batch("PRAGMA user_version = 99").unwrap();
+    drop(newer);
+    assert!(text(&aerie(&["doctor", "--config", &conf])).contains("newer aerie (layout 99"));
+    assert!(aerie(&["backup", "--config", &conf, "--out", &at("newer.tar.gz")]).status.success());
+    let refused = aerie(&["restore", &at("newer.tar.gz"), "--state-dir", &at("other")]);
+    assert!(!refused.status.success() && text(&refused).contains("layout 99"), "{}", text(&refused));
+    assert!(!Path::new(&at("other")).join("aerie.db").exists());
 }
 
 #[test]

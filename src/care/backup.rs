@@ -2,6 +2,8 @@
 //!
 //! - A backup is taken beside a running station: each database is copied by SQLite itself, as it stands between two
 //!   transactions. It holds the configuration and every file that it names, so keys too: only its owner may read it.
+//! - A database that cannot be read is packed as it is, under `damaged/`, and said so: keys, pictures and the other databases
+//!   are then saved before anybody resets the station. It is never put back.
 //! - It is put back only where no station runs and no memory is, and only after every file's SHA-256 was compared.
 //! - What happened after the backup is forgotten here but not upstream. So a station that was put back refuses commands
 //!   of before that moment (it no longer knows which it carried out), lets [`SEQUENCE_GAP`] numbers of each case be
@@ -22,23 +24,16 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::bundle::owner_only;
-use super::{CareError, named, seize};
-use crate::config::Checked;
+use super::memory::{UPDATES, WORK};
+use super::{CareError, memory, named, seize};
+use crate::runtime::sqlite::{Fault, fault};
 
 /// More events of one case than a station makes between two backups.
 pub const SEQUENCE_GAP: u64 = 1000;
 
-/// What the station remembers of its work.
-const MEMORY: [&str; 3] = ["aerie.db", "outbox.db", "commands.db"];
-/// What it remembers of its models, and how new a release must be: no reset takes that away.
-const UPDATES: &str = "updates.db";
 const EVIDENCE: &str = "evidence";
 /// What a state directory holds beside its databases that cannot be made again.
 const FOLDERS: [&str; 3] = [EVIDENCE, "models", "update"];
-
-fn databases() -> impl Iterator<Item = &'static str> {
-    MEMORY.into_iter().chain([UPDATES])
-}
 const MANIFEST: &str = "manifest.json";
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,24 +45,33 @@ pub struct Manifest {
     pub layouts: BTreeMap<String, i64>,
     /// SHA-256 of each file.
     pub files: BTreeMap<String, String>,
+    /// Databases that could not be read, and why: packed as they are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub damaged: BTreeMap<String, String>,
+    /// Files that the configuration names and that are not there or cannot be read: their keys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
 
-/// Takes a backup; refuses to overwrite one.
-pub fn take(checked: &Checked, out: &Path) -> Result<Manifest, CareError> {
+/// Takes a backup of the station of this configuration, which need not be without fault; refuses to overwrite one.
+pub fn take(config: &Path, out: &Path) -> Result<Manifest, CareError> {
+    let (station, state) = crate::config::whereabouts(config).map_err(CareError::Configuration)?;
     if out.exists() {
         return Err(CareError::Exists { path: out.to_owned(), remedy: "choose another name with --out" });
     }
-    let state = &checked.config.station.state_dir;
     let mut manifest = Manifest {
         aerie: env!("CARGO_PKG_VERSION").to_owned(),
-        station: checked.config.station.id.clone(),
+        station,
         taken_at: Timestamp::now(),
         layouts: BTreeMap::new(),
         files: BTreeMap::new(),
+        damaged: BTreeMap::new(),
+        left_out: Vec::new(),
     };
-    let copies = out.with_extension("copying");
+    // Not the same name twice: what a backup that was killed left behind must not stop the next one.
+    let copies = out.with_extension(format!("copying-{}", std::process::id()));
     std::fs::create_dir(&copies).map_err(CareError::file("make", &copies))?;
-    let done = pack(checked, state, &copies, out, &mut manifest);
+    let done = pack(config, &state, &copies, out, &mut manifest);
     let _ = std::fs::remove_dir_all(&copies);
     if done.is_err() {
         // Half a backup is none.
@@ -76,16 +80,29 @@ pub fn take(checked: &Checked, out: &Path) -> Result<Manifest, CareError> {
     done.map(|()| manifest)
 }
 
-fn pack(checked: &Checked, state: &Path, copies: &Path, out: &Path, manifest: &mut Manifest) -> Result<(), CareError> {
+fn pack(config: &Path, state: &Path, copies: &Path, out: &Path, manifest: &mut Manifest) -> Result<(), CareError> {
     let mut archive = tar::Builder::new(GzEncoder::new(owner_only(out)?, Compression::default()));
     // Outbox first: a picture is stored before the record that names it, so the folder read later holds them all.
-    for name in databases() {
+    for (name, _) in memory::DATABASES {
         let path = state.join(name);
-        if path.is_file() {
-            let copy = copies.join(name);
-            let layout = copy_database(&path, &copy)?;
-            manifest.layouts.insert(name.to_owned(), layout);
-            append(&mut archive, manifest, &copy, &format!("state/{name}"))?;
+        if !path.is_file() {
+            continue;
+        }
+        let copy = copies.join(name);
+        match copy_database(&path, &copy) {
+            Ok(layout) => {
+                manifest.layouts.insert(name.to_owned(), layout);
+                append(&mut archive, manifest, &copy, &format!("state/{name}"))?;
+            }
+            Err(CareError::Database { source, .. }) if fault(&source) == Fault::Broken => {
+                manifest.damaged.insert(name.to_owned(), source.to_string());
+                for part in ["", "-wal"].map(|end| format!("{name}{end}")) {
+                    if state.join(&part).is_file() {
+                        append(&mut archive, manifest, &state.join(&part), &format!("damaged/{part}"))?;
+                    }
+                }
+            }
+            Err(other) => return Err(other),
         }
     }
     for folder in FOLDERS {
@@ -98,19 +115,28 @@ fn pack(checked: &Checked, state: &Path, copies: &Path, out: &Path, manifest: &m
             }
         }
     }
-    let text = std::fs::read_to_string(&checked.file).map_err(CareError::file("read", &checked.file))?;
-    let config: toml::Value = toml::from_str(&text).unwrap_or(toml::Value::Boolean(false));
-    append(&mut archive, manifest, &checked.file, "config/station.toml")?;
-    for (index, file) in named::files(&config, &checked.base).iter().enumerate() {
+    let text = std::fs::read_to_string(config).map_err(CareError::file("read", config))?;
+    let value: toml::Value = toml::from_str(&text).unwrap_or(toml::Value::Boolean(false));
+    let base = config.parent().unwrap_or(Path::new(""));
+    append(&mut archive, manifest, config, "config/station.toml")?;
+    let unfound = named::unfound(&value, base).into_iter();
+    manifest.left_out =
+        unfound.map(|(key, text)| format!("{key}: {} is not there", base.join(text).display())).collect();
+    for (index, file) in named::files(&value, base).iter().enumerate() {
         // Inside the configuration's folder it keeps its place; from elsewhere it gets one beside it.
-        let inside = file.path.strip_prefix(&checked.base).ok().filter(|path| is_plain(path));
+        let inside = file.path.strip_prefix(base).ok().filter(|path| is_plain(path));
         let name = match (inside, file.path.file_name()) {
             (Some(path), _) => format!("config/{}", path.display()),
             (None, Some(name)) => format!("config/elsewhere/{index}-{}", name.to_string_lossy()),
             (None, None) => continue,
         };
         if !manifest.files.contains_key(&name) {
-            append(&mut archive, manifest, &file.path, &name)?;
+            match append(&mut archive, manifest, &file.path, &name) {
+                Err(CareError::File { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                    manifest.left_out.push(format!("{}: {}: {source}", file.key, file.path.display()));
+                }
+                other => other?,
+            }
         }
     }
     let text = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
@@ -174,7 +200,7 @@ fn is_plain(path: &Path) -> bool {
 pub fn restore(from: &Path, state_dir: &Path, config_dir: Option<&Path>) -> Result<Manifest, CareError> {
     std::fs::create_dir_all(state_dir).map_err(CareError::file("make", state_dir))?;
     let _held = seize(state_dir)?;
-    if let Some(there) = MEMORY.iter().map(|name| state_dir.join(name)).find(|path| path.exists()) {
+    if let Some(there) = WORK.iter().map(|name| state_dir.join(name)).find(|path| path.exists()) {
         let remedy = "a backup is put back into an empty state directory only: `aerie reset` empties it";
         return Err(CareError::Exists { path: there, remedy });
     }
@@ -187,6 +213,16 @@ pub fn restore(from: &Path, state_dir: &Path, config_dir: Option<&Path>) -> Resu
     let aside = state_dir.join(".restoring");
     let _ = std::fs::remove_dir_all(&aside);
     let done = unpack(from, &aside).and_then(|manifest| {
+        for (name, found) in &manifest.layouts {
+            let known = memory::DATABASES.iter().find(|(database, _)| database == name).map_or(0, |(_, steps)| steps.len());
+            if i64::try_from(known).is_ok_and(|known| *found > known) {
+                let why = format!(
+                    "its {name} was written by a newer aerie ({}, layout {found}, this one reads {known}); install that version, then put it back",
+                    manifest.aerie
+                );
+                return Err(CareError::Archive { path: from.to_owned(), why });
+            }
+        }
         prepare(&aside.join("state"))?;
         if state_dir.join(UPDATES).exists() {
             // What is there is at least as new: an older release must not become acceptable by a backup.
@@ -284,8 +320,8 @@ fn move_all(from: &Path, to: &Path) -> Result<(), CareError> {
 #[derive(Debug, Default, PartialEq)]
 pub struct Emptied {
     pub files: usize,
-    /// What had not reached upstream.
-    pub undelivered: u64,
+    /// What had not reached upstream; nobody knows where the outbox cannot be read.
+    pub undelivered: Option<u64>,
 }
 
 /// Takes a station's memory away: databases and evidence. Configuration and keys stay, and so does what is known of
@@ -294,25 +330,30 @@ pub struct Emptied {
 pub fn reset(state_dir: &Path, even_undelivered: bool) -> Result<Emptied, CareError> {
     let _held = seize(state_dir)?;
     let outbox = state_dir.join("outbox.db");
-    let mut emptied = Emptied::default();
+    let mut emptied = Emptied { files: 0, undelivered: Some(0) };
     if outbox.is_file() {
-        // A broken one has nothing to tell.
         let report = crate::outbox::Reader::open(state_dir).and_then(|reader| reader.check());
-        emptied.undelivered = report.map(|report| report.queued + report.aside).unwrap_or(0);
-    }
-    if emptied.undelivered > 0 && !even_undelivered {
-        let why = format!(
-            "{} record(s) have not reached upstream; let the station deliver them, or say --even-undelivered",
-            emptied.undelivered
-        );
-        return Err(CareError::Archive { path: outbox, why });
+        let why = match &report {
+            Ok(report) if report.queued + report.aside == 0 => None,
+            Ok(report) => Some(format!(
+                "{} record(s) have not reached upstream; let the station deliver them, or say --even-undelivered",
+                report.queued + report.aside
+            )),
+            Err(error) => Some(format!(
+                "nobody knows what has not reached upstream: {error}; start the station, which saves what can be read, or say --even-undelivered"
+            )),
+        };
+        emptied.undelivered = report.ok().map(|report| report.queued + report.aside);
+        if let Some(why) = why.filter(|_| !even_undelivered) {
+            return Err(CareError::Archive { path: outbox, why });
+        }
     }
     for entry in std::fs::read_dir(state_dir).map_err(CareError::file("read", state_dir))?.flatten() {
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
         if name == EVIDENCE {
             emptied.files += std::fs::read_dir(&path).into_iter().flatten().count();
             std::fs::remove_dir_all(&path).map_err(CareError::file("remove", &path))?;
-        } else if MEMORY.iter().any(|database| name.starts_with(database)) {
+        } else if WORK.iter().any(|database| name.starts_with(database)) {
             emptied.files += 1;
             std::fs::remove_file(&path).map_err(CareError::file("remove", &path))?;
         }

@@ -50,7 +50,18 @@ pub fn write(out: &Path, material: &Material) -> Result<(), CareError> {
     let text = std::fs::read_to_string(&material.config).unwrap_or_default();
     let base = material.config.parent().unwrap_or(Path::new(""));
     let config: Result<toml::Value, _> = toml::from_str(&text);
-    let known = config.as_ref().map(|config| secrets_of(config, base)).unwrap_or_default();
+    let Secrets { known, unread } = match &config {
+        Ok(config) => secrets_of(config, base),
+        // Asked for help with just this: what its lines name is still looked for.
+        Err(_) => secrets_of(&line_by_line(&text), base),
+    };
+    let unheard = |what: &str| match unread.as_slice() {
+        [] => None,
+        unread => Some(format!(
+            "{what} is left out: a secret that cannot be read cannot be looked for in it. Run this as root. {}\n",
+            unread.join("; ")
+        )),
+    };
     let shown = match &config {
         Ok(config) => toml::to_string(&secrets::config_without(config.clone())).unwrap_or_default(),
         // What cannot be read as TOML cannot be searched for secrets either.
@@ -62,12 +73,12 @@ pub fn write(out: &Path, material: &Material) -> Result<(), CareError> {
         (
             "status.json",
             match &material.status {
-                Ok(status) => pretty(status),
+                Ok(status) => unheard("status").unwrap_or_else(|| pretty(status)),
                 Err(why) => pretty(&json!({"error": why})),
             },
         ),
         ("doctor.json", pretty(&material.doctor)),
-        ("log.txt", tail(&material.log)),
+        ("log.txt", unheard("log").unwrap_or_else(|| tail(&material.log))),
     ];
     if let Some(dir) = &material.state_dir {
         files.push(("state.json", pretty(&state(dir))));
@@ -98,22 +109,54 @@ pub(super) fn owner_only(path: &Path) -> Result<std::fs::File, CareError> {
     options.write(true).create_new(true).mode(0o600).open(path).map_err(CareError::file("make", path))
 }
 
+#[derive(Default)]
+struct Secrets {
+    known: Vec<String>,
+    /// Files that are there and cannot be read.
+    unread: Vec<String>,
+}
+
 /// The contents of every small file that the configuration names by a key of a secret, and its secret values themselves.
-fn secrets_of(config: &toml::Value, base: &Path) -> Vec<String> {
-    let mut known = Vec::new();
-    for file in named::files(config, base) {
-        let about = ["token", "password", "passwd", "secret", "key", "credential"];
+fn secrets_of(config: &toml::Value, base: &Path) -> Secrets {
+    let mut secrets = Secrets::default();
+    let about = |key: &str| {
+        let words = ["token", "password", "passwd", "secret", "key", "credential"];
+        words.iter().any(|word| key.to_lowercase().contains(word))
+    };
+    for file in named::files(config, base).into_iter().filter(|file| about(&file.key)) {
         let small = std::fs::metadata(&file.path).is_ok_and(|meta| meta.len() <= SECRET_LIMIT);
-        if small && about.iter().any(|word| file.key.to_lowercase().contains(word)) {
-            known.extend(std::fs::read(&file.path).ok().map(|bytes| match String::from_utf8(bytes) {
+        match std::fs::read(&file.path) {
+            _ if !small => {}
+            Ok(bytes) => secrets.known.push(match String::from_utf8(bytes) {
                 Ok(text) => text,
                 // A raw key would be printed in hexadecimal, if at all.
                 Err(raw) => hex::encode(raw.as_bytes()),
-            }));
+            }),
+            Err(error) => secrets.unread.push(format!("{}: {}: {error}", file.key, file.path.display())),
         }
     }
-    values(config, &mut known);
-    known
+    for (key, text) in named::unfound(config, base) {
+        // A secret written where its file's name belongs.
+        if about(&key) && !text.contains(['/', '.']) {
+            secrets.known.push(text);
+        }
+    }
+    values(config, &mut secrets.known);
+    secrets
+}
+
+/// What a file that is no TOML still says line by line: `key = value`.
+fn line_by_line(text: &str) -> toml::Value {
+    let mut table = toml::Table::new();
+    for (number, line) in text.lines().enumerate() {
+        let Some((key, value)) = line.split_once('=') else { continue };
+        let plain = || toml::Value::String(value.trim().trim_matches(['"', '\'']).to_owned());
+        let value = toml::from_str::<toml::Table>(&format!("v ={value}")).ok().and_then(|mut line| line.remove("v"));
+        // Two tables may have the same key: under the line's number both stay.
+        let inner = toml::Table::from_iter([(key.trim().to_owned(), value.unwrap_or_else(plain))]);
+        table.insert(number.to_string(), toml::Value::Table(inner));
+    }
+    toml::Value::Table(table)
 }
 
 fn values(value: &toml::Value, known: &mut Vec<String>) {
@@ -237,5 +280,52 @@ mod tests {
         }
         assert_eq!(names.len(), 7, "{names:?}");
         assert!(matches!(write(&out, &material), Err(CareError::Exists { .. })));
+    }
+
+    fn packed(dir: &Path, toml: &str, log: &str) -> String {
+        std::fs::write(dir.join("station.toml"), toml).unwrap();
+        let out = dir.join("b.tar.gz");
+        let _ = std::fs::remove_file(&out);
+        let material = Material {
+            config: dir.join("station.toml"),
+            state_dir: None,
+            status: Err("not running".to_owned()),
+            doctor: json!([{"what": log}]),
+            log: log.to_owned(),
+        };
+        write(&out, &material).unwrap();
+        let mut all = String::new();
+        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(std::fs::File::open(&out).unwrap()));
+        for entry in archive.entries().unwrap() {
+            entry.unwrap().read_to_string(&mut all).unwrap();
+        }
+        all
+    }
+
+    #[test]
+    fn secrets_are_found_where_the_file_is_no_toml_and_where_one_stands_in_place_of_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("console.token"), "tok-abcdef123456\n").unwrap();
+        let broken = "[station]\nid = demo-01\n[console]\ntoken_file = \"console.token\"\n[webhook]\nsecret = \"hmac-777-777\"\n";
+        let all = packed(dir.path(), broken, "a tok-abcdef123456 b hmac-777-777 c");
+        assert!(!all.contains("tok-abc") && !all.contains("hmac-777") && all.contains(" b "), "{all}");
+        let misplaced = "[uplink]\npassword_file = \"direct-14-password\"\n";
+        let all = packed(dir.path(), misplaced, "with direct-14-password here");
+        assert!(!all.contains("direct-14") && all.contains("here"), "{all}");
+    }
+
+    #[test]
+    fn a_log_in_which_a_secret_cannot_be_looked_for_stays_here() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("console.token"), "tok-abcdef123456\n").unwrap();
+        let config: toml::Value = toml::from_str("[console]\ntoken_file = \"console.token\"\n").unwrap();
+        assert!(secrets_of(&config, dir.path()).unread.is_empty());
+        std::fs::set_permissions(dir.path().join("console.token"), std::fs::Permissions::from_mode(0o000)).unwrap();
+        if std::fs::read(dir.path().join("console.token")).is_ok() {
+            eprintln!("SKIPPED: root reads every file");
+            return;
+        }
+        let all = packed(dir.path(), "[console]\ntoken_file = \"console.token\"\n", "tok-abcdef123456");
+        assert!(!all.contains("tok-abc") && all.contains("log is left out") && all.contains("console.token"), "{all}");
     }
 }

@@ -12,9 +12,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::certificates::{self, SOON_DAYS};
-use super::{named, secrets};
+use super::{memory, named, secrets};
 use crate::config::Checked;
 use crate::patrol::config::{Ground, Patrol};
+use crate::patrol::gates::Limits;
 use crate::perception::{self, Manifest, supervise};
 use crate::runtime::{clock, disk, latest, paths};
 use crate::uplink;
@@ -58,8 +59,12 @@ pub async fn examine(checked: &Checked, status: Option<&Value>) -> Vec<Finding> 
     found.push(camera(&config.camera.media_dir));
     found.extend(terrain(checked));
     match status {
-        Some(status) => found.extend(by_station(status)),
+        Some(status) => {
+            found.extend(by_station(status));
+            found.push(ok("memory", "the running station has it open"));
+        }
         None => {
+            found.push(remembered(&config.station.state_dir));
             let cancel = CancellationToken::new();
             let _end = cancel.clone().drop_guard();
             let (drone, site, broker, model) = tokio::join!(
@@ -77,6 +82,38 @@ pub async fn examine(checked: &Checked, status: Option<&Value>) -> Vec<Finding> 
     found.push(disk(&config.station.state_dir, config.gates.storage_free_mb));
     found.extend(certificates(checked, Timestamp::now()));
     found
+}
+
+/// What can be looked at where the configuration has faults: the station cannot start, and whoever comes wants to know all of it.
+pub fn examine_despite(faults: &crate::config::Faults) -> Vec<Finding> {
+    let missing = !faults.path.exists();
+    let remedy = if missing {
+        "`aerie setup` writes one, `aerie config example` shows one; or name it with --config"
+    } else {
+        "correct the file, try it with `aerie config check`; then the other parts can be looked at"
+    };
+    let mut found = vec![bad("configuration", Grade::Fail, faults.to_string(), remedy)];
+    if let Ok((_, state_dir)) = crate::config::whereabouts(&faults.path) {
+        found.push(remembered(&state_dir));
+        found.push(disk(&state_dir, Limits::default().storage_free_mb));
+    }
+    found.push(clock_now(Timestamp::now(), clock::machine_says_synced()));
+    found
+}
+
+fn remembered(state_dir: &Path) -> Finding {
+    let looked = memory::look(state_dir);
+    let wrong: Vec<&str> = looked.iter().filter_map(|(_, sound)| sound.as_ref().err().map(String::as_str)).collect();
+    match (looked.len(), wrong.as_slice()) {
+        (0, _) => ok("memory", "none yet"),
+        (count, []) => ok("memory", format!("{count} database(s), all sound")),
+        (_, wrong) => bad(
+            "memory",
+            Grade::Fail,
+            wrong.join("; "),
+            "`aerie backup` saves what is there as it is; docs/deploying.md says what to do next",
+        ),
+    }
 }
 
 /// Pure: the parts as a running station tells of them.
@@ -210,7 +247,10 @@ async fn broker(checked: &Checked) -> Finding {
     let config = &checked.config.uplink;
     match timeout(PATIENCE * 2, uplink::probe(config, &checked.config.station.id)).await {
         Ok(Ok(())) => ok("broker", format!("{} took the connection", secrets::urls_without(&config.url))),
-        Ok(Err(error)) => bad("broker", Grade::Fail, error.why, error.remedy),
+        Ok(Err(error)) => {
+            let what = format!("{}: {}", secrets::urls_without(&config.url), error.why);
+            bad("broker", Grade::Fail, what, error.remedy)
+        }
         Err(_) => bad("broker", Grade::Fail, "no answer in time", "check the network and uplink.url"),
     }
 }
@@ -302,8 +342,22 @@ fn certificates(checked: &Checked, now: Timestamp) -> Vec<Finding> {
     let mut found = Vec::new();
     for file in &files {
         let pem = std::fs::read(&file.path).unwrap_or_default();
-        if pem.windows(27).any(|window| window == b"-----BEGIN CERTIFICATE-----") {
+        let meant = file.key.ends_with("ca_file") || file.key.ends_with("cert_file");
+        if meant || pem.windows(27).any(|window| window == b"-----BEGIN CERTIFICATE-----") {
             found.push(certificate(&file.key, &file.path, now));
+        }
+    }
+    for cert in files.iter().filter(|file| file.key.ends_with("cert_file")) {
+        let own = cert.key.replace("cert_file", "key_file");
+        let Some(key) = files.iter().find(|file| file.key == own) else { continue };
+        if let Err(why) = certificates::belongs(&cert.path, &key.path) {
+            let what = format!("{}: {} {why}", key.key, key.path.display());
+            found.push(bad(
+                "certificates",
+                Grade::Fail,
+                what,
+                format!("put the key of {} there, as PEM (PKCS #8)", cert.path.display()),
+            ));
         }
     }
     for file in files.iter().filter(|file| file.key.ends_with("_file")) {

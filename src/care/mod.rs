@@ -9,6 +9,7 @@ pub mod backup;
 pub mod bundle;
 pub mod certificates;
 pub mod doctor;
+pub mod memory;
 mod named;
 mod secrets;
 pub mod setup;
@@ -33,7 +34,11 @@ pub enum CareError {
     Answer { question: &'static str, why: String },
     #[error(transparent)]
     Key(#[from] crate::uplink::commands::KeyFileError),
-    #[error("the configuration that came of the answers has faults, nothing was written:\n{0}")]
+    #[error(transparent)]
+    Configuration(crate::config::Faults),
+    #[error(
+        "the configuration that came of the answers has faults, nothing was written (its keys are the options of `aerie setup`: station.dock is --lat and --lon, uplink.url is --broker):\n{0}"
+    )]
     Faults(crate::config::Faults),
 }
 

@@ -24,6 +24,17 @@ pub fn files(config: &Value, base: &Path) -> Vec<Named> {
     found
 }
 
+/// Keys that name a file by their form, with a text that is the path of none.
+pub fn unfound(config: &Value, base: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    walk(config, "", &mut |key, text| {
+        if key.ends_with("_file") && !text.is_empty() && !base.join(text).is_file() {
+            found.push((key.to_owned(), text.to_owned()));
+        }
+    });
+    found
+}
+
 fn walk(value: &Value, key: &str, see: &mut impl FnMut(&str, &str)) {
     match value {
         Value::String(text) => see(key, text),

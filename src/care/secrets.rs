@@ -28,31 +28,51 @@ fn hide(value: &mut Value) {
 pub fn is_secret(key: &str) -> bool {
     let key = key.to_lowercase();
     let place = ["_file", "_env"].iter().any(|end| key.ends_with(end));
+    // As a whole name: `public_key` and `spin` are none.
+    if ["pass", "pwd", "pin", "auth", "key"].contains(&key.as_str()) {
+        return true;
+    }
     let words =
         ["password", "passwd", "secret", "token", "credential", "authorization", "private_key", "api_key", "apikey"];
     !place && words.iter().any(|word| key.contains(word))
 }
 
-/// `rtsp://user:password@camera` becomes `rtsp://(secret left out)@camera`, wherever it stands in a text.
+/// `rtsp://user:password@camera` becomes `rtsp://(secret left out)@camera`, wherever it stands in a text, and so does a value
+/// whose name in an address' query is that of a secret. A password may hold anything but blanks and quotes, also what an
+/// address should not: so everything up to the last `@` goes.
 pub fn urls_without(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {
         let (before, after) = rest.split_at(at + 3);
         out.push_str(before);
-        let end = after
-            .find(|c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\'' | '>'))
-            .unwrap_or(after.len());
-        match after[..end].rfind('@') {
-            Some(sign) => {
-                out.push_str(HIDDEN);
-                rest = &after[sign..];
-            }
-            None => rest = after,
+        let end = after.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '>' | ',')).unwrap_or(after.len());
+        let mut address = &after[..end];
+        if let Some(sign) = address.rfind('@') {
+            out.push_str(HIDDEN);
+            address = &address[sign..];
         }
+        query_without(address, &mut out);
+        rest = &after[end..];
     }
     out.push_str(rest);
     out
+}
+
+fn query_without(address: &str, out: &mut String) {
+    let Some((path, query)) = address.split_once('?') else { return out.push_str(address) };
+    out.push_str(path);
+    for (index, part) in query.split('&').enumerate() {
+        out.push(if index == 0 { '?' } else { '&' });
+        match part.split_once('=') {
+            Some((name, _)) if is_secret(name) || name.eq_ignore_ascii_case("sig") => {
+                out.push_str(name);
+                out.push('=');
+                out.push_str(HIDDEN);
+            }
+            _ => out.push_str(part),
+        }
+    }
 }
 
 /// A text without credentials in addresses and without any of the secrets, as they are and line by line.
@@ -83,6 +103,24 @@ mod tests {
         for kept in ["@10.0.0.9:554/live?x=1", "broker.password", "abc", "json"] {
             assert!(out.contains(kept), "{kept}: {out}");
         }
+    }
+
+    #[test]
+    fn a_password_that_no_address_should_hold_goes_as_well_and_so_does_a_token_in_a_query() {
+        for (text, kept) in [
+            ("http://admin:PLANT-d/ock7@127.0.0.1:45051/x?token=PLANTq8&n=3", "@127.0.0.1:45051/x?token="),
+            ("seen mqtt://a:PLANT#5@h, then more", "@h, then more"),
+            ("\"rtsp://u:PLANT?9@cam/live?x=1\"", "@cam/live?x=1\""),
+            ("https://h/put?sig=PLANT&key=PLANT", "https://h/put?sig="),
+        ] {
+            let out = urls_without(text);
+            assert!(!out.contains("PLANT") && out.contains(kept), "{out}");
+        }
+        let config: Value =
+            toml::from_str("pass = \"PLANT\"\npin = 1234\nauth = \"PLANT\"\nkey = \"PLANT\"\npublic_key = \"abc\"")
+                .unwrap();
+        let out = toml::to_string(&config_without(config)).unwrap();
+        assert!(!out.contains("PLANT") && !out.contains("1234") && out.contains("abc"), "{out}");
     }
 
     #[test]

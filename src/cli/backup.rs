@@ -65,9 +65,15 @@ pub struct ResetArgs {
 }
 
 pub fn backup(args: BackupArgs) -> anyhow::Result<ExitCode> {
-    let checked = config::load(&args.config)?;
-    let out = args.out.unwrap_or_else(|| backup::default_name(&checked.config.station.id, Timestamp::now()));
-    let manifest = backup::take(&checked, &out)?;
+    let (id, _) = config::whereabouts(&args.config)?;
+    let out = args.out.unwrap_or_else(|| backup::default_name(&id, Timestamp::now()));
+    let manifest = backup::take(&args.config, &out)?;
+    for (name, why) in &manifest.damaged {
+        eprintln!("aerie: {name} is damaged ({why}): packed as it is, under damaged/; a restore leaves it out");
+    }
+    for left_out in &manifest.left_out {
+        eprintln!("aerie: not packed: {left_out}");
+    }
     if args.json {
         say_json(&json!({"file": out, "manifest": manifest}))?;
     } else {
@@ -88,12 +94,24 @@ pub fn restore(args: RestoreArgs) -> anyhow::Result<ExitCode> {
         (None, None) => anyhow::bail!("give --config FILE or --state-dir DIR"),
     };
     let manifest = backup::restore(&args.file, &dir, args.config_dir.as_deref())?;
+    let where_to = match &args.config_dir {
+        Some(config) => format!("{}, its configuration in {}", dir.display(), config.display()),
+        None => dir.display().to_string(),
+    };
     say(&format!(
-        "station {} of {} is back in {}. Its files belong to the user who ran this: chown them to the station's (aerie).\nIt stays on the ground until `aerie service release`.",
-        manifest.station,
-        manifest.taken_at,
-        dir.display()
+        "station {} of {} is back in {where_to}. Its files belong to the user who ran this: chown them to the station's (aerie).\nIt stays on the ground until `aerie service release`.",
+        manifest.station, manifest.taken_at,
     ))?;
+    if manifest.files.keys().any(|name| name.starts_with("config/elsewhere/")) && args.config_dir.is_some() {
+        say(
+            "Files that lay outside the configuration's folder are in `elsewhere` there: put them where the configuration names them.",
+        )?;
+    }
+    for name in manifest.damaged.keys() {
+        eprintln!(
+            "aerie: {name} was damaged when the backup was taken and is not back; it is in the archive under damaged/"
+        );
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -105,7 +123,7 @@ pub fn reset(args: ResetArgs) -> anyhow::Result<ExitCode> {
         "{}: {} files removed, {} undelivered among them",
         dir.display(),
         emptied.files,
-        emptied.undelivered
+        emptied.undelivered.map_or("nobody knows how many".to_owned(), |count| count.to_string())
     ))?;
     Ok(ExitCode::SUCCESS)
 }

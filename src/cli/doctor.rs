@@ -68,7 +68,7 @@ pub fn bundle(args: BundleArgs) -> anyhow::Result<ExitCode> {
         .into_owned(),
         None => bundle::journal(),
     };
-    let state_dir = config::load(&args.config).ok().map(|checked| checked.config.station.state_dir);
+    let state_dir = config::whereabouts(&args.config).ok().map(|(_, state_dir)| state_dir);
     let material = Material { config: args.config, state_dir, status, doctor: json!(found), log };
     bundle::write(&out, &material)?;
     say(&format!("{}: look at it before you send it", out.display()))?;
@@ -92,14 +92,7 @@ fn examine(config: &Path, status: Option<&Value>) -> anyhow::Result<Vec<Finding>
             runtime.shutdown_timeout(std::time::Duration::from_secs(2));
             Ok(found)
         }
-        Err(faults) => Ok(vec![Finding {
-            part: "configuration",
-            grade: Grade::Fail,
-            what: faults.to_string(),
-            remedy: Some(
-                "correct the file, try it with `aerie config check`; then the other parts can be looked at".to_owned(),
-            ),
-        }]),
+        Err(faults) => Ok(doctor::examine_despite(&faults)),
     }
 }
 

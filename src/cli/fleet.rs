@@ -12,7 +12,7 @@ use crate::sim::fleet::{self, Day, FleetOptions, FleetReport};
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  aerie fleet simulate --stations 100\n  aerie fleet simulate --stations 1000 --speed 30 --seconds 60 --json\n  aerie fleet simulate --stations 200 --broker mqtt://10.0.0.5:1883"
+    after_help = "Examples:\n  aerie fleet simulate --stations 100\n  aerie fleet simulate --stations 1000 --speed 30 --seconds 60 --json\n  aerie fleet simulate --stations 200 --broker mqtt://10.0.0.5:1883\n\nAt a broker of yours it publishes under aerie/v1/fleet-*/ and takes its retained states away at the end."
 )]
 pub struct FleetArgs {
     #[command(subcommand)]
@@ -33,7 +33,7 @@ struct SimulateArgs {
     /// Use this broker instead of an own mosquitto
     #[arg(long, value_name = "URL")]
     broker: Option<String>,
-    /// Folder for the stations' queues and the broker's files; removed before
+    /// Folder for the stations' queues and the broker's files; a former run's are removed before
     #[arg(long, default_value = "fleet-out", value_name = "DIR")]
     out: PathBuf,
     /// Simulated seconds a second

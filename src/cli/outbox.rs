@@ -8,7 +8,7 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::Value;
 
 use super::common::{moment, say, say_json, table, text};
-use crate::outbox::{CheckReport, Listed, Reader};
+use crate::outbox::{CheckReport, Listed, Reader, would_open};
 use crate::station;
 
 #[derive(clap::Args)]
@@ -105,7 +105,9 @@ impl State {
 pub fn run(args: OutboxArgs) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Check { at, json } => {
-            let report = Reader::open(&at.dir()?)?.check()?;
+            let dir = at.dir()?;
+            would_open(&dir)?;
+            let report = Reader::open(&dir)?.check()?;
             if json {
                 say_json(&serde_json::to_value(&report)?)?
             } else {
@@ -187,7 +189,15 @@ fn report_words(report: &CheckReport) -> String {
     for id in &report.damaged_pictures {
         out.push_str(&format!("damaged   the picture of {}\n", text(&Value::from(id.as_str()))));
     }
-    if !report.is_sound() {
+    if !report.lost_to_resend.is_empty() {
+        out.push_str(&format!(
+            "journal   the pictures of {} delivered records are gone or damaged: nothing is owed, `outbox.resend` cannot bring them\n",
+            report.lost_to_resend.len()
+        ));
+    }
+    if report.faults.is_empty() && !report.is_sound() {
+        out.push_str("remedy    check the disk; the station sets these records aside and reports them as lost when their turn comes\n");
+    } else if !report.is_sound() {
         out.push_str("remedy    check the disk; at its next start the station moves a broken database aside, saves what can be read and reports the loss\n");
     }
     out

@@ -8,8 +8,9 @@ use std::str::FromStr;
 use super::common::say;
 use crate::care::CareError;
 use crate::care::setup::{self, Answers};
+use crate::config::Faults;
 
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 #[command(
     after_help = "Examples:\n  aerie setup\n  aerie setup --dir station --id danzao-02 --name 丹灶二号站 --lat 23.05 --lon 113.0 --vehicle udpin:0.0.0.0:14550 \\\n    --dock http://10.0.0.2 --weather http://10.0.0.3 --broker mqtts://broker.example\n\nWhat is not given is asked. Writes station.toml, console.token and operator.key; overwrites nothing."
 )]
@@ -56,11 +57,73 @@ pub struct SetupArgs {
 pub fn run(args: SetupArgs) -> anyhow::Result<ExitCode> {
     let ask = Asker { interactive: std::io::stdin().is_terminal() };
     let media = args.state_dir.join("media");
-    let answers = Answers {
-        id: ask.one("id of the station, stands in every MQTT topic", args.id, None)?,
-        name: ask.one("name, for people", args.name, None)?,
-        lat: ask.one("latitude of the dock, WGS 84, degrees", args.lat, None)?,
-        lon: ask.one("longitude of the dock, WGS 84, degrees", args.lon, None)?,
+    let mut given = args;
+    let args = loop {
+        let answers = answers(&ask, &given, &media)?;
+        match setup::write(&given.dir, &answers) {
+            Ok(written) => break (given, written),
+            // What was answered well is not asked again.
+            Err(CareError::Faults(faults)) if ask.interactive && forget(&mut given, &answers, &faults) => {
+                for fault in &faults.faults {
+                    eprintln!("{}: {}", fault.key, fault.fault);
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+    let (args, written) = args;
+    let owner = give_to_aerie(&args.dir, &written);
+    say(&format!(
+        "{} is written and has no fault.\n{} opens the console, {} signs commands: move it to the operator.\n{owner}Next: add an approval and a patrol, `aerie config check {}`, `aerie doctor --config {}`, systemctl enable --now aerie",
+        written.config.display(),
+        written.token.display(),
+        written.operator_key.display(),
+        written.config.display(),
+        written.config.display(),
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Keeps the answers that have no fault, for the next round; false where none of the questions is at fault.
+fn forget(given: &mut SetupArgs, answers: &Answers, faults: &Faults) -> bool {
+    let wrong = |key: &str| faults.faults.iter().any(|fault| fault.key.starts_with(key));
+    let kept = |key: &str, answer: &str| (!wrong(key)).then(|| answer.to_owned());
+    given.id = kept("station.id", &answers.id);
+    given.name = kept("station.name", &answers.name);
+    given.lat = (!wrong("station.dock")).then_some(answers.lat);
+    given.lon = (!wrong("station.dock")).then_some(answers.lon);
+    given.timezone = kept("station.timezone", &answers.timezone);
+    given.vehicle = kept("vehicle", &answers.vehicle);
+    given.fov = (!wrong("camera.horizontal_fov_deg")).then_some(answers.fov_deg);
+    given.media_dir = Some(answers.media_dir.clone());
+    given.dock = kept("dock", &answers.dock);
+    given.weather = kept("weather", &answers.weather);
+    given.broker = kept("uplink", &answers.broker);
+    let asked = [
+        "station.id",
+        "station.name",
+        "station.dock",
+        "station.timezone",
+        "vehicle",
+        "camera.horizontal_fov_deg",
+        "dock",
+        "weather",
+        "uplink",
+    ];
+    asked.iter().any(|key| wrong(key))
+}
+
+fn answers(ask: &Asker, given: &SetupArgs, media: &Path) -> anyhow::Result<Answers> {
+    let args = given.clone();
+    let finite = |what: &'static str, value: f64| {
+        let why = format!("{value} is no angle in degrees");
+        if value.is_finite() { Ok(value) } else { Err(CareError::Answer { question: what, why }) }
+    };
+    Ok(Answers {
+        id: ask.one("id of the station, stands in every MQTT topic (--id)", args.id, None)?,
+        name: ask.one("name, for people (--name)", args.name, None)?,
+        lat: finite("--lat", ask.one("latitude of the dock, WGS 84, degrees (--lat)", args.lat, None)?)?,
+        lon: finite("--lon", ask.one("longitude of the dock, WGS 84, degrees (--lon)", args.lon, None)?)?,
         timezone: ask.one("time zone", args.timezone, Some("Asia/Shanghai"))?,
         vehicle: ask.one("MAVLink address of the drone", args.vehicle, Some("udpin:0.0.0.0:14550"))?,
         fov_deg: ask.one("horizontal field of view of its camera, degrees", args.fov, Some("66"))?,
@@ -73,18 +136,7 @@ pub fn run(args: SetupArgs) -> anyhow::Result<ExitCode> {
         weather: ask.one("address of the weather station", args.weather, Some("http://127.0.0.1:8490"))?,
         broker: ask.one("MQTT broker", args.broker, Some("mqtt://127.0.0.1:1883"))?,
         state_dir: args.state_dir,
-    };
-    let written = setup::write(&args.dir, &answers)?;
-    let owner = give_to_aerie(&args.dir, &written);
-    say(&format!(
-        "{} is written and has no fault.\n{} opens the console, {} signs commands: move it to the operator.\n{owner}Next: add an approval and a patrol, `aerie config check {}`, `aerie doctor --config {}`, systemctl enable --now aerie",
-        written.config.display(),
-        written.token.display(),
-        written.operator_key.display(),
-        written.config.display(),
-        written.config.display(),
-    ))?;
-    Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// The station runs as its own user, who must be able to read its files. Where there is no such user, nothing is done.

@@ -265,6 +265,25 @@ pub fn parse(path: &Path, text: &str) -> Result<Checked, Faults> {
     }
 }
 
+/// Where the state is, and whose, as far as the file can be read: what looks after a station that cannot start must not ask
+/// that its configuration be without fault.
+pub fn whereabouts(path: &Path) -> Result<(String, PathBuf), Faults> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Faults::one(path, "", format!("cannot be read: {error}; name the file with --config")))?;
+    let value: toml::Value =
+        toml::from_str(&text).map_err(|error| Faults::one(path, "", format!("not TOML: {}", error.message())))?;
+    let of = |key: &str| value.get("station").and_then(|station| station.get(key));
+    let state_dir = match of("state_dir") {
+        None => default_state_dir(),
+        Some(toml::Value::String(dir)) if !dir.is_empty() => PathBuf::from(dir),
+        Some(other) => {
+            return Err(Faults::one(path, "station.state_dir", format!("{other} is not the path of a folder")));
+        }
+    };
+    let id = of("id").and_then(toml::Value::as_str).unwrap_or("unknown").to_owned();
+    Ok((id, path.parent().unwrap_or(Path::new("")).join(state_dir)))
+}
+
 /// The JSON Schema that `aerie config schema` prints.
 pub fn schema() -> serde_json::Value {
     schemars::schema_for!(Config).to_value()
@@ -301,6 +320,9 @@ fn check(path: &Path, mut config: Config) -> Result<Checked, Faults> {
     if !is_station_id(id) {
         faults
             .add("station.id", format!("{id:?} must be 1 to 40 letters, digits or hyphens: it stands in MQTT topics"));
+    }
+    if c.station.name.trim().is_empty() {
+        faults.add("station.name", "is empty; write what people call the station".to_owned());
     }
     if let Err(error) = c.station.dock.validate() {
         faults.add("station.dock", error.to_string());

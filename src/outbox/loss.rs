@@ -59,6 +59,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_example_of_the_protocol_is_what_is_made() {
+        let lost = [Lost {
+            id: "01KAQ2Z5V8M4Q0V7C3N9J2T6RX/evidence/0f0f".into(),
+            class: Class::Evidence,
+            topic: format!("evidence/{}", "0f".repeat(32)),
+            bytes: 412_336,
+            accepted_at: Timestamp::from_second(1_795_000_000).unwrap(),
+        }];
+        let at = Timestamp::from_second(1_795_200_000).unwrap();
+        let detail = "the queue was over its budget of 2048 MB; the oldest pictures gave way";
+        let record =
+            report("aerie/v1/danzao-1", ulid::Ulid::from_parts(1_795_200_000_000, 7), at, "budget", detail, &lost);
+        let Payload::Bytes(body) = record.payload else { panic!("a report travels in the database") };
+        let made: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol/examples/loss-event.json");
+        if std::env::var_os("AERIE_UPDATE").is_some() {
+            std::fs::write(path, format!("{}\n", serde_json::to_string_pretty(&made).unwrap())).unwrap();
+        }
+        let written: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        assert_eq!(written, made, "AERIE_UPDATE=1 writes it anew");
+    }
+
+    #[test]
     fn a_report_counts_everything_but_names_a_bounded_number() {
         let lost: Vec<Lost> = (0..250)
             .map(|n| Lost {

@@ -42,7 +42,8 @@ use crate::runtime::sqlite;
 pub use crate::runtime::sqlite::DatabaseError;
 pub use config::{Config, ExpiryDays};
 use owner::Request;
-pub use reader::{CheckReport, Latency, Listed, Reader};
+pub use reader::{CheckReport, Latency, Listed, Reader, would_open};
+pub(crate) use store::STEPS;
 
 /// Why the outbox did not do as asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -56,6 +57,8 @@ pub enum OutboxError {
     },
     #[error(transparent)]
     Database(#[from] sqlite::DatabaseError),
+    #[error("{} is damaged ({why}); at its next start the station moves it aside, keeps what can be read of it and reports the rest as lost", path.display())]
+    Damaged { path: PathBuf, why: String },
     #[error("{} is in use by another aerie; stop that one or give this one its own state directory", .0.display())]
     InUse(PathBuf),
     #[error("record {id} names picture {digest}, which is not in evidence/; store the picture first")]

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, params};
 use serde::Serialize;
 
-use super::NO_SUBSCRIBERS;
 use super::store::{self, ASIDE, DELIVERED, EVICTED, FILE, QUEUED, class_at, time_at};
 use super::{Class, OutboxError, pictures};
+use super::{DatabaseError, NO_SUBSCRIBERS, sqlite};
 
 /// A read-only view of an outbox on disk.
 pub struct Reader {
@@ -52,10 +52,12 @@ pub struct Listed {
 pub struct CheckReport {
     /// What SQLite's integrity check complains about.
     pub faults: Vec<String>,
-    /// Records whose picture is gone.
+    /// Records that are still owed and whose picture is gone.
     pub missing_pictures: Vec<String>,
-    /// Records whose picture is not what its name says.
+    /// Records that are still owed and whose picture is not what its name says.
     pub damaged_pictures: Vec<String>,
+    /// Of the journal: delivered records whose picture is gone or damaged. Nothing is owed; they cannot be sent again.
+    pub lost_to_resend: Vec<String>,
     /// Pictures that no record needs; harmless, they only take space.
     pub unowned_pictures: u64,
     pub queued: u64,
@@ -73,6 +75,15 @@ impl CheckReport {
     pub fn is_sound(&self) -> bool {
         self.faults.is_empty() && self.missing_pictures.is_empty() && self.damaged_pictures.is_empty()
     }
+}
+
+/// Whether the station would take this outbox as it is: [`Reader`] itself reads what it can.
+pub fn would_open(dir: &Path) -> Result<(), OutboxError> {
+    let looked = sqlite::look(&dir.join(FILE), &store::STEPS);
+    looked.map(|_| ()).map_err(|error| match error {
+        DatabaseError::Damaged { path, why } => OutboxError::Damaged { path, why },
+        other => other.into(),
+    })
 }
 
 impl Reader {
@@ -164,11 +175,14 @@ impl Reader {
             (report.unheard, report.unheard_since) = (count, since);
         }
         let mut owned = HashSet::new();
-        for (id, digest) in self.rows("SELECT id, file FROM records WHERE file IS NOT NULL", [], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
-        })? {
+        for (id, digest, state) in
+            self.rows("SELECT id, file, state FROM records WHERE file IS NOT NULL", [], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?))
+            })?
+        {
             match pictures::is_whole(&self.dir, &digest) {
                 Some(true) => {}
+                _ if state == DELIVERED => report.lost_to_resend.push(id),
                 Some(false) => report.damaged_pictures.push(id),
                 None => report.missing_pictures.push(id),
             }

@@ -66,7 +66,7 @@ const SCHEMA: &str = "
     CREATE INDEX files   ON records (file) WHERE file IS NOT NULL;
 ";
 /// From nothing to the layout of today. A released step is never changed, only followed.
-const STEPS: [&str; 1] = [SCHEMA];
+pub(crate) const STEPS: [&str; 1] = [SCHEMA];
 /// Beside the first layout, which an older aerie still reads.
 const NOTES: &str = "CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;";
 

@@ -74,9 +74,10 @@ pub struct RequestArgs {
     pub why: Why,
     /// For people.
     #[serde(default)]
+    #[schemars(extend("maxLength" = 500))]
     pub note: Option<String>,
     /// Not flown after this moment.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub until: Timestamp,
 }
 

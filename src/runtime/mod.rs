@@ -9,6 +9,7 @@ pub(crate) mod sqlite;
 pub mod store;
 pub mod supervisor;
 pub mod tidy;
+mod wal;
 
 use std::error::Error;
 

@@ -1,6 +1,9 @@
 //! How aerie opens a database it depends on: durable settings, and a layout that is brought forward step by step.
 //!
-//! - A file of an older layout is copied beside itself before it is touched, then each step is one transaction;
+//! - A new one is made under another name and renamed once it is whole: so a file that is there and holds no layout (an empty
+//!   one, another program's) is a broken one, not a new one;
+//! - a log that is damaged before its end is a broken database: SQLite takes the damage for the end and forgets the rest;
+//! - a file of an older layout is copied beside itself before it is touched, then each step is one transaction;
 //! - a file of a newer layout is refused: this version would not know what it destroys;
 //! - a broken file is moved aside and replaced ([`open`]), or refused where an empty one would be dangerous ([`open_whole`]).
 
@@ -8,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::wal;
 
 /// Why a database cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -105,6 +110,48 @@ pub(crate) fn fault(error: &rusqlite::Error) -> Fault {
     }
 }
 
+/// Its layout, read without changing anything: a file that is damaged or of a newer layout is an error, as it would be at
+/// the start. Where nothing of it waits in a log, not even an index of the log is made beside it.
+pub(crate) fn look(path: &Path, steps: &[&str]) -> Result<i64, DatabaseError> {
+    let judge = |doing: &'static str| {
+        move |error: rusqlite::Error| match fault(&error) {
+            Fault::Broken => DatabaseError::Damaged { path: path.to_owned(), why: error.to_string() },
+            Fault::Full | Fault::Other => failed(doing, path)(error),
+        }
+    };
+    if !path.is_file() {
+        let source = std::io::Error::new(std::io::ErrorKind::NotFound, "no such file; has the station run yet?");
+        return Err(failed("find the database", path)(rusqlite::Error::ToSqlConversionFailure(Box::new(source))));
+    }
+    if let Err(Unsound::Broken(why)) = log_is_whole(path) {
+        return Err(DatabaseError::Damaged { path: path.to_owned(), why });
+    }
+    let connection = if beside(path, "-wal").exists() {
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    } else {
+        let escaped: String = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        Connection::open_with_flags(format!("file:{escaped}?immutable=1"), flags)
+    };
+    let connection = connection.map_err(judge("open the database"))?;
+    let found: i64 =
+        connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(judge("read the layout"))?;
+    let known = i64::try_from(steps.len()).unwrap_or(i64::MAX);
+    if found > known {
+        return Err(DatabaseError::Newer { path: path.to_owned(), found, known });
+    }
+    if found < 1 && !is_uncounted(&connection, steps, found).map_err(judge("read the tables"))? {
+        let why = format!("it holds nothing of aerie's, its layout is {found}");
+        return Err(DatabaseError::Damaged { path: path.to_owned(), why });
+    }
+    let verdict: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(judge("check the database"))?;
+    if verdict != "ok" {
+        return Err(DatabaseError::Damaged { path: path.to_owned(), why: verdict });
+    }
+    Ok(found)
+}
+
 enum Unsound {
     /// Its content is not what SQLite or we wrote.
     Broken(String),
@@ -118,6 +165,10 @@ fn open_sound(path: &Path, steps: &[&str]) -> Result<Connection, Unsound> {
             Fault::Full | Fault::Other => Unsound::Failed(failed(doing, path)(error)),
         }
     };
+    if !path.exists() {
+        make(path, steps)?;
+    }
+    log_is_whole(path)?;
     let connection = Connection::open(path).map_err(judge("open the database"))?;
     configure(&connection).map_err(judge("open the database"))?;
     let verdict: String =
@@ -131,7 +182,10 @@ fn open_sound(path: &Path, steps: &[&str]) -> Result<Connection, Unsound> {
     if found > known {
         return Err(Unsound::Failed(DatabaseError::Newer { path: path.to_owned(), found, known }));
     }
-    let done = usize::try_from(found).map_err(|_| Unsound::Broken(format!("unknown layout {found}")))?;
+    let done = match usize::try_from(found) {
+        Ok(done) if done > 0 || is_uncounted(&connection, steps, found).map_err(judge("read the tables"))? => done,
+        _ => return Err(Unsound::Broken(format!("it holds nothing of aerie's, its layout is {found}"))),
+    };
     if found > 0 && found < known {
         keep_copy(&connection, path, found).map_err(judge("copy the database before it is brought forward"))?;
     }
@@ -139,22 +193,72 @@ fn open_sound(path: &Path, steps: &[&str]) -> Result<Connection, Unsound> {
         let layout = index + 1;
         connection
             .execute_batch(&format!("BEGIN IMMEDIATE; {step}; PRAGMA user_version = {layout}; COMMIT;"))
-            .map_err(judge(if index == 0 { "create the tables" } else { "bring the tables forward" }))?;
-        if index > 0 {
-            tracing::info!(database = %path.display(), layout, "a database was brought forward");
-        }
-    }
-    // A file is safe from a power cut once its name is on the disk too; SQLite sees to its content only.
-    if done == 0
-        && let Some(folder) = path.parent()
-    {
-        let synced = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
-        synced.map_err(|error| {
-            let source = rusqlite::Error::ToSqlConversionFailure(Box::new(error));
-            Unsound::Failed(failed("make the folder durable", path)(source))
-        })?;
+            .map_err(judge("bring the tables forward"))?;
+        tracing::info!(database = %path.display(), layout, "a database was brought forward");
     }
     Ok(connection)
+}
+
+/// Makes a new database, whole or not at all.
+fn make(path: &Path, steps: &[&str]) -> Result<(), Unsound> {
+    let files = |doing: &'static str| {
+        move |error: std::io::Error| {
+            let source = rusqlite::Error::ToSqlConversionFailure(Box::new(error));
+            Unsound::Failed(failed(doing, path)(source))
+        }
+    };
+    // The log of a database that somebody took away would be played into the new one.
+    let log = beside(path, "-wal");
+    if log.exists() {
+        let aside = beside(path, ".orphan-wal");
+        std::fs::rename(&log, &aside).map_err(files("move aside the log of a database that is gone"))?;
+        let _ = std::fs::remove_file(beside(path, "-shm"));
+        tracing::error!(moved_to = %aside.display(), "a database is gone and its log is not: a new one is made");
+    }
+    let new = beside(path, ".new");
+    for left_over in [new.clone(), beside(&new, "-journal")] {
+        let _ = std::fs::remove_file(left_over);
+    }
+    let write = || -> rusqlite::Result<()> {
+        let connection = Connection::open(&new)?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.execute_batch(&format!(
+            "BEGIN; {}; PRAGMA user_version = {}; COMMIT;",
+            steps.join(";"),
+            steps.len()
+        ))?;
+        connection.close().map_err(|(_, error)| error)
+    };
+    let made = write();
+    if made.is_err() {
+        let _ = std::fs::remove_file(&new);
+    }
+    made.map_err(|error| Unsound::Failed(failed("create the tables", path)(error)))?;
+    std::fs::rename(&new, path).map_err(files("create the tables"))?;
+    // A file is safe from a power cut once its name is on the disk too; SQLite sees to its content only.
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(files("make the folder durable"))
+}
+
+/// Whether it has tables of ours and no number: so the first versions wrote it.
+fn is_uncounted(connection: &Connection, steps: &[&str], found: i64) -> rusqlite::Result<bool> {
+    let Some(first) = steps.first().filter(|_| found == 0) else { return Ok(false) };
+    let blank = Connection::open_in_memory()?;
+    blank.execute_batch(first)?;
+    let tables = |connection: &Connection| -> rusqlite::Result<Vec<String>> {
+        let sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
+        connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
+    };
+    let ours = tables(&blank)?;
+    Ok(tables(connection)?.iter().any(|table| ours.contains(table)))
+}
+
+fn log_is_whole(path: &Path) -> Result<(), Unsound> {
+    match std::fs::File::open(beside(path, "-wal")) {
+        Ok(file) => wal::damage(file).map_or(Ok(()), |why| Err(Unsound::Broken(why))),
+        // None, or none that we may read: SQLite will say so.
+        Err(_) => Ok(()),
+    }
 }
 
 /// What an older aerie needs when an upgrade is taken back. One that lies there already is of an earlier try: the same.
@@ -243,6 +347,56 @@ mod tests {
         let error = open(&path, &[FIRST]).unwrap_err().to_string();
         assert!(error.contains("newer aerie (layout 2, this one reads 1)") && error.contains("restore"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn an_empty_file_another_programs_and_one_whose_log_is_damaged_are_broken_not_new() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("birds.db");
+        let log = dir.path().join("birds.db-wal");
+        std::fs::write(&path, "").unwrap();
+        let why = open(&path, &[FIRST]).unwrap().1.unwrap().why;
+        assert!(why.contains("nothing of aerie's"), "{why}");
+
+        std::fs::remove_file(&path).unwrap();
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE other (x)").unwrap();
+        assert!(matches!(look(&path, &[FIRST]), Err(DatabaseError::Damaged { .. })));
+        assert!(open(&path, &[FIRST]).unwrap().1.is_some());
+
+        let (connection, broken) = open(&path, &[FIRST]).unwrap();
+        assert!(broken.is_none() && look(&path, &[FIRST]).is_ok(), "the one made in its place is sound");
+        for n in 0..20 {
+            connection.execute("INSERT INTO birds VALUES (?1)", [format!("kite {n}")]).unwrap();
+        }
+        let (whole, mut bent) = (std::fs::read(&path).unwrap(), std::fs::read(&log).unwrap());
+        drop(connection);
+        let middle = bent.len() / 2;
+        bent[middle] ^= 1;
+        std::fs::write(&path, whole).unwrap();
+        std::fs::write(&log, bent).unwrap();
+        let told = look(&path, &[FIRST]).unwrap_err().to_string();
+        assert!(told.contains("log is damaged at frame"), "{told}");
+        let (_, broken) = open(&path, &[FIRST]).unwrap();
+        let moved = broken.unwrap().moved_to;
+        let kept: i64 =
+            Connection::open(moved).unwrap().query_row("SELECT COUNT(*) FROM birds", [], |r| r.get(0)).unwrap();
+        assert!((1..20).contains(&kept), "what lies before the damage can still be read: {kept}");
+    }
+
+    #[test]
+    fn the_log_of_a_database_that_was_taken_away_is_not_played_into_the_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("birds.db");
+        let (connection, _) = open(&path, &[FIRST]).unwrap();
+        connection.execute("INSERT INTO birds VALUES ('kite')", []).unwrap();
+        let log = std::fs::read(dir.path().join("birds.db-wal")).unwrap();
+        drop(connection);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(dir.path().join("birds.db-wal"), &log).unwrap();
+        let (connection, broken) = open(&path, &[FIRST]).unwrap();
+        let birds: i64 = connection.query_row("SELECT COUNT(*) FROM birds", [], |r| r.get(0)).unwrap();
+        assert!(broken.is_none() && birds == 0);
+        assert_eq!(std::fs::read(dir.path().join("birds.db.orphan-wal")).unwrap(), log);
     }
 
     #[test]

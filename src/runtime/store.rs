@@ -56,7 +56,7 @@ pub const FILE: &str = "aerie.db";
 
 /// From nothing to the layout of today. A released step is never changed, only followed. The first finds its tables
 /// there already in files of before the layouts were counted.
-const STEPS: [&str; 1] = ["
+pub(crate) const STEPS: [&str; 1] = ["
     CREATE TABLE IF NOT EXISTS cases    (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS sorties  (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS due      (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;

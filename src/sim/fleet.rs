@@ -101,7 +101,9 @@ pub async fn simulate(options: FleetOptions) -> Result<FleetReport, SoakError> {
         let (_out, status) = watch::channel(json!({"version": env!("CARGO_PKG_VERSION"), "simulated": true}));
         let (incoming_out, mut incoming) = mpsc::channel(4);
         tokio::spawn(async move { while incoming.recv().await.is_some() {} });
-        let config = uplink::Config::new(format!("mqtt://{}:{}", options.host, options.port));
+        let mut config = uplink::Config::new(format!("mqtt://{}:{}", options.host, options.port));
+        // They do not come back: the broker need not keep their sessions.
+        config.session_expiry_s = 60;
         let link = uplink::spawn(config, &id, outbox.clone(), status, incoming_out, cancel.clone());
         fleet.push(Light { id, outbox, link });
     }
@@ -146,6 +148,7 @@ pub async fn simulate(options: FleetOptions) -> Result<FleetReport, SoakError> {
     for light in fleet {
         light.link.stopped().await;
     }
+    sweep(&options).await;
     let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
     let hours = options.lasts.as_secs_f64() * options.speed / 3600.0;
     let (accepted, delivered) = (sent.events + sent.pictures, heard.events + heard.pictures);
@@ -263,6 +266,34 @@ fn pose() -> Value {
         "at": Timestamp::now(), "lat": 23.0512345, "lon": 113.0012345, "height_m": 80.25, "heading_deg": 123.4,
         "speed_m_s": 7.93, "battery_pct": 71.0, "armed": true, "mode": "AUTO",
     })
+}
+
+/// Takes the stations' retained states off a broker that others use.
+async fn sweep(options: &FleetOptions) {
+    let mut mqtt = MqttOptions::new("fleet-sweeper", (options.host.as_str(), options.port));
+    mqtt.set_clean_start(true);
+    let (client, mut eventloop) =
+        AsyncClient::builder(mqtt).capacity(usize::try_from(options.stations).unwrap_or(1) + 1).build();
+    for number in 0..options.stations {
+        let topic = format!("{}status", crate::uplink::prefix(&format!("fleet-{number:05}")));
+        let _ = client.try_publish(topic, "", rumqttc::PublishOptions::at_least_once().retained());
+    }
+    let mut left = options.stations;
+    let swept = tokio::time::timeout(Duration::from_secs(20), async {
+        while left > 0 {
+            match eventloop.poll().await {
+                Ok(Event::Incoming(Packet::PubAck(_))) => left -= 1,
+                Ok(_) => {}
+                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        }
+    });
+    if swept.await.is_err() {
+        tracing::warn!(
+            left,
+            "retained states of simulated stations are left at the broker, under aerie/v1/fleet-*/status"
+        );
+    }
 }
 
 async fn listen(options: &FleetOptions) -> Result<(Arc<Mutex<Heard>>, AbortOnDropHandle<()>), SoakError> {

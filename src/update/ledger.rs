@@ -19,7 +19,7 @@ use super::states::{self, Event, Facts, Record, Refused};
 use crate::runtime::sqlite;
 
 /// `STEPS[n]` brings layout `n` to `n + 1`.
-const STEPS: [&str; 1] = ["
+pub(crate) const STEPS: [&str; 1] = ["
     CREATE TABLE record (kind TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE trail (
         n INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, event TEXT NOT NULL, said TEXT NOT NULL,

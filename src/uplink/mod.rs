@@ -48,7 +48,7 @@ use crate::outbox::{self, Class, Outbox};
 pub enum UplinkError {
     #[error("uplink.url {url:?}: {why}; write mqtt://HOST:PORT or mqtts://HOST:PORT")]
     Url { url: String, why: &'static str },
-    #[error("uplink.{key}: cannot read {}", path.display())]
+    #[error("uplink.{key}: cannot read {}: {source}", path.display())]
     File {
         key: &'static str,
         path: PathBuf,

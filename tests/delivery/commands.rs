@@ -128,6 +128,22 @@ async fn a_replayed_command_acts_once_and_gets_the_same_reply_also_after_a_resta
 }
 
 #[tokio::test]
+async fn another_command_under_an_id_that_was_used_is_refused_and_not_answered_for_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let test = DoorTest::open(dir.path());
+    let first = test.envelope("01A");
+    let second = Envelope { args: json!({ "patrol": "harbour" }), ..first.clone() };
+    // While the first is in work, and after it has ended.
+    let (done, at_once) = tokio::join!(test.send(&first), test.send(&second));
+    assert_eq!(done.status, Status::Done);
+    for reply in [at_once, test.send(&second).await] {
+        assert_eq!(reply.status, Status::Refused);
+        assert!(reply.reason.as_deref().unwrap().contains("used before, for another command"), "{reply:?}");
+    }
+    assert_eq!((test.acted(), test.send(&first).await), (1, done));
+}
+
+#[tokio::test]
 async fn the_same_command_sent_many_times_at_once_acts_once() {
     let dir = tempfile::tempdir().unwrap();
     let test = DoorTest::open(dir.path());

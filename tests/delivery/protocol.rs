@@ -162,6 +162,9 @@ fn documented_schemas_and_examples_are_what_the_program_makes() {
     assert_on_disk("reply.schema.json", schemars::schema_for!(Reply).as_value());
     let request_args = schemars::schema_for!(aerie::patrol::requests::RequestArgs);
     assert_on_disk("request-args.schema.json", request_args.as_value());
+    // Made by a unit test of src/outbox/loss.rs.
+    let loss = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/protocol/examples/loss-event.json");
+    assert_fits("loss-event", &serde_json::from_str(&std::fs::read_to_string(loss).unwrap()).unwrap());
     for (file, schema, made) in examples() {
         assert_on_disk(&format!("examples/{file}"), &made);
         assert_fits(schema, &made);

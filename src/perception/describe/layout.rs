@@ -96,6 +96,13 @@ pub fn all(outs: &[Out], facts: &Facts) -> Vec<Layout> {
     .collect()
 }
 
+/// Whether the rows of the one output are those of a grid: nothing has been selected from them.
+pub fn is_whole_grid(outs: &[Out], facts: &Facts) -> bool {
+    let outs = without_extras(outs);
+    let case = Case { outs: &outs, facts };
+    !facts.selects && case.single().is_some_and(|(_, rows, _)| case.levels(rows).is_some() || case.anchored(rows))
+}
+
 /// Without what stands beside detections in some exports: feature maps of YOLOv5 and v7, counts of selected rows.
 fn without_extras(outs: &[Out]) -> Vec<Out> {
     // TensorFlow's detectors bring their raw tensors along; the selected ones are called so in all of them.
@@ -144,6 +151,13 @@ fn is_share(x: f32) -> bool {
     (-0.02..=1.05).contains(&x)
 }
 
+/// What YOLOv6 writes where others have their objectness.
+fn is_one(x: f32) -> bool {
+    (x - 1.0).abs() < 1e-3
+}
+
+/// Classes of the set that published models are trained on.
+const COCO: usize = 80;
 /// The sets of strides that detectors have.
 const LEVELS: [&[u32]; 6] = [&[8, 16, 32], &[8, 16, 32, 64], &[4, 8, 16, 32], &[16, 32], &[8, 16], &[4, 8, 16]];
 /// More queries than any DETR has, fewer cells than any grid of use.
@@ -216,16 +230,21 @@ impl Case<'_> {
         if !self.task_is("detect") || self.facts.selects {
             return None;
         }
-        // By rows only where the classes are known: otherwise nothing tells the rows from YOLOv5's.
         let by_columns = first < second;
         let (fields, rows) = if by_columns { (first, second) } else { (second, first) };
-        if !by_columns && (self.facts.classes.is_none() || rows <= MOST_QUERIES) {
-            return None;
-        }
         let classes = fields.checked_sub(4)?;
         let view = Rows { out, rows, fields, by_columns };
         if !self.fits_classes(classes) || rows <= 16 || !view.shares(4..fields) {
             return None;
+        }
+        let mut assumed = vec![];
+        if !by_columns {
+            // By rows they look like those of YOLOv5, v6 and YOLOX, which have one field more.
+            if rows <= MOST_QUERIES || (self.facts.classes.is_none() && !self.is_one_more(&view, false)) {
+                return None;
+            }
+            let why = format!("as many scores as classes; with {} classes the first were an objectness", classes - 1);
+            assumed.push(("family", "yolo_raw by rows".to_owned(), why));
         }
         let unit = self.unit((0..4).flat_map(|f| view.column(f).collect::<Vec<_>>()));
         Some(Layout {
@@ -233,8 +252,22 @@ impl Case<'_> {
             output: Output { tensors: vec![out.name.clone()], unit, ..Output::default() },
             classes: Some(classes),
             habit: Habit::Yolo,
-            assumed: vec![],
+            assumed,
         })
+    }
+
+    /// Whether decoded rows, one a cell, of an unknown number of classes can have an objectness before the classes, or can
+    /// have none. COCO's 80 classes decide where they fit one of the two; otherwise both can be, and a person must say.
+    fn is_one_more(&self, view: &Rows<'_>, objectness: bool) -> bool {
+        let Some(strides) = self.levels(view.rows) else { return objectness };
+        if self.follows_grid(view, strides) < 0.5 || view.column(4).all(is_one) {
+            return objectness;
+        }
+        match view.fields.checked_sub(COCO) {
+            Some(5) => objectness,
+            Some(4) => !objectness,
+            _ => true,
+        }
     }
 
     /// The grid's place of a cell against the first number of its row: near 1 where boxes are decoded.
@@ -281,7 +314,10 @@ impl Case<'_> {
             return None;
         }
         // One anchor a cell: YOLOv6 writes ones where YOLOX has its objectness.
-        if !view.column(4).all(|x| (x - 1.0).abs() < 1e-3) {
+        if self.facts.classes.is_none() && !self.is_one_more(&view, true) {
+            return None;
+        }
+        if !view.column(4).all(is_one) {
             layout.habit = Habit::Yolox;
             let why =
                 "one anchor a cell with a real objectness, boxes decoded: as YOLOX exports with --decode_in_inference"
@@ -629,6 +665,11 @@ impl Case<'_> {
             let boxes_as = if self.facts.bytes { BoxFormat::Yxyx } else { BoxFormat::Xyxy };
             let why = "decoded boxes with scores come from many projects; this is the commonest with these numbers"
                 .to_owned();
+            assumed.push((
+                "output.multi_label",
+                "true".to_owned(),
+                "a box may be of several classes, as SSD and PP-YOLOE take it".to_owned(),
+            ));
             assumed.push(("output.boxes", format!("{boxes_as:?}").to_lowercase(), why.clone()));
             assumed.push(("input", format!("{habit:?} preparation").to_lowercase(), why));
             return Some(Layout {
@@ -675,8 +716,17 @@ impl Case<'_> {
         if !self.fits_classes(classes) {
             return None;
         }
+        if self.outs.iter().any(|o| o.shape.len() == 4 && !o.shape.contains(&4)) {
+            let why = "of this family aerie reads the boxes; the masks stand in a tensor of their own".to_owned();
+            assumed.push(("masks", "not read".to_owned(), why));
+        }
         // RF-DETR is the one that calls its tensors so, and the one of them that wants ImageNet's numbers.
         let rf_detr = word(boxes, &["dets"]) && word(scores, &["labels"]);
+        if rf_detr && background == Background::None && self.facts.classes.is_none() {
+            let why = "RF-DETR trained on a set of one's own has one column more than names: give them by --classes"
+                .to_owned();
+            assumed.push(("output.background", format!("none: {columns} classes"), why));
+        }
         Some(Layout {
             family: Family::Detr,
             output: Output {
@@ -765,5 +815,43 @@ impl Case<'_> {
                 "labels and boxes of five numbers, as mmdeploy exports; its models differ".to_owned(),
             )],
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Decoded boxes, one a cell of a grid over 320 x 320, by rows; `fifth` stands behind the boxes, then shares.
+    fn rows(fields: usize, fifth: f32) -> Out {
+        let mut data = Vec::new();
+        for stride in [8, 16, 32] {
+            for cell in 0..(320 / stride) * (320 / stride) {
+                let (x, y) = ((cell % (320 / stride) * stride) as f32, (cell / (320 / stride) * stride) as f32);
+                data.extend([x, y, 30.0, 40.0, fifth]);
+                data.extend((5..fields).map(|field| (field % 7) as f32 / 50.0));
+            }
+        }
+        Out { name: "output".to_owned(), shape: vec![1, data.len() / fields, fields], data, integer: false }
+    }
+
+    fn read(fields: usize, fifth: f32, classes: Option<usize>) -> Vec<(Family, Option<usize>, bool)> {
+        let facts = Facts { size: (320, 320), classes, ..Facts::default() };
+        let said = |layout: &Layout| layout.assumed.iter().any(|(key, ..)| *key == "family" || *key == "input");
+        all(&[rows(fields, fifth)], &facts).iter().map(|l| (l.family, l.classes, said(l))).collect()
+    }
+
+    #[test]
+    fn rows_that_may_or_may_not_have_an_objectness_are_two_families_unless_something_tells() {
+        use Family::{YoloObjectness, YoloRaw};
+        assert_eq!(read(8, 0.3, None), [(YoloRaw, Some(4), true), (YoloObjectness, Some(3), true)]);
+        // The number of names decides, and that it did is said.
+        assert_eq!(read(8, 0.3, Some(4)), [(YoloRaw, Some(4), true)]);
+        assert_eq!(read(8, 0.3, Some(3)), [(YoloObjectness, Some(3), true)]);
+        // COCO's 80.
+        assert_eq!(read(84, 0.3, None), [(YoloRaw, Some(80), true)]);
+        assert_eq!(read(85, 0.3, None), [(YoloObjectness, Some(80), true)]);
+        // YOLOv6 writes ones.
+        assert_eq!(read(8, 1.0, None), [(YoloObjectness, Some(3), false)]);
     }
 }

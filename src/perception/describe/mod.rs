@@ -181,7 +181,11 @@ pub fn describe(path: &Path, bytes: &[u8], file: &str, given: &Given) -> Result<
         0.25
     });
     let nms_iou = given.nms_iou.unwrap_or_else(|| {
-        let iou = usual_nms(layout.family, meta("args").is_some());
+        let mut iou = usual_nms(layout.family, meta("args").is_some());
+        if iou == 1.0 && layout::is_whole_grid(&outs, &facts) {
+            // Rows of a selection, and nobody has selected.
+            iou = 0.45;
+        }
         if iou < 1.0 {
             notes.assume("nms_iou", iou.to_string(), "its project's own value".to_owned(), "--nms-iou");
         }
@@ -267,6 +271,9 @@ fn option_of(key: &str) -> &'static str {
         "output.boxes" => "--boxes",
         "output.cell_offset" => "--cell-offset",
         "classes" => "--classes",
+        "family" => "--family, --classes",
+        "output.multi_label" => "edit manifest.toml",
+        "masks" => "nothing to set",
         _ => "--normalise, --color, --fit",
     }
 }

@@ -71,7 +71,14 @@ pub(super) fn distribution(
         };
         for (row, cell) in tensor.data.chunks_exact(fields).zip(cells(head)) {
             let (scores, distances) = row.split_at(classes);
+            let first = found.len();
             read_cell(head, scores, distances, cell, found);
+            // NanoDet cuts boxes at its input's edge before it looks which are the same thing; PicoDet does not.
+            for candidate in found.iter_mut().skip(first) {
+                let [x1, y1, x2, y2] = candidate.bbox;
+                candidate.bbox =
+                    [x1.clamp(0.0, width), y1.clamp(0.0, height), x2.clamp(0.0, width), y2.clamp(0.0, height)];
+            }
         }
         return Ok(());
     }

@@ -58,6 +58,13 @@ impl Mask {
         Mask { origin: [left as f32 * cell[0], top as f32 * cell[1]], cell, columns, rows, logits }
     }
 
+    /// Whether no pixel of the input, `size` wide and tall, belongs to the thing and lies within the box. Before [`Mask::map`].
+    pub(super) fn is_empty(&self, bbox: &[f32; 4], size: [f32; 2]) -> bool {
+        let within = |low: f32, high: f32, end: f32| low.max(0.0).ceil() as u32..high.min(end).max(0.0).ceil() as u32;
+        let columns = within(bbox[0], bbox[2], size[0]);
+        !within(bbox[1], bbox[3], size[1]).any(|y| columns.clone().any(|x| self.has(x as f32 + 0.5, y as f32 + 0.5)))
+    }
+
     pub(super) fn map(&mut self, offset: [f32; 2], scale: [f32; 2]) {
         for axis in 0..2 {
             self.origin[axis] = (self.origin[axis] - offset[axis]) * scale[axis];
@@ -135,6 +142,15 @@ mod tests {
         assert_eq!(part, [5, 2, 2, 2, 21]);
         assert_eq!(part.iter().sum::<u64>(), 32);
         assert_eq!(left_half().runs(&[5.0, 0.0, 8.0, 4.0], 8, 4), [32]);
+    }
+
+    #[test]
+    fn a_mask_is_empty_where_its_box_shows_nothing_of_the_thing() {
+        let size = [8.0, 4.0];
+        assert!(!left_half().is_empty(&[0.0, 0.0, 8.0, 4.0], size));
+        assert!(left_half().is_empty(&[5.0, 0.0, 8.0, 4.0], size));
+        assert!(left_half().is_empty(&[2.1, 1.2, 2.9, 1.8], size), "no pixel's corner lies in so small a box");
+        assert!(left_half().is_empty(&[-9.0, 0.0, -1.0, 4.0], size), "all of it lies outside");
     }
 
     #[test]

@@ -221,9 +221,11 @@ pub(super) fn seg(head: &Head<'_>, tensors: &[Tensor<'_>], found: &mut Vec<Candi
             }));
         }
     }
-    found.extend(all.into_iter().map(|(class, score, bbox, coefficients)| {
-        let shape = Some(Box::new(Shape::Mask(Mask::of(&prototypes, &coefficients, bbox))));
-        Candidate { class, score, bbox, shape }
+    found.extend(all.into_iter().filter_map(|(class, score, bbox, coefficients)| {
+        let mask = Mask::of(&prototypes, &coefficients, bbox);
+        // A box of which nothing belongs to the thing shows none: Ultralytics drops it here too.
+        let shape = (!mask.is_empty(&bbox, head.size)).then(|| Some(Box::new(Shape::Mask(mask))))?;
+        Some(Candidate { class, score, bbox, shape })
     }));
     Ok(())
 }

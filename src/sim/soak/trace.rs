@@ -411,7 +411,8 @@ impl Again {
         let outbox = Outbox::open(&dir)?;
         let listed = outbox.list(usize::MAX).await?;
         let check = outbox.check().await?;
-        let damaged: HashSet<&String> = check.missing_pictures.iter().chain(&check.damaged_pictures).collect();
+        let damaged: HashSet<&String> =
+            check.missing_pictures.iter().chain(&check.damaged_pictures).chain(&check.lost_to_resend).collect();
         let there: HashSet<&str> =
             listed.iter().filter(|row| !damaged.contains(&row.id)).map(|row| row.id.as_str()).collect();
         let lost = accepted.iter().filter(|id| !there.contains(**id)).count() as u64;

@@ -58,7 +58,9 @@ pub enum Refusal {
     WrongStation(String),
     #[error("named {name:?} but sent as {topic:?}")]
     WrongName { name: String, topic: String },
-    #[error("key {kid:?} may not give {name:?}")]
+    #[error("this id was used before, for another command ({0}); every command needs its own")]
+    IdTaken(String),
+    #[error("key {kid:?} may not give {name:?}{}", super::who_may(name))]
     NotAllowed { kid: String, name: String },
     #[error("issued at {0}, which is in the future; check the clocks")]
     FromTheFuture(Timestamp),
@@ -73,9 +75,9 @@ pub enum Refusal {
     #[error("key {kid:?} may start the patrols {patrols:?} alone")]
     Patrol { kid: String, patrols: Vec<String> },
     #[error(
-        "issued at {0}, before the command journal was lost: nobody knows whether it was carried out; issue it anew"
+        "issued at {issued_at}, before {until}: up to then what was done is forgotten (a lost journal, or a backup put back), with a minute for clocks that differ, and nobody knows whether this was carried out; issue it anew after that"
     )]
-    Forgotten(Timestamp),
+    Forgotten { issued_at: Timestamp, until: Timestamp },
 }
 
 /// A key as it may be used.
@@ -209,7 +211,7 @@ pub(super) fn flies(name: &str) -> bool {
 }
 
 /// `patrol.start` allows itself, `patrol.*` everything that begins with `patrol.`.
-fn covers(may: &str, name: &str) -> bool {
+pub(super) fn covers(may: &str, name: &str) -> bool {
     match may.strip_suffix('*') {
         Some(group) => group.ends_with('.') && name.starts_with(group),
         None => may == name,

@@ -36,7 +36,7 @@ const SCHEMA: &str = "
     CREATE TABLE floor (issued_after INTEGER NOT NULL) STRICT;
 ";
 /// From nothing to the layout of today. A released step is never changed, only followed.
-const STEPS: [&str; 1] = [SCHEMA];
+pub(crate) const STEPS: [&str; 1] = [SCHEMA];
 
 pub(super) struct Journal {
     connection: Mutex<Connection>,
@@ -63,6 +63,8 @@ pub struct Entry {
 pub(super) enum Known {
     New,
     Closed(Reply),
+    /// The id was used for another command: that one's reply would be taken for this one's.
+    Another(String),
     /// Open, and not by this process: cannot be, since opening the journal closes those.
     Open,
 }
@@ -125,8 +127,16 @@ impl Journal {
             if added == 1 {
                 return Ok(Known::New);
             }
-            let reply: Option<String> =
-                connection.query_row("SELECT reply FROM commands WHERE id = ?1", [&envelope.id], |row| row.get(0))?;
+            let (reply, before): (Option<String>, String) = connection.query_row(
+                "SELECT reply, envelope FROM commands WHERE id = ?1",
+                [&envelope.id],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )?;
+            if let Ok(before) = serde_json::from_str::<Envelope>(&before)
+                && (&before.name, &before.args) != (&envelope.name, &envelope.args)
+            {
+                return Ok(Known::Another(before.name));
+            }
             Ok(reply.and_then(|reply| serde_json::from_str(&reply).ok()).map_or(Known::Open, Known::Closed))
         })
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey};
+use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes};
 
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
@@ -20,7 +20,9 @@ pub enum KeyFileError {
 
 pub fn write_key(path: &Path, key: &SigningKey) -> Result<(), KeyFileError> {
     let form = || KeyFileError::Form { path: path.to_owned() };
-    let pem = key.to_pkcs8_pem(LineEnding::LF).map_err(|_| form())?;
+    // Without the public half: OpenSSL and what builds on it do not read the newer form that holds it.
+    let pair = KeypairBytes { secret_key: key.to_bytes(), public_key: None };
+    let pem = pair.to_pkcs8_pem(LineEnding::LF).map_err(|_| form())?;
     std::fs::OpenOptions::new()
         .write(true)
         .create(true)
@@ -50,6 +52,9 @@ mod tests {
         write_key(&path, &key).unwrap();
         assert_eq!(read_key(&path).unwrap().to_bytes(), key.to_bytes());
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o077, 0);
+        let openssl =
+            std::process::Command::new("openssl").args(["pkey", "-noout", "-in"]).arg(&path).output().unwrap();
+        assert!(openssl.status.success(), "{}", String::from_utf8_lossy(&openssl.stderr));
         std::fs::write(&path, "nonsense").unwrap();
         assert!(read_key(&path).unwrap_err().to_string().contains("operator.key"));
     }

@@ -34,6 +34,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 pub use envelope::{Envelope, MAX_BYTES, Refusal, Scope, check_id, check_operator, sign};
 use envelope::{Key, Keyring, Opened};
 pub use journal::Entry;
+pub(crate) use journal::STEPS;
 use journal::{Journal, Known, Stage};
 pub use keyfile::{KeyFileError, read_key, write_key};
 use knocks::{Claims, Knocks, REASON, SHOWN, shown};
@@ -91,6 +92,19 @@ const ROLES: [(&str, &[&str]); 4] = [
     ("operator", &["patrol.*", "request", "station.hold", "station.release", "station.diagnostics"]),
     ("engineer", &["station.*", "outbox.*", "rules.*", "model.*"]),
 ];
+
+/// For a refusal: what would allow a command.
+fn who_may(name: &str) -> String {
+    let roles: Vec<&str> = ROLES
+        .iter()
+        .filter(|(_, rights)| rights.iter().any(|right| envelope::covers(right, name)))
+        .map(|(role, _)| *role)
+        .collect();
+    match roles.as_slice() {
+        [] => "; no role has a command of that name".to_owned(),
+        roles => format!("; of the roles, {} may: add it to roles of its [[commands.keys]]", roles.join(" and ")),
+    }
+}
 
 /// `[[commands.keys]]`
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -323,6 +337,16 @@ impl Running {
 #[derive(Clone)]
 pub struct Door(Arc<Inner>);
 
+/// A command in work.
+struct InWork {
+    name: String,
+    args: serde_json::Value,
+    reply: watch::Receiver<Option<Reply>>,
+}
+
+/// The right to carry a command out, for who came first, and a view of its reply.
+type Claim = (Option<watch::Sender<Option<Reply>>>, watch::Receiver<Option<Reply>>);
+
 type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 struct Inner {
@@ -332,7 +356,7 @@ struct Inner {
     /// The caller chooses the capacity; when full, commands wait at most until their deadline.
     executor: mpsc::Sender<Execute>,
     /// Commands in work: a second submission of an id waits here for the reply of the first.
-    in_work: Mutex<HashMap<String, watch::Receiver<Option<Reply>>>>,
+    in_work: Mutex<HashMap<String, InWork>>,
     clock: Clock,
     /// Who was not let in.
     knocks: Mutex<Knocks>,
@@ -378,7 +402,10 @@ impl Door {
             Err(refusal) => return refused(None, &refusal),
         };
         let id = envelope.id.clone();
-        let (claimed, mut reply) = self.claim(&id);
+        let (claimed, mut reply) = match self.claim(&envelope) {
+            Ok(claimed) => claimed,
+            Err(another) => return refused(Some(id), &Refusal::IdTaken(another)),
+        };
         if let Some(publish) = claimed {
             let door = self.clone();
             tokio::spawn(async move {
@@ -414,7 +441,7 @@ impl Door {
                 let Opened { kid, envelope } = opened;
                 let scope = self.0.keys.get(&kid).map(|key| key.scope.clone()).unwrap_or_default();
                 let refusal = verdict.err().or_else(|| self.distrusts(&envelope));
-                Ok((Admitted { envelope, scope, refusal }, format!("mqtt:{kid}"), reply_to))
+                Ok((Admitted { envelope, scope, refusal, signed: true }, format!("mqtt:{kid}"), reply_to))
             }
             Submission::Local { operator, origin, name, args, id, deadline } => {
                 let now = (self.0.clock)();
@@ -429,7 +456,7 @@ impl Door {
                 };
                 envelope::check_texts(&envelope)?;
                 let scope = Scope::default();
-                Ok((Admitted { envelope, scope, refusal: None }, origin, ReplyTo::default()))
+                Ok((Admitted { envelope, scope, refusal: None, signed: false }, origin, ReplyTo::default()))
             }
         }
     }
@@ -468,23 +495,26 @@ impl Door {
     }
 
     /// Whoever comes first with an id gets the right to carry it out; all get a view of the reply.
-    fn claim(&self, id: &str) -> (Option<watch::Sender<Option<Reply>>>, watch::Receiver<Option<Reply>>) {
+    /// An id under which another command is in work is an error: that one's name.
+    fn claim(&self, envelope: &Envelope) -> Result<Claim, String> {
         let mut in_work = self.lock_in_work();
-        if let Some(reply) = in_work.get(id) {
-            return (None, reply.clone());
+        if let Some(first) = in_work.get(&envelope.id) {
+            let same = (&first.name, &first.args) == (&envelope.name, &envelope.args);
+            return if same { Ok((None, first.reply.clone())) } else { Err(first.name.clone()) };
         }
         let (publish, reply) = watch::channel(None);
-        in_work.insert(id.to_owned(), reply.clone());
-        (Some(publish), reply)
+        let (name, args) = (envelope.name.clone(), envelope.args.clone());
+        in_work.insert(envelope.id.clone(), InWork { name, args, reply: reply.clone() });
+        Ok((Some(publish), reply))
     }
 
-    fn lock_in_work(&self) -> std::sync::MutexGuard<'_, HashMap<String, watch::Receiver<Option<Reply>>>> {
+    fn lock_in_work(&self) -> std::sync::MutexGuard<'_, HashMap<String, InWork>> {
         // The map is whole between any two of its operations.
         self.0.in_work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn process(&self, admitted: Admitted, origin: &str, reply_to: ReplyTo) -> Reply {
-        let Admitted { envelope, scope, refusal } = admitted;
+        let Admitted { envelope, scope, refusal, signed } = admitted;
         let (id, name, operator) = (envelope.id.clone(), shown(&envelope.name, SHOWN), envelope.operator.clone());
         let now = (self.0.clock)();
         let known = {
@@ -494,12 +524,13 @@ impl Door {
         match known {
             // Before the deadline is looked at: the reply that was given does not turn into "expired" later.
             Ok(Known::Closed(reply)) => return reply,
+            Ok(Known::Another(before)) => return refused(Some(id), &Refusal::IdTaken(before)),
             Ok(Known::Open) => return failed(&id, "already in work".to_owned()),
             // What cannot be remembered is not done.
             Err(error) => return failed(&id, error),
             Ok(Known::New) => {}
         }
-        let reply = match refusal.map_or_else(|| self.in_time(&envelope, now), Err) {
+        let reply = match refusal.map_or_else(|| self.in_time(&envelope, signed, now), Err) {
             Err(refusal) => refused(Some(id.clone()), &refusal),
             Ok(()) => self.execute(envelope, scope, now).await,
         };
@@ -519,9 +550,11 @@ impl Door {
         }
     }
 
-    fn in_time(&self, envelope: &Envelope, now: Timestamp) -> Result<(), Refusal> {
-        if self.0.journal.floor().is_some_and(|floor| envelope.issued_at <= floor && envelope.issued_at < now) {
-            return Err(Refusal::Forgotten(envelope.issued_at));
+    fn in_time(&self, envelope: &Envelope, signed: bool, now: Timestamp) -> Result<(), Refusal> {
+        // What is said at the station itself is issued as it comes in: nothing of before a loss is among it.
+        let forgotten = self.0.journal.floor().filter(|floor| signed && envelope.issued_at <= *floor);
+        if let Some(until) = forgotten {
+            return Err(Refusal::Forgotten { issued_at: envelope.issued_at, until });
         }
         envelope::in_time(envelope, now)
     }
@@ -565,6 +598,8 @@ struct Admitted {
     envelope: Envelope,
     scope: Scope,
     refusal: Option<Refusal>,
+    /// Elsewhere, so at a time that somebody else says.
+    signed: bool,
 }
 
 impl std::ops::Deref for Admitted {
