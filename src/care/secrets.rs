@@ -13,7 +13,8 @@ pub fn config_without(mut config: Value) -> Value {
 
 fn hide(value: &mut Value) {
     match value {
-        Value::String(text) => *text = urls_without(text),
+        // One address, whatever stands in its password.
+        Value::String(text) => *text = address_without(text),
         Value::Array(items) => items.iter_mut().for_each(hide),
         Value::Table(table) => {
             for (key, inner) in table.iter_mut() {
@@ -46,7 +47,7 @@ pub fn urls_without(text: &str) -> String {
     while let Some(at) = rest.find("://") {
         let (before, after) = rest.split_at(at + 3);
         out.push_str(before);
-        let end = after.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '>' | ',')).unwrap_or(after.len());
+        let end = after.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '>')).unwrap_or(after.len());
         let mut address = &after[..end];
         if let Some(sign) = address.rfind('@') {
             out.push_str(HIDDEN);
@@ -57,6 +58,18 @@ pub fn urls_without(text: &str) -> String {
     }
     out.push_str(rest);
     out
+}
+
+/// As [`urls_without`] of a text that is one address.
+fn address_without(text: &str) -> String {
+    match (text.split_once("://"), text.rfind('@')) {
+        (Some((scheme, _)), Some(sign)) if sign > scheme.len() => {
+            let mut out = format!("{scheme}://{HIDDEN}");
+            query_without(&text[sign..], &mut out);
+            out
+        }
+        _ => urls_without(text),
+    }
 }
 
 fn query_without(address: &str, out: &mut String) {
@@ -112,15 +125,19 @@ mod tests {
             ("seen mqtt://a:PLANT#5@h, then more", "@h, then more"),
             ("\"rtsp://u:PLANT?9@cam/live?x=1\"", "@cam/live?x=1\""),
             ("https://h/put?sig=PLANT&key=PLANT", "https://h/put?sig="),
+            ("mqtt://a:pa,PLANT@h", "@h"),
         ] {
             let out = urls_without(text);
             assert!(!out.contains("PLANT") && out.contains(kept), "{out}");
         }
         let config: Value =
-            toml::from_str("pass = \"PLANT\"\npin = 1234\nauth = \"PLANT\"\nkey = \"PLANT\"\npublic_key = \"abc\"")
+            toml::from_str("pass = \"PLANT\"\npin = 1234\nauth = \"PLANT\"\nurl = \"mqtt://a:x PLANT,1@h/p?n=3\"\nkey = \"PLANT\"\npublic_key = \"abc\"")
                 .unwrap();
         let out = toml::to_string(&config_without(config)).unwrap();
-        assert!(!out.contains("PLANT") && !out.contains("1234") && out.contains("abc"), "{out}");
+        assert!(
+            !out.contains("PLANT") && !out.contains("1234") && out.contains("abc") && out.contains("@h/p?n=3"),
+            "{out}"
+        );
     }
 
     #[test]
