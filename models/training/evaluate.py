@@ -133,9 +133,7 @@ def evaluate_set(model: Model, cache: Cache, classes, thresholds: list[float], z
     for k in range(len(cache)):
         image, truth = np.ascontiguousarray(cache.image(k)), cache.labels[k]
         if zoom != 1:
-            rows = np.array(truth, np.float64)
-            image, rows = resample(image, rows, zoom)
-            truth = rows
+            image, truth = resample(image, truth, zoom)
         t = time.process_time()
         found = model(image)
         cpu += time.process_time() - t

@@ -58,7 +58,7 @@ pub fn run(args: SetupArgs) -> anyhow::Result<ExitCode> {
     let ask = Asker { interactive: std::io::stdin().is_terminal() };
     let media = args.state_dir.join("media");
     let mut given = args;
-    let args = loop {
+    let (args, written) = loop {
         let answers = answers(&ask, &given, &media)?;
         match setup::write(&given.dir, &answers) {
             Ok(written) => break (given, written),
@@ -71,7 +71,6 @@ pub fn run(args: SetupArgs) -> anyhow::Result<ExitCode> {
             Err(error) => return Err(error.into()),
         }
     };
-    let (args, written) = args;
     let owner = give_to_aerie(&args.dir, &written);
     say(&format!(
         "{} is written and has no fault.\n{} opens the console, {} signs commands: move it to the operator.\n{owner}Next: add an approval and a patrol, `aerie config check {}`, `aerie doctor --config {}`, systemctl enable --now aerie",

@@ -519,7 +519,15 @@ async fn who_is_not_let_in_and_who_is_refused_has_one_line_in_the_log_that_says_
     one(&["WARN", "id=\"01G\"", "meant for station"]);
     let other = Envelope { name: "patrol.cancel".into(), ..test.envelope("01H") };
     assert_eq!(test.send_as(&other, "command/patrol.cancel").await.status, Status::Refused);
-    one(&["WARN", "id=\"01H\"", "name=\"patrol.cancel\"", "origin=\"mqtt:ops\"", "status=\"refused\"", "may not give"]);
+    one(&[
+        "WARN",
+        "id=\"01H\"",
+        "name=\"patrol.cancel\"",
+        "origin=\"mqtt:ops\"",
+        "status=\"refused\"",
+        "may not give",
+        "of the roles, operator may",
+    ]);
     for _ in 0..1000 {
         submit("command/patrol.start", b"junk".to_vec()).await;
     }

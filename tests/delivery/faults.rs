@@ -80,9 +80,12 @@ async fn what_a_wiped_broker_had_acknowledged_comes_back_by_resend() {
     station.stop().await;
 }
 
-#[test]
-fn a_simulated_fleet_delivers_all_it_accepted_and_a_bare_client_is_measured_beside_it() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_simulated_fleet_delivers_all_it_accepted_and_a_bare_client_is_measured_beside_it() {
+    let broker = Broker::start("").await;
+    let states = Subscriber::start(&broker, "aerie/v1/+/status").await;
     let dir = tempfile::tempdir().unwrap();
+    let url = broker.url();
     let out = dir.path().join("fleet");
     let args = [
         "fleet",
@@ -96,9 +99,12 @@ fn a_simulated_fleet_delivers_all_it_accepted_and_a_bare_client_is_measured_besi
         "--picture-kb",
         "20",
         "--json",
+        "--broker",
+        &url,
         "--out",
     ];
-    let said = std::process::Command::new(env!("CARGO_BIN_EXE_aerie")).args(args).arg(&out).output().unwrap();
+    let mut fleet = tokio::process::Command::new(env!("CARGO_BIN_EXE_aerie"));
+    let said = fleet.args(args).arg(&out).output().await.unwrap();
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
     let report: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
     let number = |key: &str| report[key].as_f64().unwrap_or(f64::NAN);
@@ -106,4 +112,9 @@ fn a_simulated_fleet_delivers_all_it_accepted_and_a_bare_client_is_measured_besi
     assert_eq!(number("delivered"), number("accepted"), "{report}");
     // What came of the bare client is its own, and not the fleet's.
     assert!(number("bare_p50_ms") > 0.0 && number("bare_p99_ms") >= number("bare_p50_ms"), "{report}");
+    // Nothing is left at a broker of somebody's: the last word on each station's state takes it away.
+    for number in 0..3 {
+        let topic = format!("aerie/v1/fleet-{number:05}/status");
+        eventually("swept", || async { states.on(&topic).last().is_some_and(|last| last.payload.is_empty()) }).await;
+    }
 }
