@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests wait for other processes")]
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -284,6 +285,20 @@ fn a_backup_that_was_changed_on_its_way_is_refused_whole() {
 #[test]
 fn the_doctor_names_each_part_that_is_not_there_with_a_remedy() {
     let (_dir, config) = set_up();
+    // Something else answers where the weather station should, and knows no such path.
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let written = std::fs::read_to_string(&config).unwrap();
+    let weather = format!("[weather]\nurl = \"http://{}\"", other.local_addr().unwrap());
+    let rewired = written.replace("[weather]\nurl = \"http://127.0.0.1:9\"", &weather);
+    assert_ne!(written, rewired);
+    std::fs::write(&config, rewired).unwrap();
+    std::thread::spawn(move || {
+        for stream in other.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 2048]);
+            let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
     let done = aerie(&["doctor", "--config", config.to_str().unwrap(), "--json"]);
     assert_eq!(done.status.code(), Some(1), "{}", text(&done));
     let findings: Value = serde_json::from_slice(&done.stdout).unwrap();
@@ -296,6 +311,9 @@ fn the_doctor_names_each_part_that_is_not_there_with_a_remedy() {
     for part in ["configuration", "model", "disk"] {
         assert_eq!(grade(part).as_deref(), Some("ok"), "{part}: {findings:?}");
     }
+    let what = |part: &str| findings.iter().find(|f| f["part"] == part).unwrap()["what"].as_str().unwrap().to_owned();
+    assert!(what("dock").contains("gave no answer"), "{}", what("dock"));
+    assert!(what("weather").contains("/weather answered with status 404"), "{}", what("weather"));
     assert!(grade("clock").is_some() && grade("camera").is_some() && grade("certificates").is_some());
     assert!(findings.iter().all(|f| f["grade"] == "ok" || f["remedy"].is_string()), "{findings:?}");
 }

@@ -223,7 +223,10 @@ async fn dock_and_weather(checked: &Checked, cancel: CancellationToken) -> Vec<F
                 let state = latest(&dock.state());
                 ok("dock", format!("the hatch is {:?}", state.hatch).to_lowercase())
             }
-            Ok(_) => bad("dock", Grade::Fail, "the dock does not answer", "check its power, the network and dock.url"),
+            Ok(dock) => {
+                let what = latest(&dock.trouble()).unwrap_or_else(|| "the dock does not answer".to_owned());
+                bad("dock", Grade::Fail, what, "check its power, the network and dock.url")
+            }
         }
     };
     let weather = async {
@@ -233,9 +236,10 @@ async fn dock_and_weather(checked: &Checked, cancel: CancellationToken) -> Vec<F
                 let wind = latest(&weather.latest()).map_or(f64::NAN, |reading| reading.wind_m_s);
                 ok("weather", format!("wind {wind:.1} m/s"))
             }
-            Ok(_) => {
-                let remedy = "check its power, the network and weather.url";
-                bad("weather", Grade::Fail, "the weather station does not answer", remedy)
+            Ok(weather) => {
+                let what =
+                    latest(&weather.trouble()).unwrap_or_else(|| "the weather station does not answer".to_owned());
+                bad("weather", Grade::Fail, what, "check its power, the network and weather.url")
             }
         }
     };

@@ -16,6 +16,12 @@ pub enum HttpError {
         #[source]
         source: Box<ureq::Error>,
     },
+    #[error("{url} answered with status {status}; check the address in {key} and the device's own manual")]
+    Status { key: &'static str, url: String, status: u16 },
+    #[error(
+        "{url} answered in another form than its driver reads ({reason}); check that {key} leads to the right device"
+    )]
+    Form { key: &'static str, url: String, reason: String },
     #[error("the request to {url} was given up: aerie is stopping")]
     Stopping { url: String },
 }
@@ -30,14 +36,13 @@ impl HttpError {
                 _ => false,
             },
             HttpError::Stopping { .. } => true,
-            HttpError::Url { .. } => false,
+            HttpError::Url { .. } | HttpError::Status { .. } | HttpError::Form { .. } => false,
         }
     }
 
     /// Whether the device answered that it knows no such path.
     pub(super) fn is_unknown_path(&self) -> bool {
-        let HttpError::NoAnswer { source, .. } = self else { return false };
-        matches!(**source, ureq::Error::StatusCode(404 | 405 | 501))
+        matches!(self, HttpError::Status { status: 404 | 405 | 501, .. })
     }
 }
 
@@ -83,6 +88,8 @@ impl Base {
         let (agent, asked) = (self.agent.clone(), url.clone());
         match tokio::task::spawn_blocking(move || question(&agent, &asked)).await {
             Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(ureq::Error::StatusCode(status))) => Err(HttpError::Status { key: self.key, url, status }),
+            Ok(Err(ureq::Error::Json(error))) => Err(HttpError::Form { key: self.key, url, reason: error.to_string() }),
             Ok(Err(source)) => Err(HttpError::NoAnswer { key: self.key, url, source: Box::new(source) }),
             Err(_) => Err(HttpError::Stopping { url }),
         }

@@ -90,6 +90,7 @@ pub struct Reading {
 #[derive(Clone)]
 pub struct Weather {
     latest: watch::Receiver<Option<Reading>>,
+    trouble: watch::Receiver<Option<String>>,
 }
 
 impl Weather {
@@ -105,19 +106,25 @@ impl Weather {
         }
         let driver = Driver::new(&config, lines)?;
         let (published, latest) = watch::channel(None);
+        let (complaints, trouble) = watch::channel(None);
         tokio::spawn(async move {
             tokio::select! {
-                () = run(driver, published) => {}
+                () = run(driver, published, complaints) => {}
                 () = cancel.cancelled() => {}
             }
         });
-        Ok(Weather { latest })
+        Ok(Weather { latest, trouble })
     }
 
     /// The last believable reading and when it came. It does not grow younger: who decides by it looks at its age. `None`
     /// before the first, and with Modbus once the last is older than `stale_s`.
     pub fn latest(&self) -> watch::Receiver<Option<Reading>> {
         self.latest.clone()
+    }
+
+    /// Why the last question brought no reading; `None` while readings come.
+    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.trouble.clone()
     }
 }
 
@@ -223,11 +230,9 @@ impl Modbus {
     }
 }
 
-async fn run(mut driver: Driver, published: watch::Sender<Option<Reading>>) {
+async fn run(mut driver: Driver, published: watch::Sender<Option<Reading>>, complaints: watch::Sender<Option<String>>) {
     let mut poll = interval(driver.poll_every());
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // Each trouble is said once, when it begins.
-    let mut troubled = false;
     loop {
         // In the pause, and while an answer is waited for, what was known before goes stale in time.
         let found = {
@@ -248,12 +253,13 @@ async fn run(mut driver: Driver, published: watch::Sender<Option<Reading>>) {
         };
         match found {
             Ok(reading) => {
-                troubled = false;
+                complaints.send_replace(None);
                 published.send_replace(Some(reading));
             }
             Err(error) => {
-                let error: &dyn std::error::Error = &error;
-                if !std::mem::replace(&mut troubled, true) {
+                // Each trouble is said once, when it begins.
+                if complaints.send_replace(Some(error.to_string())).is_none() {
+                    let error: &dyn std::error::Error = &error;
                     tracing::warn!(error, "no reading from the weather station");
                 }
             }

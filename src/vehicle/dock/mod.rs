@@ -167,6 +167,7 @@ pub struct Dock {
     requests: mpsc::Sender<Request>,
     stops: mpsc::Sender<oneshot::Sender<Halt>>,
     state: watch::Receiver<DockState>,
+    trouble: watch::Receiver<Option<String>>,
 }
 
 struct Request {
@@ -192,8 +193,10 @@ impl Dock {
         // Whoever presses stop again while one is under way waits for that one.
         let (stops, stop_inbox) = mpsc::channel(1);
         let (published, state) = watch::channel(DockState::default());
-        task::spawn(driver, Duration::from_secs_f64(config.travel_limit_s), published, inbox, stop_inbox, cancel);
-        Ok(Dock { requests, stops, state })
+        let (complaints, trouble) = watch::channel(None);
+        let told = task::Told { published, complaints };
+        task::spawn(driver, Duration::from_secs_f64(config.travel_limit_s), told, inbox, stop_inbox, cancel);
+        Ok(Dock { requests, stops, state, trouble })
     }
 
     /// Opens the hatch and returns once the limit switch confirms it.
@@ -215,6 +218,11 @@ impl Dock {
 
     pub fn state(&self) -> watch::Receiver<DockState> {
         self.state.clone()
+    }
+
+    /// What the dock did not tell when it was last looked at, and why; `None` while it tells all that it should.
+    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.trouble.clone()
     }
 
     async fn ask(&self, motion: Motion, drone_in_dock: bool) -> Result<(), DockError> {

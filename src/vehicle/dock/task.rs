@@ -16,15 +16,23 @@ const POLL_MOVING: Duration = Duration::from_millis(200);
 /// When aerie stops, held outputs have so long to be let go.
 const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 
+/// Where what is known goes.
+pub(super) struct Told {
+    pub published: watch::Sender<DockState>,
+    pub complaints: watch::Sender<Option<String>>,
+}
+
 pub(super) fn spawn(
     driver: Driver,
     limit: Duration,
-    published: watch::Sender<DockState>,
+    told: Told,
     inbox: mpsc::Receiver<Request>,
     stops: mpsc::Receiver<oneshot::Sender<Halt>>,
     cancel: CancellationToken,
 ) {
-    let mut task = Task { driver, limit, published, last: None, motion: None, stop_owed: false, complaint: None };
+    let Told { published, complaints } = told;
+    let mut task =
+        Task { driver, limit, published, complaints, last: None, motion: None, stop_owed: false, complaint: None };
     tokio::spawn(async move {
         tokio::select! {
             () = task.run(inbox, stops) => {}
@@ -41,6 +49,7 @@ struct Task {
     driver: Driver,
     limit: Duration,
     published: watch::Sender<DockState>,
+    complaints: watch::Sender<Option<String>>,
     last: Option<(Seen, Instant)>,
     /// Under way by our command.
     motion: Option<Motion>,
@@ -248,6 +257,7 @@ impl Task {
             tracing::warn!(error, "the dock does not tell all that it should");
         }
         self.complaint = now;
+        self.complaints.send_replace(trouble.map(ToString::to_string));
     }
 }
 
