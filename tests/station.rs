@@ -365,6 +365,7 @@ fn the_demo_flies_finds_places_and_delivers() {
     let text = std::fs::read_to_string(&summary).unwrap_or_else(|_| panic!("no summary: {done:?}"));
     let summary: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(summary["sorties"], 1, "{text}");
+    assert_eq!(summary["model"]["name"], "aerie-town", "{text}");
     // How much is found, and how much wrongly, is the model's matter: the demo itself measures it and fails by it. Here
     // half is enough to show that looking, placing and telling work together.
     assert!(summary["found"].as_u64().unwrap() * 2 >= summary["planted"].as_u64().unwrap(), "{text}");

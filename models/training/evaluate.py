@@ -114,7 +114,7 @@ def at_threshold(scores, precision, recall, t: float) -> tuple[float, float]:
     return (float(precision[n - 1]), float(recall[n - 1])) if n else (1.0, 0.0)
 
 
-def reliability(scores: np.ndarray, hits: np.ndarray, bins: int = 10, lowest: float = 0.1) -> tuple[float, list]:
+def reliability(scores: np.ndarray, hits: np.ndarray, bins: int = 10, lowest: float = 0.05) -> tuple[float, list]:
     """Expected calibration error, and for each tenth of score that has boxes: how many, their mean score, the share that
     is right. Boxes below `lowest`, which nobody is shown, are left out."""
     rows, error, total = [], 0.0, int((scores >= lowest).sum())

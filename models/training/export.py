@@ -7,6 +7,7 @@ the manifest beside it, if there is one.
 from __future__ import annotations
 
 import argparse
+import inspect
 import hashlib
 import re
 import sys
@@ -16,14 +17,14 @@ import numpy as np
 import torch
 
 from data import DEFAULT_RUN, REPO
-from model import CLASSES, CellDetector, Exported
+from model import CLASSES, CellDetector, Exported, load_saved
 from networks import NETWORKS
 
 SIZES = ((640, 640), (768, 1024), (320, 416))  # height, width
 
 
 def load(checkpoint: Path) -> CellDetector:
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    saved = load_saved(checkpoint)
     net = NETWORKS[saved.get("network", "aerie")]()
     net.load_state_dict(saved["ema"])
     return net.eval()
@@ -32,8 +33,10 @@ def load(checkpoint: Path) -> CellDetector:
 def export(net: CellDetector, out: Path) -> None:
     model = Exported(net.fuse()).eval()
     out.parent.mkdir(parents=True, exist_ok=True)
+    # Torch before 2.5 has the one exporter only, and no word for it.
+    choice = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     torch.onnx.export(
-        model, (torch.rand(1, 3, 320, 416),), str(out), opset_version=17, dynamo=False,
+        model, (torch.rand(1, 3, 320, 416),), str(out), opset_version=17, **choice,
         input_names=["images"], output_names=["output0"],
         dynamic_axes={"images": {2: "height", 3: "width"}, "output0": {2: "boxes"}},
     )

@@ -27,6 +27,11 @@ STRIDES = (8, 16, 32)
 OPPONENT = ((0.7, 0.7, 0.7), (6.0, -6.0, 0.0), (-3.0, -3.0, 6.0))
 
 
+def load_saved(path, device="cpu") -> dict:
+    """What `train.py` saved. Torch before 2 reads no plain numbers in the safe way; the file is our own."""
+    return torch.load(path, map_location=device, weights_only=int(torch.__version__.split(".")[0]) >= 2)
+
+
 class ConvBN(nn.Module):
     """Convolution, batch norm, ReLU; `fuse` folds the norm into the convolution for export."""
 

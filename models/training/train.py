@@ -27,6 +27,7 @@ import torch.multiprocessing as mp
 
 from data import DEFAULT_CACHE, DEFAULT_RUN, SOURCES, Sampler
 from loss import detection_loss
+from model import load_saved
 from networks import NETWORKS
 
 
@@ -49,7 +50,7 @@ def arguments(argv=None) -> argparse.Namespace:
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--save-every", type=int, default=200)
     ap.add_argument("--network", choices=sorted(NETWORKS), default="aerie", help="yolox-nano: the peer, for comparison (networks.py)")
-    ap.add_argument("--zoom", type=float, default=1.0, help="show the cache at this scale: 0.5 teaches twice its metres a pixel (gsd.py)")
+    ap.add_argument("--zoom", type=float, default=1.0, help="show the cache at this scale: 0.5 teaches twice its metres a pixel (experiment.py gsd)")
     ap.add_argument("--init", type=Path, help="start from this checkpoint's weights of an earlier run of this script")
     return ap.parse_args(argv)
 
@@ -101,13 +102,13 @@ def work(rank: int, a: argparse.Namespace, meet: str) -> None:
     last = a.run / "last.pt"
     step = 0
     if last.exists():
-        saved = torch.load(last, map_location=device, weights_only=True)
+        saved = load_saved(last, device)
         net.load_state_dict(saved["net"])
         ema.load_state_dict(saved["ema"])
         opt.load_state_dict(saved["opt"])
         step = saved["step"]
     elif a.init:
-        saved = torch.load(a.init, map_location=device, weights_only=True)
+        saved = load_saved(a.init, device)
         net.load_state_dict(saved["ema"])
         ema.load_state_dict(saved["ema"])
 

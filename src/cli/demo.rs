@@ -468,6 +468,7 @@ fn summary(
         "speed": speed_of(args.speed, args.vehicle.as_deref())?,
         "vehicle": args.vehicle,
         "autopilot": autopilot,
+        "model": station.get("status").map(|s| s["perception"]["model"].clone()),
         "sorties": done,
         "refused": flown.iter().all(|s| s["state"] == "refused").then(|| flown.last().map(|s| s["reason"].clone())),
         "planted": score.planted,

@@ -24,8 +24,14 @@ const FLOOR: f32 = 0.03;
 A picture's marks are in its .txt (YOLO: class cx cy w h), beside it or in ../labels. dataset.toml says what they mean:
   classes = [\"car\", \"truck\"]              # names of the marks' numbers
   map = { car = \"vehicle\", truck = \"vehicle\" } # to the model's classes; or \"ignore\", or \"absent\"
-  gsd_m = 0.05                            # scale of all pictures; or length_m, longer_side_px; else each picture's pose
-Only classes that the marks speak of are counted.")]
+  counts_as = { blue_roof = \"building\" }  # a find of the one is one of the other, where only the other is marked
+  gsd_m = 0.05                            # scale of all pictures, m a pixel. One of these three; else each picture's pose
+  length_m = { car = 4.4 }                # or by the median box of a mark: its longer side on the ground
+  longer_side_px = 512                    # or none: pictures from streets and masts are brought to this size
+  pictures = \"images\"                     # where they are not in DIR itself
+  labels = \"../marks\"                     # where the .txt lie elsewhere, from this file's folder
+  only = [\"flight3_\"]                     # only pictures whose names begin so
+Only classes that the marks speak of are counted. A picture without a .txt counts as one of nothing; so does an empty one.")]
 pub(super) struct EvaluateArgs {
     /// Folder of pictures
     #[arg(long, value_name = "DIR")]
@@ -40,8 +46,8 @@ pub(super) struct EvaluateArgs {
     #[arg(long, value_name = "DIR")]
     sheets: Option<PathBuf>,
     /// How many pictures on a sheet
-    #[arg(long, value_name = "N", default_value_t = 12)]
-    on_sheet: usize,
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..))]
+    on_sheet: u16,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -79,20 +85,33 @@ pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     bar.finish_and_clear();
     anyhow::ensure!(!looks.is_empty(), "no picture of {} could be used", args.data.display());
 
-    let figures = evaluate::figures(&looks, &classes);
+    let mut figures = evaluate::figures(&looks, &classes);
+    if set.has_no_scale() {
+        for class in &mut figures.classes {
+            class.by_size.clear();
+            class.by_ground_sample_distance.clear();
+        }
+    }
     let inference_ms = detector.inference_time().as_secs_f64() * 1e3;
     let tile_ms = inference_ms / (megapixels * 1e6 / (640.0 * 640.0));
     if let Some(folder) = &args.sheets {
-        sheets(folder, &looks, &classes, args.on_sheet)?;
+        sheets(folder, &looks, &classes, usize::from(args.on_sheet))?;
     }
     if args.json {
         let mut value = serde_json::to_value(&figures)?;
         value["model"] = json!({"name": manifest.name, "version": manifest.version, "sha256": manifest.sha256});
         value["skipped"] = Value::from(skipped);
+        value["pictures_without_marks"] = json!(set.without_marks);
         value["cpu_ms_per_640_px_tile"] = json!(tile_ms);
         say_json(&value)?;
     } else {
         say(&words(&figures, skipped.len(), tile_ms))?;
+    }
+    if set.without_marks > 0 {
+        let (none, all) = (set.without_marks, set.pictures.len());
+        eprintln!(
+            "{none} of {all} pictures have no .txt: they were taken as pictures of nothing, and what was found there as false"
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -127,9 +146,15 @@ fn sheets(folder: &Path, looks: &[Look], classes: &[Judged], count: usize) -> an
     let mut ranked: Vec<(&Look, (usize, usize, usize))> =
         looks.iter().map(|look| (look, evaluate::errors(look, classes))).collect();
     ranked.sort_by_key(|(_, (wrong, missed, _))| std::cmp::Reverse(wrong + missed));
+    // No picture is among the worst and the best.
+    let count = count.min(ranked.len().div_ceil(2));
     let worst: Vec<&Look> = ranked.iter().filter(|(_, e)| e.0 + e.1 > 0).take(count).map(|(look, _)| *look).collect();
     ranked.sort_by_key(|(_, (wrong, missed, right))| (wrong + missed, std::cmp::Reverse(*right)));
-    let best: Vec<&Look> = ranked.iter().filter(|(_, e)| e.2 > 0).take(count).map(|(look, _)| *look).collect();
+    let best = ranked
+        .iter()
+        .map(|(look, e)| (*look, e))
+        .filter(|(look, e)| e.2 > 0 && !worst.iter().any(|w| std::ptr::eq(*w, *look)));
+    let best: Vec<&Look> = best.take(count).map(|(look, _)| look).collect();
     for (name, looks) in [("worst.jpg", worst), ("best.jpg", best)] {
         let parts = looks.iter().map(|look| anyhow::Ok(sheet::part(&decode::open_rgb(&look.picture)?, look, classes)?));
         let sheet = sheet::sheet(&parts.collect::<Result<Vec<_>, _>>()?);
@@ -169,6 +194,9 @@ fn words(figures: &Figures, skipped: usize, tile_ms: f64) -> String {
             let to = b.to_m.map_or("more".to_owned(), |to| format!("{to} {unit}"));
             format!("{} to {to}: {:.2} of {}", b.from_m, b.recall, b.marked)
         };
+        if c.by_size.is_empty() {
+            continue;
+        }
         let sizes: Vec<String> = c.by_size.iter().map(|b| part("m", b)).collect();
         text.push_str(&format!("{}: recall by size {}\n", c.class, sizes.join("; ")));
         let scales: Vec<String> = c.by_ground_sample_distance.iter().map(|b| part("m", b)).collect();

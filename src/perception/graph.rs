@@ -30,7 +30,7 @@ pub enum GraphError {
     Missing(#[from] MissingPiece),
     #[error("ONNX Runtime at {path} cannot be used: {message}; aerie needs version 1.24.4 (`make setup`)")]
     Runtime { path: PathBuf, message: String },
-    #[error("{path} is not a model that ONNX Runtime can load: {message}")]
+    #[error("{path} is not a model that ONNX Runtime can load: {message}; export or copy it again")]
     Corrupt { path: PathBuf, message: String },
     #[error("no execution provider of the list takes {path}: {reasons}; add \"cpu\" to run on the processor")]
     NoProvider { path: PathBuf, reasons: String },

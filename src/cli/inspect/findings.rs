@@ -82,8 +82,12 @@ fn may_be_near(a: &Located, b: &Located) -> bool {
 }
 
 /// An RFC 7946 feature collection: WGS 84, longitude first, one point for each finding. `image` names a photo and its
-/// evidence picture by number.
-pub fn geojson<'a>(findings: &[Finding], image: impl Fn(usize) -> (&'a str, Option<&'a str>)) -> Value {
+/// evidence picture by number; `experimental` says of a class that nothing real speaks for it.
+pub fn geojson<'a>(
+    findings: &[Finding],
+    image: impl Fn(usize) -> (&'a str, Option<&'a str>),
+    experimental: impl Fn(&str) -> bool,
+) -> Value {
     let features: Vec<Value> = findings
         .iter()
         .map(|f| {
@@ -101,6 +105,7 @@ pub fn geojson<'a>(findings: &[Finding], image: impl Fn(usize) -> (&'a str, Opti
                 "geometry": {"type": "Point", "coordinates": [degrees(at.lon), degrees(at.lat)]},
                 "properties": {
                     "class": f.class,
+                    "experimental": experimental(&f.class),
                     "score": hundredth(f.score),
                     "photos": f.sightings.len(),
                     "uncertainty": {
@@ -205,15 +210,20 @@ mod tests {
 
     #[test]
     fn the_geojson_has_longitude_first_and_names_every_datum() {
-        let value = geojson(&fuse(&[seen(0, "vehicle", 0.9, 0.0, 0.0, 3.0)]), |_| ("a.jpg", Some("evidence/a.jpg")));
+        let value = geojson(
+            &fuse(&[seen(0, "vehicle", 0.9, 0.0, 0.0, 3.0)]),
+            |_| ("a.jpg", Some("evidence/a.jpg")),
+            |class| class == "vehicle",
+        );
         assert_eq!(value["type"], "FeatureCollection");
         let feature = &value["features"][0];
         assert_eq!(feature["geometry"], json!({"type": "Point", "coordinates": [112.9, 23.03]}));
+        assert_eq!(feature["properties"]["experimental"], true);
         let position = &feature["properties"]["position"];
         assert_eq!(position["wgs84"]["lat"], 23.03);
         assert_eq!(position["cgcs2000"]["lon"], 112.9);
         assert!((position["gcj02_display_only"]["lon"].as_f64().unwrap() - 112.905).abs() < 0.002);
         assert_eq!(feature["properties"]["sources"][0]["evidence"], "evidence/a.jpg");
-        assert_eq!(geojson(&[], |_| ("", None))["features"], json!([]));
+        assert_eq!(geojson(&[], |_| ("", None), |_| false)["features"], json!([]));
     }
 }

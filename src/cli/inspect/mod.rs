@@ -135,6 +135,11 @@ impl ModelInfo {
             classes: m.classes.clone(),
         })
     }
+
+    /// Whether nothing real speaks for what the model says of this class.
+    fn is_experimental(&self, class: &str) -> bool {
+        self.classes.iter().find(|c| c.name == class).is_none_or(|c| c.grade.is_experimental())
+    }
 }
 
 /// Looks at one picture: its path (for what the boxes may depend on beside the pixels), its pixels, and the ground size

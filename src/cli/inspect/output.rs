@@ -23,9 +23,11 @@ const EVIDENCE_QUALITY: u8 = 85;
 impl Inspection {
     /// Writes findings and report as they now stand.
     pub fn write(&self) -> anyhow::Result<()> {
-        let geojson = findings::geojson(&self.findings(), |i| {
-            self.images.get(i).map_or(("", None), |image| (image.image.as_str(), image.evidence.as_deref()))
-        });
+        let geojson = findings::geojson(
+            &self.findings(),
+            |i| self.images.get(i).map_or(("", None), |image| (image.image.as_str(), image.evidence.as_deref())),
+            |class| self.model.is_experimental(class),
+        );
         replace(&self.out.join(FINDINGS), &serde_json::to_vec_pretty(&geojson)?)?;
         replace(&self.out.join(REPORT), &serde_json::to_vec_pretty(&self.report())?)
     }
@@ -50,6 +52,7 @@ impl Inspection {
                 "detections": self.images.iter().map(|i| i.detections.len()).sum::<usize>(),
                 "findings": found.len(),
                 "findings_by_class": by_class,
+                "experimental_classes": by_class.keys().filter(|class| self.model.is_experimental(class)).collect::<Vec<_>>(),
             },
             "seconds": (self.started.elapsed().as_secs_f64() * 1e3).round() / 1e3,
             "notes": self.notes,

@@ -33,13 +33,31 @@ pub enum DatasetError {
     CountsAs { path: PathBuf, class: String, known: String },
     #[error("{path}: {key} must be between 0 and 100 metres")]
     Length { path: PathBuf, key: String },
-    #[error("{path}: `labels`: {folder} is not there")]
+    #[error(
+        "{path}: `labels`: {folder} is not there; correct it, or make it first as the comment in the file or models/README.md says"
+    )]
     NoLabels { path: PathBuf, folder: PathBuf },
+    #[error("{0} is no folder; --data takes the folder that holds the pictures")]
+    NoFolder(PathBuf),
+    #[error("{path}: `{key}` names the mark \"{mark}\", which is not among `classes`")]
+    NoSuchMark { path: PathBuf, key: &'static str, mark: String },
+    #[error("{path}: the scale is told by {keys}; keep one of them")]
+    TwoScales { path: PathBuf, keys: String },
+    #[error("{path}: no name in {folder} begins with what `only` says")]
+    Only { path: PathBuf, folder: PathBuf },
+    #[error(
+        "none of the {pictures} pictures in {folder} has its .txt of marks, neither beside it nor in the folder labels; an empty .txt says that nothing is there, `labels` where they lie elsewhere"
+    )]
+    NoMarks { folder: PathBuf, pictures: usize },
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    #[error("{0} holds no picture (.jpg, .jpeg, .png)")]
+    #[error(
+        "{0} holds no picture (.jpg, .jpeg, .png); where they lie in a folder of it, the description says so: pictures = \"images\""
+    )]
     NoPicture(PathBuf),
-    #[error("{path}, line {line}: expected `class cx cy w h` with numbers from 0 to 1, got \"{text}\"")]
+    #[error(
+        "{path}, line {line}: expected `class cx cy w h` with numbers from 0 to 1, w and h above 0, got \"{text}\""
+    )]
     Line { path: PathBuf, line: usize, text: String },
     #[error("{path}, line {line}: the class {number} is not among the {known} of the description")]
     Number { path: PathBuf, line: usize, number: usize, known: usize },
@@ -80,6 +98,8 @@ struct Description {
 pub struct Dataset {
     description: Description,
     pub pictures: Vec<PathBuf>,
+    /// How many have no file of marks. They are taken as pictures of nothing.
+    pub without_marks: usize,
     /// Per mark's number: a class of the model, ignored (none), or absent.
     meaning: Vec<Meaning>,
     /// Per class of the model: what a find of it counts as.
@@ -104,10 +124,26 @@ impl Dataset {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && description.is_none() && data.is_dir() => {
                 return Err(DatasetError::NoDescription(data.to_owned()));
             }
+            Err(_) if !data.is_dir() => return Err(DatasetError::NoFolder(data.to_owned())),
             Err(source) => return Err(DatasetError::Read { path, source }),
         };
         let description: Description = toml::from_str(&text)
             .map_err(|source| DatasetError::Toml { path: path.clone(), source: Box::new(source) })?;
+        let scales = [
+            ("gsd_m", description.gsd_m.is_some()),
+            ("length_m", !description.length_m.is_empty()),
+            ("longer_side_px", description.longer_side_px.is_some()),
+        ];
+        let scales: Vec<&str> = scales.iter().filter(|(_, told)| *told).map(|(key, _)| *key).collect();
+        if scales.len() > 1 {
+            return Err(DatasetError::TwoScales { path, keys: scales.join(" and ") });
+        }
+        let named = description.map.keys().map(|mark| ("map", mark));
+        for (key, mark) in named.chain(description.length_m.keys().map(|mark| ("length_m", mark))) {
+            if !description.classes.contains(mark) {
+                return Err(DatasetError::NoSuchMark { path, key, mark: mark.clone() });
+            }
+        }
         let lengths = description.gsd_m.iter().map(|l| ("gsd_m".to_owned(), *l));
         let lengths = lengths.chain(description.length_m.iter().map(|(mark, l)| (format!("length_m.{mark}"), *l)));
         for (key, length) in lengths {
@@ -136,13 +172,21 @@ impl Dataset {
             let wrong = || DatasetError::CountsAs { path: path.clone(), class: from.clone(), known: known() };
             counts_as[class_of(from).ok_or_else(wrong)?] = class_of(to).ok_or_else(wrong)?;
         }
-        let pictures = pictures(&data.join(&description.pictures), &description.only)?;
+        let folder = data.join(&description.pictures);
+        let (pictures, others) = pictures(&folder, &description.only)?;
+        if pictures.is_empty() {
+            return Err(if others { DatasetError::Only { path, folder } } else { DatasetError::NoPicture(folder) });
+        }
         let model_gsd_m = model.ground_sample_distance(data)?;
         let labels = description.labels.as_ref().map(|l| path.parent().unwrap_or(Path::new("")).join(l));
         if let Some(folder) = labels.as_ref().filter(|folder| !folder.is_dir()) {
             return Err(DatasetError::NoLabels { path, folder: folder.to_owned() });
         }
-        Ok(Dataset { description, pictures, meaning, counts_as, model_gsd_m, labels })
+        let without_marks = pictures.iter().filter(|picture| !marks_of(picture, labels.as_deref()).exists()).count();
+        if without_marks == pictures.len() {
+            return Err(DatasetError::NoMarks { folder, pictures: without_marks });
+        }
+        Ok(Dataset { description, pictures, without_marks, meaning, counts_as, model_gsd_m, labels })
     }
 
     /// Whether all of this class is marked in every picture.
@@ -152,10 +196,7 @@ impl Dataset {
 
     /// What is marked in a picture of this size, and its scale where the description or its boxes tell it.
     pub fn read(&self, picture: &Path, width: u32, height: u32) -> Result<(Vec<Marked>, Option<f64>), DatasetError> {
-        let path = match (&self.labels, picture.file_stem()) {
-            (Some(folder), Some(stem)) => folder.join(stem).with_added_extension("txt"),
-            _ => labels_of(picture),
-        };
+        let path = marks_of(picture, self.labels.as_deref());
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             // Nothing is marked in it.
@@ -179,6 +220,11 @@ impl Dataset {
         !self.description.length_m.is_empty()
     }
 
+    /// Whether lengths on the ground mean nothing here.
+    pub fn has_no_scale(&self) -> bool {
+        self.description.longer_side_px.is_some()
+    }
+
     /// By the median long side of the boxes whose length on the ground is known.
     fn scale_of(&self, boxes: &[Boxed]) -> Option<f64> {
         self.description.length_m.iter().find_map(|(mark, length_m)| {
@@ -192,27 +238,32 @@ impl Dataset {
     }
 }
 
-fn labels_of(picture: &Path) -> PathBuf {
+fn marks_of(picture: &Path, folder: Option<&Path>) -> PathBuf {
+    if let (Some(folder), Some(stem)) = (folder, picture.file_stem()) {
+        return folder.join(stem).with_added_extension("txt");
+    }
     let beside = picture.with_extension("txt");
     let (Some(folder), Some(name)) = (picture.parent(), beside.file_name()) else { return beside };
     let among = folder.parent().unwrap_or(folder).join("labels").join(name);
     if !beside.exists() && among.exists() { among } else { beside }
 }
 
-fn pictures(folder: &Path, only: &[String]) -> Result<Vec<PathBuf>, DatasetError> {
+/// Those whose names begin as `only` says, and whether there are others.
+fn pictures(folder: &Path, only: &[String]) -> Result<(Vec<PathBuf>, bool), DatasetError> {
     let read = |source| DatasetError::Read { path: folder.to_owned(), source };
-    let mut found = Vec::new();
+    let (mut found, mut others) = (Vec::new(), false);
     for entry in std::fs::read_dir(folder).map_err(read)? {
         let path = entry.map_err(read)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
         let picture = ending.is_some_and(|e| ["jpg", "jpeg", "png"].contains(&e.as_str()));
-        if picture && (only.is_empty() || only.iter().any(|start| name.starts_with(start.as_str()))) {
-            found.push(path);
+        match picture && (only.is_empty() || only.iter().any(|start| name.starts_with(start.as_str()))) {
+            true => found.push(path),
+            false => others |= picture,
         }
     }
     found.sort();
-    if found.is_empty() { Err(DatasetError::NoPicture(folder.to_owned())) } else { Ok(found) }
+    Ok((found, others))
 }
 
 type Boxed = (usize, [f32; 4], bool);
@@ -227,7 +278,7 @@ fn boxes(path: &Path, text: &str, known: usize, [width, height]: [f32; 2]) -> Re
         let (&[class, x, y, w, h], rest) = numbers.split_first_chunk::<5>().ok_or_else(wrong)?;
         // Rounding and clipped boxes leave the picture by a little.
         let inside = [x, y, w, h].iter().all(|part| (-0.5..=1.5).contains(part));
-        if !inside || class.fract() != 0.0 || class < 0.0 || rest.len() > 1 {
+        if !inside || w <= 0.0 || h <= 0.0 || class.fract() != 0.0 || class < 0.0 || rest.len() > 1 {
             return Err(wrong());
         }
         let number = class as usize;
@@ -293,8 +344,30 @@ mod tests {
         let line = wrong("classes = [\"vehicle\"]", "0 0.5 0.5 0.1 0.1\n0 12 30 40 50\n");
         assert!(line.contains("a.txt, line 2") && line.contains("from 0 to 1"), "{line}");
         assert!(wrong("classes = [\"vehicle\"]", "3 0.5 0.5 0.1 0.1").contains("class 3 is not among the 1"));
+        assert!(wrong("classes = [\"vehicle\"]", "0 0.5 0.5 0 0.1").contains("w and h above 0"));
+        let typo = wrong("classes = [\"vehicle\"]\nlength_m = { vehicel = 4.4 }", "");
+        assert!(typo.contains("length_m") && typo.contains("vehicel"), "{typo}");
+        assert!(wrong("classes = [\"vehicle\"]\nmap = { lorry = \"ignore\" }", "").contains("lorry"));
+        let twice = wrong("classes = [\"vehicle\"]\ngsd_m = 0.1\nlength_m = { vehicle = 4.4 }", "");
+        assert!(twice.contains("gsd_m and length_m"), "{twice}");
+        assert!(wrong("classes = [\"vehicle\"]\nonly = [\"zzz\"]", "").contains("`only`"));
         let empty = tempfile::tempdir().unwrap();
         let none = Dataset::open(empty.path(), None, &model()).unwrap_err().to_string();
         assert!(none.contains("dataset.toml"), "{none}");
+        let away = Dataset::open(&empty.path().join("x"), None, &model()).unwrap_err().to_string();
+        assert!(away.contains("no folder"), "{away}");
+        std::fs::write(empty.path().join("dataset.toml"), "classes = [\"vehicle\"]").unwrap();
+        let none = Dataset::open(empty.path(), None, &model()).unwrap_err().to_string();
+        assert!(none.contains("pictures = \"images\""), "{none}");
+    }
+
+    #[test]
+    fn pictures_without_marks_are_counted_and_a_folder_of_nothing_else_is_refused() {
+        let data = folder("classes = [\"vehicle\"]", "0 0.5 0.5 0.1 0.1");
+        std::fs::write(data.path().join("b.png"), b"").unwrap();
+        assert_eq!(Dataset::open(data.path(), None, &model()).unwrap().without_marks, 1);
+        std::fs::remove_file(data.path().join("a.txt")).unwrap();
+        let none = Dataset::open(data.path(), None, &model()).unwrap_err().to_string();
+        assert!(none.contains("none of the 2 pictures") && none.contains(".txt"), "{none}");
     }
 }

@@ -154,7 +154,7 @@ const WORDS = {
   filter: ["按类别筛选", "Filter by kind"],
   confidence: ["置信度", "Confidence"],
   experimental: ["试验性", "Experimental"],
-  experimental_note: ["此类别的识别尚在试验，误报较多", "Recognition of this kind is experimental: expect more false alarms"],
+  experimental_note: ["试验性：模型仅凭生成图像认识此类，误报较多", "Experimental: the model knows this kind from generated pictures alone; expect more false alarms"],
   first_seen: ["首次发现", "First seen"],
   last_seen: ["最近发现", "Last seen"],
   seen_n: ["共 {0} 次", "{0}×"],
