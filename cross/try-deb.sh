@@ -48,6 +48,7 @@ root=(chroot "$tree" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/ro
 inside() { "${root[@]}" "$@"; }
 as_aerie() { inside setpriv --reuid aerie --regid aerie --init-groups "$@"; }
 
+# run_and_look [COMMAND]: the command runs beside the station, which looks as it should.
 run_and_look() {
   # Not through a function: what is killed later must be the station itself.
   "${root[@]}" setpriv --reuid aerie --regid aerie --init-groups /usr/lib/aerie/aerie-station --config /etc/aerie/station.toml 2>>"$tree/tmp/station.log" &
@@ -66,9 +67,17 @@ run_and_look() {
   for part in configuration model disk; do
     grep -A1 "\"part\": \"$part\"" <<<"$doctor" | grep -q '"grade": "ok"' || fail "doctor: $part: $doctor"
   done
+  [ $# = 0 ] || "$@"
   as_aerie aerie support-bundle --config /etc/aerie/station.toml --log /etc/hostname --out /tmp/bundle-$SECONDS.tar.gz >/dev/null
   kill "$station" && wait "$station" || fail "the station did not end in order"
   station=
+}
+
+hold() { inside aerie service hold --reason upgrade >/dev/null || fail "hold"; }
+held() {
+  local status
+  status=$(inside aerie service status --json || true)
+  grep -q "held by .*: $1" <<<"$status" || fail "not held: $1: $status"
 }
 
 say "install"
@@ -82,7 +91,7 @@ inside aerie setup --id try-01 --name Try --lat 23.05 --lon 113 --vehicle udpin:
 if inside aerie setup --id x --name X --lat 0 --lon 0 >/dev/null 2>&1; then fail "setup overwrote a configuration"; fi
 sed -i "s/127.0.0.1:8480/127.0.0.1:${AERIE_TRY_PORT:-18480}/" "$tree/etc/aerie/station.toml"
 inside aerie config check /etc/aerie/station.toml
-run_and_look
+run_and_look hold
 before=$(sha256sum < "$tree/etc/aerie/console.token")
 as_aerie aerie backup --config /etc/aerie/station.toml --out /var/lib/aerie/backup.tar.gz >/dev/null
 [ -s "$tree/var/lib/aerie/aerie.db" ] || fail "no state was kept"
@@ -90,7 +99,13 @@ as_aerie aerie backup --config /etc/aerie/station.toml --out /var/lib/aerie/back
 say "upgrade"
 inside dpkg -i "/tmp/$(basename "$next")" >"$tree/tmp/dpkg.log" 2>&1 || { cat "$tree/tmp/dpkg.log"; fail "upgrade"; }
 [ "$(sha256sum < "$tree/etc/aerie/console.token")" = "$before" ] || fail "the upgrade changed a key"
-run_and_look
+run_and_look held upgrade
+say "reset and restore"
+mv "$tree/var/lib/aerie/backup.tar.gz" "$tree/root/"
+inside aerie reset --yes >/dev/null || fail "reset"
+inside aerie restore /root/backup.tar.gz --config /etc/aerie/station.toml >/dev/null || fail "restore"
+# As its own user: what root put back has to be its own.
+run_and_look held "put back from a backup"
 say "downgrade"
 if inside dpkg -i "/tmp/$(basename "$deb")" >"$tree/tmp/dpkg.log" 2>&1; then fail "a downgrade went through"; fi
 grep -q "refusing to go back" "$tree/tmp/dpkg.log" || fail "a downgrade was refused without a reason"

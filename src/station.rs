@@ -112,7 +112,11 @@ async fn fly(mut checked: Checked, cancel: CancellationToken) -> anyhow::Result<
     std::fs::create_dir_all(&dir)
         .map_err(|error| anyhow::anyhow!("station.state_dir: {} cannot be made: {error}", dir.display()))?;
 
-    let store = Store::open(&dir)?;
+    let store = match Store::open(&dir) {
+        // A full disk: what the outbox keeps for that moment makes room for the log of a database.
+        Err(error) if error.is_full() && outbox::give_reserve_away(&dir) => Store::open(&dir)?,
+        opened => opened?,
+    };
     let options = config.outbox.options(uplink::cloudevents::source(&id));
     let outbox = Outbox::open_with(&dir, options)?;
 
@@ -312,6 +316,10 @@ fn pulse_of(station: &Station) -> Pulse {
     let mut pulse = Pulse::default();
     let dispatcher = station.dispatcher.clone();
     pulse.watch("dispatcher", Duration::from_secs(15), move || std::future::ready(dispatcher.is_alive()));
+    let vehicle = station.vehicle.clone();
+    pulse.watch("vehicle", Duration::from_secs(15), move || {
+        std::future::ready(vehicle.last_turn().elapsed() < Duration::from_secs(5))
+    });
     let store = station.store.clone();
     pulse.watch("aerie.db", Duration::from_secs(60), move || {
         let store = store.clone();

@@ -10,9 +10,9 @@ use flate2::write::GzEncoder;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{CareError, named, secrets};
+use super::{CareError, named};
 use crate::outbox::Reader;
-use crate::runtime::{disk, paths};
+use crate::runtime::{disk, paths, secrets};
 
 /// Files larger than this are no secrets but pictures or models.
 const SECRET_LIMIT: u64 = 64 * 1024;

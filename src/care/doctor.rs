@@ -1,6 +1,7 @@
 //! Is the station well? Each part once: ok, warn or fail, with the remedy. Where a station runs, its own word is taken for
 //! what only one process can hold (the drone's link, the dock, the child); else the parts are asked here.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,12 +13,13 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::certificates::{self, SOON_DAYS};
-use super::{memory, named, secrets};
+use super::memory::Wrong;
+use super::{memory, named};
 use crate::config::Checked;
 use crate::patrol::config::{Ground, Patrol};
 use crate::patrol::gates::Limits;
 use crate::perception::{self, Manifest, supervise};
-use crate::runtime::{clock, disk, latest, paths};
+use crate::runtime::{clock, disk, latest, paths, secrets};
 use crate::uplink;
 use crate::vehicle::{Dock, Lines, Vehicle, Weather, Wiring};
 
@@ -56,6 +58,7 @@ fn bad(part: &'static str, grade: Grade, what: impl Into<String>, remedy: impl I
 pub async fn examine(checked: &Checked, status: Option<&Value>) -> Vec<Finding> {
     let config = &checked.config;
     let mut found = vec![ok("configuration", format!("no fault, {} patrol(s)", checked.patrols.len()))];
+    found.extend(kept_from_the_station(checked));
     found.push(camera(&config.camera.media_dir));
     found.extend(terrain(checked));
     match status {
@@ -86,11 +89,12 @@ pub async fn examine(checked: &Checked, status: Option<&Value>) -> Vec<Finding> 
 
 /// What can be looked at where the configuration has faults: the station cannot start, and whoever comes wants to know all of it.
 pub fn examine_despite(faults: &crate::config::Faults) -> Vec<Finding> {
-    let missing = !faults.path.exists();
-    let remedy = if missing {
-        "`aerie setup` writes one, `aerie config example` shows one; or name it with --config"
-    } else {
-        "correct the file, try it with `aerie config check`; then the other parts can be looked at"
+    let remedy = match std::fs::File::open(&faults.path).map_err(|error| error.kind()) {
+        Err(std::io::ErrorKind::NotFound) => {
+            "`aerie setup` writes one, `aerie config example` shows one; or name it with --config"
+        }
+        Err(_) => "run the doctor as a user who may read it: sudo aerie doctor",
+        Ok(_) => "correct the file, try it with `aerie config check`; then the other parts can be looked at",
     };
     let mut found = vec![bad("configuration", Grade::Fail, faults.to_string(), remedy)];
     if let Ok((_, state_dir)) = crate::config::whereabouts(&faults.path) {
@@ -101,17 +105,47 @@ pub fn examine_despite(faults: &crate::config::Faults) -> Vec<Finding> {
     found
 }
 
+/// Root reads everything; the station, whose user the state directory belongs to, does not. Files that it may not read.
+fn kept_from_the_station(checked: &Checked) -> Option<Finding> {
+    let text = std::fs::read_to_string(&checked.file).ok()?;
+    let config = toml::from_str(&text).unwrap_or(toml::Value::Boolean(false));
+    let user =
+        nix::unistd::User::from_uid(std::fs::metadata(&checked.config.station.state_dir).ok()?.uid().into()).ok()??;
+    let name = std::ffi::CString::new(user.name.clone()).ok()?;
+    let groups: Vec<u32> =
+        nix::unistd::getgrouplist(&name, user.gid).ok()?.iter().map(|group| group.as_raw()).collect();
+    let named = named::files(&config, &checked.base).into_iter().map(|file| file.path);
+    let kept: Vec<String> = std::iter::once(checked.file.clone())
+        .chain(named)
+        .filter(|path| std::fs::metadata(path).is_ok_and(|meta| !may_read(&meta, user.uid.as_raw(), &groups)))
+        .map(|path| path.display().to_string())
+        .collect();
+    let what = format!("the user {}, who runs the station, may not read {}", user.name, kept.join(", "));
+    let remedy = format!("chown {}: {}", user.name, kept.join(" "));
+    (!kept.is_empty()).then(|| bad("configuration", Grade::Fail, what, remedy))
+}
+
+/// By owner, group and mode, as the system decides.
+fn may_read(meta: &std::fs::Metadata, user: u32, groups: &[u32]) -> bool {
+    let bit = match (meta.uid() == user, groups.contains(&meta.gid())) {
+        (true, _) => 0o400,
+        (false, true) => 0o040,
+        (false, false) => 0o004,
+    };
+    user == 0 || meta.mode() & bit != 0
+}
+
 fn remembered(state_dir: &Path) -> Finding {
     let looked = memory::look(state_dir);
-    let wrong: Vec<&str> = looked.iter().filter_map(|(_, sound)| sound.as_ref().err().map(String::as_str)).collect();
+    let wrong: Vec<&Wrong> = looked.iter().filter_map(|(_, sound)| sound.as_ref().err()).collect();
     match (looked.len(), wrong.as_slice()) {
         (0, _) => ok("memory", "none yet"),
         (count, []) => ok("memory", format!("{count} database(s), all sound")),
         (_, wrong) => bad(
             "memory",
             Grade::Fail,
-            wrong.join("; "),
-            "`aerie backup` saves what is there as it is; docs/deploying.md says what to do next",
+            wrong.iter().map(|wrong| wrong.what.as_str()).collect::<Vec<_>>().join("; "),
+            wrong.iter().map(|wrong| wrong.remedy.as_str()).collect::<Vec<_>>().join("; "),
         ),
     }
 }
@@ -225,7 +259,7 @@ async fn dock_and_weather(checked: &Checked, cancel: CancellationToken) -> Vec<F
             }
             Ok(dock) => {
                 let what = latest(&dock.trouble()).unwrap_or_else(|| "the dock does not answer".to_owned());
-                bad("dock", Grade::Fail, what, "check its power, the network and dock.url")
+                bad("dock", Grade::Fail, what, "check dock.url, its power and the network")
             }
         }
     };
@@ -239,7 +273,7 @@ async fn dock_and_weather(checked: &Checked, cancel: CancellationToken) -> Vec<F
             Ok(weather) => {
                 let what =
                     latest(&weather.trouble()).unwrap_or_else(|| "the weather station does not answer".to_owned());
-                bad("weather", Grade::Fail, what, "check its power, the network and weather.url")
+                bad("weather", Grade::Fail, what, "check weather.url, its power and the network")
             }
         }
     };
@@ -315,7 +349,12 @@ fn disk(dir: &Path, needed_mb: u64) -> Finding {
     let written = std::fs::write(&probe, b"doctor").and_then(|()| std::fs::File::open(&probe)?.sync_all());
     let _ = std::fs::remove_file(&probe);
     if let Err(error) = written {
-        let remedy = "make it the user's that runs aerie, or run the doctor as that user: sudo -u aerie aerie doctor";
+        let remedy = match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                "make room: remove old pictures (camera.keep_days), or use a larger disk"
+            }
+            _ => "make it the user's that runs aerie, or run the doctor as that user: sudo -u aerie aerie doctor",
+        };
         return bad("disk", Grade::Fail, format!("{shown} cannot be written: {error}"), remedy);
     }
     match disk::free_mb(dir) {
@@ -427,6 +466,24 @@ mod tests {
         assert_eq!(grade("dock"), Some(Grade::Ok));
         assert_eq!(grade("station"), Some(Grade::Warn), "what has no place of its own is not swallowed");
         assert!(found.iter().all(|f| f.grade == Grade::Ok || f.remedy.is_some()));
+    }
+
+    #[test]
+    fn who_may_read_is_decided_by_owner_then_group_then_others() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("broker.password");
+        std::fs::write(&path, "x").unwrap();
+        let meta = |mode| {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            std::fs::metadata(&path).unwrap()
+        };
+        let (owner, group) = (meta(0o600).uid(), meta(0o600).gid());
+        let other = owner + 1000;
+        assert!(!may_read(&meta(0o600), other, &[]) && !may_read(&meta(0o600), other, &[group]));
+        assert!(may_read(&meta(0o640), other, &[group]) && !may_read(&meta(0o640), other, &[]));
+        assert!(may_read(&meta(0o604), other, &[]));
+        assert!(may_read(&meta(0o000), 0, &[]), "root reads everything");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::runtime::sqlite;
+use crate::runtime::sqlite::{self, DatabaseError};
 use crate::runtime::store;
 use crate::uplink::commands;
 use crate::{outbox, update};
@@ -20,30 +20,60 @@ pub(crate) const DATABASES: [(&str, &[&str]); 4] = [
     (UPDATES, &update::ledger::STEPS),
 ];
 
+/// What is wrong with a database, and what to do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wrong {
+    pub what: String,
+    pub remedy: String,
+}
+
 /// Every database that is there, with what is wrong with it.
-pub fn look(state_dir: &Path) -> Vec<(&'static str, Result<(), String>)> {
+pub fn look(state_dir: &Path) -> Vec<(&'static str, Result<(), Wrong>)> {
     let there = DATABASES.into_iter().filter(|(name, _)| state_dir.join(name).exists());
     there
         .map(|(name, steps)| {
             let path = state_dir.join(name);
-            let sound = sqlite::look(&path, steps)
-                .map_err(|error| crate::runtime::told(&error))
-                .and_then(|_| owned(state_dir, &path));
+            let sound =
+                sqlite::look(&path, steps).map_err(|error| of(name, &error)).and_then(|_| owned(state_dir, &path));
             (name, sound)
         })
         .collect()
 }
 
+/// Without `aerie.db` the station does not start; the others it sets aside by itself.
+fn of(name: &str, error: &DatabaseError) -> Wrong {
+    match error {
+        DatabaseError::Damaged { path, why } if name != WORK[0] => Wrong {
+            what: format!("{} is damaged ({why})", path.display()),
+            remedy: "start the station: it sets the file aside, saves what can be read, and goes on with a new one".to_owned(),
+        },
+        DatabaseError::Damaged { path, why } => Wrong {
+            what: format!("{} is damaged ({why}), and the station does not start without it", path.display()),
+            remedy: "`aerie backup` saves what is there as it is; then `aerie reset --yes` and `aerie restore` (docs/deploying.md)".to_owned(),
+        },
+        error => Wrong {
+            what: crate::runtime::told(error),
+            remedy: "`aerie backup` saves what is there as it is (docs/deploying.md)".to_owned(),
+        },
+    }
+}
+
 /// A file that root put into the station's folder, by a restore say, is one that the station cannot write.
-fn owned(state_dir: &Path, path: &Path) -> Result<(), String> {
+fn owned(state_dir: &Path, path: &Path) -> Result<(), Wrong> {
+    let remedy = || format!("chown -R --reference={0} {0}", state_dir.display());
     let owner = |path: &Path| std::fs::metadata(path).map(|meta| meta.uid());
     match (owner(state_dir), owner(path)) {
         (Ok(folder), Ok(file)) if folder == file => Ok(()),
-        (Ok(folder), Ok(file)) => Err(format!(
-            "{} belongs to user {file} and its folder to user {folder}: the station may not be able to write it; chown it",
-            path.display()
-        )),
-        (Err(error), _) | (_, Err(error)) => Err(format!("{}: {error}", path.display())),
+        (Ok(folder), Ok(file)) => {
+            let what = format!(
+                "{} belongs to user {file} and its folder to user {folder}: the station may not be able to write it",
+                path.display()
+            );
+            Err(Wrong { what, remedy: remedy() })
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            Err(Wrong { what: format!("{}: {error}", path.display()), remedy: remedy() })
+        }
     }
 }
 
@@ -64,12 +94,15 @@ mod tests {
         let connection = rusqlite::Connection::open(&path).unwrap();
         connection.execute_batch("PRAGMA user_version = 99").unwrap();
         drop(connection);
-        let said = look(dir.path())[0].1.clone().unwrap_err();
+        let said = look(dir.path())[0].1.clone().unwrap_err().what;
         assert!(said.contains("newer aerie (layout 99"), "{said}");
 
         std::fs::write(dir.path().join("outbox.db"), [7; 4096]).unwrap();
         let said = look(dir.path())[1].1.clone().unwrap_err();
-        assert!(said.contains("outbox.db is damaged"), "{said}");
+        assert!(said.what.contains("outbox.db is damaged") && said.remedy.contains("start the station"), "{said:?}");
+        std::fs::write(&path, [7; 4096]).unwrap();
+        let said = look(dir.path())[0].1.clone().unwrap_err();
+        assert!(said.what.contains("does not start without it") && said.remedy.contains("aerie restore"), "{said:?}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "a look leaves nothing behind");
     }
 
@@ -86,6 +119,6 @@ mod tests {
             return;
         }
         let said = look(dir.path())[0].1.clone().unwrap_err();
-        assert!(said.contains("belongs to user 12345"), "{said}");
+        assert!(said.what.contains("belongs to user 12345") && said.remedy.contains("chown"), "{said:?}");
     }
 }

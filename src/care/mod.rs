@@ -11,7 +11,6 @@ pub mod certificates;
 pub mod doctor;
 pub mod memory;
 mod named;
-mod secrets;
 pub mod setup;
 
 use std::fs::File;

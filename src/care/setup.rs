@@ -33,8 +33,8 @@ pub struct Written {
     pub operator_key: PathBuf,
 }
 
-/// Writes `dir/station.toml` with a console token and an operator's key beside it.
-pub fn write(dir: &Path, answers: &Answers) -> Result<Written, CareError> {
+/// What would be written, where nothing of it is there yet.
+pub fn places(dir: &Path) -> Result<Written, CareError> {
     let written = Written {
         config: dir.join("station.toml"),
         token: dir.join("console.token"),
@@ -46,6 +46,12 @@ pub fn write(dir: &Path, answers: &Answers) -> Result<Written, CareError> {
             return Err(CareError::Exists { path: path.clone(), remedy });
         }
     }
+    Ok(written)
+}
+
+/// Writes `dir/station.toml` with a console token and an operator's key beside it.
+pub fn write(dir: &Path, answers: &Answers) -> Result<Written, CareError> {
+    let written = places(dir)?;
     let key = commands::generate_key();
     let text = text(answers, &commands::public_key_text(&key));
     // The token's file does not exist yet; everything else must be right before anything is written.

@@ -1,17 +1,17 @@
 //! `aerie backup`, `aerie restore` and `aerie reset`: a station's memory out, in, and away.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::ensure;
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::CONFIG;
 use super::common::{say, say_json};
 use crate::care::backup;
 use crate::{config, station};
-
-const CONFIG: &str = "/etc/aerie/station.toml";
 
 #[derive(clap::Args)]
 #[command(
@@ -98,8 +98,13 @@ pub fn restore(args: RestoreArgs) -> anyhow::Result<ExitCode> {
         Some(config) => format!("{}, its configuration in {}", dir.display(), config.display()),
         None => dir.display().to_string(),
     };
+    let owner = match give_to_station(&manifest, &dir, args.config_dir.as_deref()) {
+        Ok(true) => "Its files belong to the user aerie, who runs it.".to_owned(),
+        Ok(false) => "Its files belong to the user who ran this, who has to run the station as well.".to_owned(),
+        Err(error) => format!("Its files could not be given to the user aerie ({error}): chown them."),
+    };
     say(&format!(
-        "station {} of {} is back in {where_to}. Its files belong to the user who ran this: chown them to the station's (aerie).\nIt stays on the ground until `aerie service release`.",
+        "station {} of {} is back in {where_to}. {owner}\nIt stays on the ground until `aerie service release`.",
         manifest.station, manifest.taken_at,
     ))?;
     if manifest.files.keys().any(|name| name.starts_with("config/elsewhere/")) && args.config_dir.is_some() {
@@ -113,6 +118,24 @@ pub fn restore(args: RestoreArgs) -> anyhow::Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What root put back belongs to the user of the package; false where there is none, or another user put it back for himself.
+fn give_to_station(manifest: &backup::Manifest, state: &Path, config: Option<&Path>) -> std::io::Result<bool> {
+    let root = nix::unistd::geteuid().is_root();
+    let Some(user) = nix::unistd::User::from_name("aerie").ok().flatten().filter(|_| root) else { return Ok(false) };
+    let places = [("state", Some(state)), ("config", config)];
+    for (part, dir) in places.into_iter().filter_map(|(part, dir)| Some((part, dir?))) {
+        let mut theirs = BTreeSet::from([dir.to_owned()]);
+        for name in manifest.files.keys().filter_map(|name| Path::new(name).strip_prefix(part).ok()) {
+            theirs.extend(name.ancestors().filter(|name| !name.as_os_str().is_empty()).map(|name| dir.join(name)));
+        }
+        // Some of it may not be back: models that are older than what is there.
+        for path in theirs.iter().filter(|path| path.exists()) {
+            std::os::unix::fs::lchown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+        }
+    }
+    Ok(true)
 }
 
 pub fn reset(args: ResetArgs) -> anyhow::Result<ExitCode> {

@@ -1,7 +1,7 @@
 //! What several commands share: which station is asked, and how text is set out.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -12,7 +12,7 @@ use crate::console::client::{self, Client};
 /// Which station is asked.
 #[derive(clap::Args)]
 pub struct StationArgs {
-    /// The station's console [default: http://127.0.0.1:8480]
+    /// The station's console [default: that of /etc/aerie/station.toml where it may be read, else http://127.0.0.1:8480]
     #[arg(long, value_name = "URL", conflicts_with = "config", env = "AERIE_URL")]
     url: Option<String>,
     /// Ask the station that this configuration is of
@@ -28,8 +28,14 @@ pub struct StationArgs {
 
 impl StationArgs {
     pub fn client(&self) -> anyhow::Result<Client> {
+        self.client_on(Path::new(super::CONFIG))
+    }
+
+    /// `installed`: the configuration of the station that this computer is, if it is one.
+    fn client_on(&self, installed: &Path) -> anyhow::Result<Client> {
         let (mut url, mut token, mut of) = (self.url.clone(), None, None);
-        if let Some(config) = &self.config {
+        let installed = (url.is_none() && std::fs::File::open(installed).is_ok()).then_some(installed);
+        if let Some(config) = self.config.as_deref().or(installed) {
             let named = client::from_config(config)?;
             (url, token, of) = (Some(named.url), named.token, named.station);
         }
@@ -143,6 +149,24 @@ mod tests {
             vec!["s".to_owned(), "South".to_owned(), "y".to_owned()],
         ];
         assert_eq!(table(&["ID", "NAME", "NEXT"], &rows), "ID     NAME   NEXT\nnorth  北片   x\ns      South  y\n");
+    }
+
+    #[test]
+    fn a_station_is_asked_by_its_own_computer_without_being_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("station.toml");
+        let args = |url: Option<&str>| StationArgs {
+            url: url.map(str::to_owned),
+            config: None,
+            token_file: None,
+            operator: "test".to_owned(),
+        };
+        let asked = |args: StationArgs| args.client_on(&config).map(|_| ()).map_err(|error| error.to_string());
+        assert_eq!(asked(args(None)), Ok(()), "no station is installed here");
+        std::fs::write(&config, "[console]\ntoken_file = \"not-there\"").unwrap();
+        let taken = asked(args(None)).unwrap_err();
+        assert!(taken.contains("console.token_file"), "{taken}");
+        assert_eq!(asked(args(Some("http://127.0.0.1:1"))), Ok(()), "what is named goes before");
     }
 
     #[test]

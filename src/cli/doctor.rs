@@ -6,13 +6,12 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::CONFIG;
 use super::common::{plain, say, say_json, table};
 use crate::care::bundle::{self, Material};
 use crate::care::doctor::{self, Finding, Grade};
 use crate::config;
 use crate::console::client::{self, Client};
-
-const CONFIG: &str = "/etc/aerie/station.toml";
 
 #[derive(clap::Args)]
 #[command(

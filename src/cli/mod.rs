@@ -33,6 +33,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+/// Of the station that a computer is, as the package and `aerie setup` have it.
+const CONFIG: &str = "/etc/aerie/station.toml";
+
 /// Runs a drone base station: patrols over MAVLink, detection, positions, cases over MQTT.
 #[derive(Parser)]
 #[command(name = "aerie", version, propagate_version = true)]

@@ -11,7 +11,7 @@ use crate::station;
 )]
 pub struct RunArgs {
     /// The station's configuration
-    #[arg(long, default_value = "/etc/aerie/station.toml")]
+    #[arg(long, default_value = super::CONFIG)]
     config: PathBuf,
 }
 

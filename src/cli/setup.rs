@@ -57,6 +57,8 @@ pub struct SetupArgs {
 pub fn run(args: SetupArgs) -> anyhow::Result<ExitCode> {
     let ask = Asker { interactive: std::io::stdin().is_terminal() };
     let media = args.state_dir.join("media");
+    // Before anybody answers a dozen questions for nothing.
+    setup::places(&args.dir)?;
     let mut given = args;
     let (args, written) = loop {
         let answers = answers(&ask, &given, &media)?;

@@ -26,18 +26,30 @@ pub fn of(now: &Snapshot) -> Vec<Problem> {
         found.push(problem("vehicle", "the drone is not heard", remedy));
     }
     let fresh = now.limits.weather_fresh_s;
-    let remedy = "check the weather station's power, the network and weather.url";
+    let because = |message: &str, trouble: &Option<String>| match trouble {
+        Some(trouble) => format!("{message}: {trouble}"),
+        None => message.to_owned(),
+    };
+    let remedy = "check weather.url, the weather station's power and the network";
     match now.weather_age_s() {
-        None => found.push(problem("weather", "the weather station has not been heard", remedy)),
+        None => {
+            let message = because("the weather station has not been heard", &now.weather_trouble);
+            found.push(problem("weather", message, remedy));
+        }
         Some(age) if age > fresh => {
             let message = format!("the weather station has been silent for more than {fresh:.0} s");
+            let message = because(&message, &now.weather_trouble);
             found.push(problem("weather", message, remedy));
         }
         Some(_) => {}
     }
     if now.dock.hatch == Hatch::Unknown {
-        let remedy = "check the dock's power, the network, dock.url and the hatch's limit switches";
-        found.push(problem("dock", "the position of the dock's hatch is not known", remedy));
+        let remedy = "check dock.url, the dock's power, the network and the hatch's limit switches";
+        found.push(problem(
+            "dock",
+            because("the position of the dock's hatch is not known", &now.dock_trouble),
+            remedy,
+        ));
     }
     let idle = now.sortie.as_ref().is_none_or(|sortie| sortie.state.is_terminal());
     if idle && now.dock.drone_present == Some(false) {

@@ -28,7 +28,10 @@ pub struct Snapshot {
     pub limits: Limits,
     pub vehicle: Telemetry,
     pub dock: DockState,
+    /// What the dock, and the weather station, did not tell when last asked, and why.
+    pub dock_trouble: Option<String>,
     pub weather: Option<Reading>,
+    pub weather_trouble: Option<String>,
     pub perception: PerceptionState,
     pub uplink: UplinkState,
     pub outbox: Stats,
@@ -52,7 +55,9 @@ impl Snapshot {
             limits: config.gates.clone(),
             vehicle: latest(&station.vehicle.telemetry()),
             dock: latest(&station.dock.state()),
+            dock_trouble: latest(&station.dock.trouble()),
             weather: latest(&station.weather.latest()),
+            weather_trouble: latest(&station.weather.trouble()),
             perception: latest(&station.perception.state()),
             uplink: latest(&station.uplink),
             outbox: latest(&station.outbox.stats()),
@@ -104,6 +109,8 @@ pub mod tests {
                 received: Some(now),
                 ..DockState::default()
             },
+            dock_trouble: None,
+            weather_trouble: None,
             weather: Some(Reading {
                 wind_m_s: 3.1,
                 gust_m_s: 5.2,

@@ -43,6 +43,7 @@ pub use crate::runtime::sqlite::DatabaseError;
 pub use config::{Config, ExpiryDays};
 use owner::Request;
 pub use reader::{CheckReport, Latency, Listed, Reader, would_open};
+pub use reserve::give_away as give_reserve_away;
 pub(crate) use store::STEPS;
 
 /// Why the outbox did not do as asked.

@@ -6,6 +6,12 @@ use std::path::{Path, PathBuf};
 
 /// Free space beyond the reserve itself before it is taken again: otherwise it would fill what was just freed.
 const MARGIN: u64 = 2;
+const NAME: &str = "outbox.reserve";
+
+/// Gives away what a station that is not running kept back. Whether there was any.
+pub fn give_away(dir: &Path) -> bool {
+    fs::remove_file(dir.join(NAME)).is_ok()
+}
 
 pub(super) struct Reserve {
     path: PathBuf,
@@ -15,7 +21,7 @@ pub(super) struct Reserve {
 
 impl Reserve {
     pub(super) fn new(dir: &Path, bytes: u64) -> Self {
-        let path = dir.join("outbox.reserve");
+        let path = dir.join(NAME);
         let held = fs::metadata(&path).is_ok_and(|found| found.len() >= bytes);
         Self { path, bytes, held: bytes > 0 && held }
     }
@@ -72,5 +78,8 @@ mod tests {
         let mut reserve = Reserve::new(dir.path(), 1000);
         assert!(reserve.release() && !reserve.release());
         assert!(!dir.path().join("outbox.reserve").exists());
+        assert!(!give_away(dir.path()));
+        Reserve::new(dir.path(), 1000).take(Some(2000));
+        assert!(give_away(dir.path()) && !dir.path().join("outbox.reserve").exists());
     }
 }

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod disk;
 pub mod notify;
 pub mod paths;
+pub(crate) mod secrets;
 pub(crate) mod sqlite;
 pub mod store;
 pub mod supervisor;

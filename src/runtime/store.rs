@@ -23,6 +23,13 @@ pub enum StoreError {
     Gone,
 }
 
+impl StoreError {
+    /// The disk had no room for it.
+    pub fn is_full(&self) -> bool {
+        matches!(self, StoreError::Open(error) if error.is_full())
+    }
+}
+
 /// The tables, each a key and a JSON document.
 #[derive(Debug, Clone, Copy)]
 pub enum Table {

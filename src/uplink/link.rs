@@ -13,6 +13,7 @@ use rumqttc::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Config, UplinkError, prefix};
+use crate::runtime::secrets;
 
 /// Messages the broker may send ahead of our acknowledgements, and the room we keep for them.
 pub(super) const RECEIVE_MAXIMUM: u16 = 16;
@@ -32,7 +33,7 @@ struct Endpoint<'a> {
 }
 
 fn endpoint(url: &str) -> Result<Endpoint<'_>, UplinkError> {
-    let fault = |why| UplinkError::Url { url: url.to_owned(), why };
+    let fault = |why| UplinkError::Url { url: secrets::urls_without(url), why };
     let (scheme, rest) = url.split_once("://").ok_or_else(|| fault("a scheme is missing"))?;
     let (tls, default_port) = match scheme {
         "mqtt" => (false, 1883),

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-/// Why a device gave no answer.
+use crate::runtime::secrets;
+
+/// Why a device gave no answer. Addresses stand here without their passwords.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    #[error("{key} = {url:?} is not an address; write http://host:port")]
+    #[error("{key} = {url:?} is not an address; write http://host:port, without ? and #")]
     Url { key: &'static str, url: String },
     #[error("{url} gave no answer; check {key}, the device's power and the network")]
     NoAnswer {
@@ -59,9 +61,10 @@ impl Base {
         let url = url.trim_end_matches('/');
         let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
         let valid = host.is_some_and(|host| !host.is_empty() && !host.contains(char::is_whitespace))
+            && !url.contains(['?', '#'])
             && url.parse::<ureq::http::Uri>().is_ok();
         if !valid {
-            return Err(HttpError::Url { key, url: url.to_owned() });
+            return Err(HttpError::Url { key, url: secrets::urls_without(url) });
         }
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(Duration::from_secs(2)))
@@ -85,7 +88,8 @@ impl Base {
         question: impl FnOnce(&ureq::Agent, &str) -> Result<T, ureq::Error> + Send + 'static,
     ) -> Result<T, HttpError> {
         let url = format!("{}{path}", self.url);
-        let (agent, asked) = (self.agent.clone(), url.clone());
+        let (agent, asked) = (self.agent.clone(), url);
+        let url = secrets::urls_without(&asked);
         match tokio::task::spawn_blocking(move || question(&agent, &asked)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(ureq::Error::StatusCode(status))) => Err(HttpError::Status { key: self.key, url, status }),
@@ -103,9 +107,20 @@ mod tests {
     #[test]
     fn an_address_that_is_none_names_its_key() {
         assert!(Base::parse("dock.url", "http://127.0.0.1:8100/").is_ok());
-        for url in ["127.0.0.1:80", "ftp://dock", "http://", "http://a b"] {
+        for url in ["127.0.0.1:80", "ftp://dock", "http://", "http://a b", "http://a/?x=1"] {
             let error = Base::parse("dock.url", url).unwrap_err().to_string();
             assert!(error.contains("dock.url"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_message_holds_the_password_of_an_address() {
+        let base = Base::parse("dock.url", "http://keeper:hunter22@127.0.0.1:9").unwrap();
+        let silent = base.post("/dock/open").await.unwrap_err();
+        let refused = Base::parse("dock.url", "ftp://keeper:hunter22@dock").unwrap_err();
+        for error in [silent, refused] {
+            let text = format!("{}; {error:?}", crate::runtime::told(&error));
+            assert!(text.contains("dock.url") && !text.contains("hunter22"), "{text}");
         }
     }
 }

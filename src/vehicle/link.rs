@@ -47,7 +47,9 @@ pub(crate) fn spawn(config: Config, wire: Wire, extras: Extras, cancel: Cancella
     };
     let found = wire.peer.subscribe();
     tokio::spawn(write(encoder, to_send, wire.send, found, extras.healthy, cancel.clone()));
+    let (turned, alive) = watch::channel(Instant::now());
     let link = Link {
+        turned,
         timeout: Duration::from_secs_f64(config.heartbeat_timeout_s),
         us: config.system_id,
         telemetry: telemetry_tx,
@@ -75,6 +77,7 @@ pub(crate) fn spawn(config: Config, wire: Wire, extras: Extras, cancel: Cancella
         shots,
         commanded_pitch,
         recall,
+        alive,
         local: wire.local,
         transfer: Mutex::new(()),
         command: Mutex::new(()),
@@ -142,6 +145,7 @@ async fn write(
 }
 
 struct Link {
+    turned: watch::Sender<Instant>,
     timeout: Duration,
     us: u8,
     telemetry: watch::Sender<Telemetry>,
@@ -189,6 +193,7 @@ impl Link {
                     }
                 }
                 _ = look.tick() => {
+                    self.turned.send_replace(Instant::now());
                     self.look_for_silence();
                     self.ask_for_pictures();
                 }

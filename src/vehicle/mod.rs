@@ -162,6 +162,7 @@ pub(crate) struct Shared {
     shots: broadcast::Sender<Shot>,
     commanded_pitch: watch::Sender<Option<f64>>,
     recall: watch::Sender<Option<u32>>,
+    alive: watch::Receiver<Instant>,
     local: Option<SocketAddr>,
     /// One list at a time: the protocol has no transaction ids.
     transfer: Mutex<()>,
@@ -195,6 +196,11 @@ impl Vehicle {
         };
         let wire = transport::open(&address, &config.url, cancel.clone()).await?;
         Ok(link::spawn(config, wire, link::Extras { signing, healthy: wiring.healthy }, cancel))
+    }
+
+    /// When the link's task last looked around, which it does four times a second.
+    pub fn last_turn(&self) -> Instant {
+        crate::runtime::latest(&self.shared.alive)
     }
 
     pub fn telemetry(&self) -> watch::Receiver<Telemetry> {
