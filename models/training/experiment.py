@@ -116,7 +116,7 @@ def labels(a: argparse.Namespace) -> None:
             for one, more in zip(after, match(found, truth, BUILDING)):
                 one.append(more)
         rows[name] = {"boxes": sum(after[2]), **{f"ap{100 * need:.0f}": ap(*lists) for need, lists in at.items()},
-                      "ap50_moved": ap(*after), "median_shift_m": round(float(np.median(shifts)), 2)}
+                      "ap50_moved": ap(*after), "median_shift_m": round(float(np.median(shifts)), 2), "largest_shift_m": round(max(shifts), 2)}
         if unmarked:
             unmarked.sort(key=lambda r: -r[0])
             edge = [c for _, c in unmarked] + [np.zeros_like(unmarked[0][1])] * (-len(unmarked) % 10)
