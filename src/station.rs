@@ -114,7 +114,7 @@ async fn fly(mut checked: Checked, cancel: CancellationToken) -> anyhow::Result<
 
     let store = match Store::open(&dir) {
         // A full disk: what the outbox keeps for that moment makes room for the log of a database.
-        Err(error) if error.is_full() && outbox::give_reserve_away(&dir) => Store::open(&dir)?,
+        Err(error) if error.is_full() && crate::outbox::give_reserve_away(&dir) => Store::open(&dir)?,
         opened => opened?,
     };
     let options = config.outbox.options(uplink::cloudevents::source(&id));
