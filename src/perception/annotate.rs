@@ -60,6 +60,9 @@ fn outline(picture: &mut RgbImage, [x1, y1, x2, y2]: [i32; 4], thick: i32, color
 /// Above the box, else below it, else inside: where no earlier label is. In a crowd, where each place is taken, the
 /// box stays without: two labels over each other tell nothing.
 fn label(picture: &mut RgbImage, mark: &Box, [x1, y1, _, y2]: [i32; 4], dot: i32, taken: &mut Vec<[i32; 4]>) {
+    if mark.label.is_empty() {
+        return;
+    }
     let (wide, tall) = (mark.label.chars().count() as i32 * 6 * dot + dot, 9 * dot);
     let left = (x1 - dot).min(picture.width() as i32 - wide).max(0);
     let bottom = picture.height() as i32 - tall;
@@ -166,6 +169,10 @@ mod tests {
             label(&mut picture, &mark, [x, y, x + 16, y + 16], 2, &mut taken);
         }
         assert!((2..40).contains(&taken.len()), "{} labels were drawn", taken.len());
+        let drawn = taken.len();
+        let mark = Box { bbox: [0.0; 4], label: String::new(), color: YELLOW };
+        label(&mut picture, &mark, [150, 150, 166, 166], 2, &mut taken);
+        assert_eq!(taken.len(), drawn, "a box without words has no label");
         for (index, one) in taken.iter().enumerate() {
             assert!(taken[index + 1..].iter().all(|other| apart(one, other)), "{one:?} covers another");
         }
