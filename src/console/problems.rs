@@ -129,6 +129,14 @@ mod tests {
             ("weather", "has not been heard", |s| s.weather = None),
             ("weather", "more than 30 s", |s| s.now += Duration::from_secs(31)),
             ("dock", "hatch", |s| s.dock = DockState::default()),
+            ("weather", "answered with status 404", |s| {
+                s.weather = None;
+                s.weather_trouble = Some("http://10.0.0.3/weather answered with status 404".to_owned());
+            }),
+            ("dock", "alive signal", |s| {
+                s.dock = DockState::default();
+                s.dock_trouble = Some("the alive signal stands still".to_owned());
+            }),
             ("dock", "not in its dock", |s| s.dock.drone_present = Some(false)),
             ("perception", "model.onnx is missing", |s| {
                 s.perception.running = false;

@@ -365,6 +365,20 @@ async fn a_drone_that_waits_to_be_spoken_to_is_found_by_its_address() {
     assert_eq!(vehicle.param_get("SYSID_MYGCS").await.unwrap(), 255.0);
 }
 
+#[tokio::test]
+async fn the_link_says_when_it_last_turned() {
+    let vehicle = Vehicle::spawn(Config::at("udpin:127.0.0.1:0"), CancellationToken::new()).await.unwrap();
+    for _ in 0..2 {
+        let before = vehicle.last_turn();
+        let turned = async {
+            while vehicle.last_turn() == before {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(LONG, turned).await.expect("nothing is heard, and it turns all the same");
+    }
+}
+
 // ---- the dock and the weather station, over real HTTP --------------------------------------------------------------
 
 mod devices {
