@@ -2,6 +2,7 @@
 # Everything `make` needs on Debian 12: packages, ONNX Runtime, the page's assets. Idempotent; quiet and offline when done.
 #   scripts/setup.sh          for building and the demo
 #   scripts/setup.sh test     also what the tests use
+#   scripts/setup.sh training also Debian's torch, for the smoke training
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,6 +15,7 @@ packages=(libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev libop
           clang libclang-dev build-essential pkg-config mosquitto mosquitto-clients python3-pip unzip)
 command -v npm >/dev/null || packages+=(nodejs npm)
 [ "${1:-}" = test ] && packages+=(gdal-bin libfaketime systemd)
+[ "${1:-}" = training ] && packages+=(python3-torch python3-opencv python3-onnx python3-venv)
 missing=()
 for package in "${packages[@]}"; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")

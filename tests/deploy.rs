@@ -287,6 +287,53 @@ fn a_backup_that_was_changed_on_its_way_is_refused_whole() {
 }
 
 #[test]
+fn setup_asks_nothing_where_a_station_is_set_up_already() {
+    let (_dir, config) = set_up();
+    let again = aerie(&["setup", "--dir", config.parent().unwrap().to_str().unwrap()]);
+    let said = text(&again);
+    assert!(!again.status.success() && said.contains("station.toml") && !said.contains("--id"), "{said}");
+}
+
+#[test]
+fn the_doctor_of_root_names_the_files_that_the_stations_user_may_not_read() {
+    let (dir, config) = set_up();
+    let state = dir.path().join("state");
+    std::fs::create_dir_all(&state).unwrap();
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+    if nix::unistd::chown(&state, Some(nobody.uid), None).is_err() {
+        eprintln!("SKIPPED: only root may give a folder away");
+        return;
+    }
+    let said = text(&aerie(&["doctor", "--config", config.to_str().unwrap()]));
+    assert!(said.contains("the user nobody, who runs the station, may not read"), "{said}");
+    assert!(said.contains("console.token") && said.contains("chown nobody:"), "{said}");
+    for file in std::fs::read_dir(config.parent().unwrap()).unwrap() {
+        nix::unistd::chown(&file.unwrap().path(), Some(nobody.uid), None).unwrap();
+    }
+    let said = text(&aerie(&["doctor", "--config", config.to_str().unwrap()]));
+    assert!(!said.contains("may not read"), "{said}");
+}
+
+/// A set of pictures that have no scale, one of them without marks.
+#[test]
+fn an_evaluation_without_a_scale_speaks_of_no_metres_and_says_what_had_no_marks() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::write(at("dataset.toml"), "classes = [\"garbage\"]\nlonger_side_px = 128\n").unwrap();
+    for name in ["a.png", "b.png"] {
+        image::RgbImage::new(128, 96).save(at(name)).unwrap();
+    }
+    std::fs::write(at("a.txt"), "0 0.5 0.5 0.2 0.2\n").unwrap();
+    let done = aerie(&["model", "evaluate", "--data", dir.path().to_str().unwrap(), "--json"]);
+    assert!(done.status.success(), "{}", text(&done));
+    let figures: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!((&figures["pictures"], &figures["pictures_without_marks"]), (&2.into(), &1.into()));
+    assert_eq!(figures["classes"][0]["marked"], 1);
+    assert_eq!(figures["classes"][0]["by_size"], serde_json::json!([]));
+    assert!(String::from_utf8_lossy(&done.stderr).contains("1 of 2 pictures have no .txt"), "{}", text(&done));
+}
+
+#[test]
 fn the_doctor_names_each_part_that_is_not_there_with_a_remedy() {
     let (_dir, config) = set_up();
     // Something else answers where the weather station should, and knows no such path.

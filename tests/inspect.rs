@@ -23,7 +23,7 @@ fn model() -> ModelInfo {
     let class = |name: &str| Class {
         name: name.to_owned(),
         threshold: 0.3,
-        grade: Grade::MeasuredOnRealAerial,
+        grade: if name == "minibus" { Grade::GeneratedOnly } else { Grade::MeasuredOnRealAerial },
         centre_height_m: 1.0,
     };
     ModelInfo {
@@ -79,12 +79,15 @@ fn the_minibuses_that_two_real_photos_show_are_two_findings_with_two_sources_eac
     for bus in minibuses {
         let p = &bus["properties"];
         assert_eq!(p["photos"], 2);
+        assert_eq!(p["experimental"], true);
         assert_eq!(p["sources"].as_array().unwrap().len(), 2);
         assert!((53.918..53.920).contains(&p["position"]["wgs84"]["lat"].as_f64().unwrap()));
         assert!(p["position"]["gcj02_display_only"].is_null(), "Minsk is not in China");
         let (major, minor) = (&p["uncertainty"]["semi_major_m"], &p["uncertainty"]["semi_minor_m"]);
         assert!(major.as_f64() >= minor.as_f64() && (3.0..9.0).contains(&major.as_f64().unwrap()), "{major}");
     }
+    assert!(findings["features"].as_array().unwrap().iter().any(|f| f["properties"]["experimental"] == false));
+    assert_eq!(report["totals"]["experimental_classes"], serde_json::json!(["minibus"]));
     assert_eq!(report["totals"]["located"], 2);
     assert_eq!(report["totals"]["detections"], 11);
     for image in report["images"].as_array().unwrap() {

@@ -143,10 +143,21 @@ fn look(detector: &mut Detector, set: &Dataset, around: &Surroundings, path: &Pa
 
 fn sheets(folder: &Path, looks: &[Look], classes: &[Judged], count: usize) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let (worst, best) = worst_and_best(looks, classes, count);
+    for (name, looks) in [("worst.jpg", worst), ("best.jpg", best)] {
+        let parts = looks.iter().map(|look| anyhow::Ok(sheet::part(&decode::open_rgb(&look.picture)?, look, classes)?));
+        let sheet = sheet::sheet(&parts.collect::<Result<Vec<_>, _>>()?);
+        let path = folder.join(name);
+        sheet.save(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Those with the most errors and those with the fewest, at most `count` each; none is among both.
+fn worst_and_best<'a>(looks: &'a [Look], classes: &[Judged], count: usize) -> (Vec<&'a Look>, Vec<&'a Look>) {
     let mut ranked: Vec<(&Look, (usize, usize, usize))> =
         looks.iter().map(|look| (look, evaluate::errors(look, classes))).collect();
     ranked.sort_by_key(|(_, (wrong, missed, _))| std::cmp::Reverse(wrong + missed));
-    // No picture is among the worst and the best.
     let count = count.min(ranked.len().div_ceil(2));
     let worst: Vec<&Look> = ranked.iter().filter(|(_, e)| e.0 + e.1 > 0).take(count).map(|(look, _)| *look).collect();
     ranked.sort_by_key(|(_, (wrong, missed, right))| (wrong + missed, std::cmp::Reverse(*right)));
@@ -155,13 +166,7 @@ fn sheets(folder: &Path, looks: &[Look], classes: &[Judged], count: usize) -> an
         .map(|(look, e)| (*look, e))
         .filter(|(look, e)| e.2 > 0 && !worst.iter().any(|w| std::ptr::eq(*w, *look)));
     let best: Vec<&Look> = best.take(count).map(|(look, _)| look).collect();
-    for (name, looks) in [("worst.jpg", worst), ("best.jpg", best)] {
-        let parts = looks.iter().map(|look| anyhow::Ok(sheet::part(&decode::open_rgb(&look.picture)?, look, classes)?));
-        let sheet = sheet::sheet(&parts.collect::<Result<Vec<_>, _>>()?);
-        let path = folder.join(name);
-        sheet.save(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(())
+    (worst, best)
 }
 
 fn words(figures: &Figures, skipped: usize, tile_ms: f64) -> String {
@@ -213,4 +218,33 @@ fn words(figures: &Figures, skipped: usize, tile_ms: f64) -> String {
         .collect();
     text.push_str(&table(&head, &rows));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::perception::detect::Detection;
+
+    #[test]
+    fn no_picture_is_among_the_worst_and_the_best() {
+        let marked = |x: f32| evaluate::Marked { class: Some(0), bbox: [x, 0.0, x + 10.0, 10.0], doubtful: false };
+        let found = |x: f32| Detection { class: 0, score: 0.9, bbox: [x, 0.0, x + 10.0, 10.0] };
+        // One find each, and so many missed.
+        let looks: Vec<Look> = [3, 0, 2, 1]
+            .into_iter()
+            .map(|missed| Look {
+                picture: PathBuf::from(format!("{missed}.png")),
+                gsd_m: 0.1,
+                found: vec![found(0.0)],
+                marked: (0..=missed).map(|n| marked(n as f32 * 20.0)).collect(),
+            })
+            .collect();
+        let classes = [Judged { name: "roof".into(), threshold: 0.5, scored: true }];
+        let names = |looks: Vec<&Look>| looks.iter().map(|l| l.picture.display().to_string()).collect::<Vec<_>>();
+        let (worst, best) = worst_and_best(&looks, &classes, 12);
+        assert_eq!(
+            (names(worst), names(best)),
+            (vec!["3.png".into(), "2.png".into()], vec!["0.png".into(), "1.png".into()])
+        );
+    }
 }

@@ -113,6 +113,32 @@ mod tests {
         }
     }
 
+    /// Answers one question so.
+    fn answering(answer: &'static str) -> Base {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 2048]);
+            let _ = stream.write_all(answer.as_bytes());
+        });
+        Base::parse("dock.url", &url).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_answers_in_another_form_is_told_apart_from_what_is_silent() {
+        let page = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>";
+        let form = answering(page).get::<serde_json::Value>("/dock").await.unwrap_err();
+        assert!(matches!(form, HttpError::Form { .. }), "{form}");
+        assert!(form.to_string().contains("leads to the right device"), "{form}");
+        let none = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        let unknown = answering(none).post("/dock/stop").await.unwrap_err();
+        assert!(unknown.is_unknown_path() && !unknown.may_have_acted(), "{unknown}");
+        let silent = Base::parse("dock.url", "http://127.0.0.1:9").unwrap().post("/dock/stop").await.unwrap_err();
+        assert!(matches!(silent, HttpError::NoAnswer { .. }) && !silent.is_unknown_path(), "{silent}");
+    }
+
     #[tokio::test]
     async fn no_message_holds_the_password_of_an_address() {
         let base = Base::parse("dock.url", "http://keeper:hunter22@127.0.0.1:9").unwrap();
